@@ -1,0 +1,27 @@
+"""medlib: the small shared package of the book. Each idea once, in a file to read in one sitting.
+
+models/    one file a paper, under the paper's name
+data       load(name) → images and labels, from cache, mirror or upstream, checksum verified
+phantom    a beating heart whose masks, volumes and motion are known exactly
+train      device, seed, profile, fit, evaluate
+metrics    accuracy, AUC
+stats      intervals, paired tests, Holm's correction
+claims     the review's claims: observe an effect, print the verdict
+plots      figures, tables and source listings, in one style
+chapters   runs the chapters, stamps them, says which are stale
+"""
+
+__all__ = ["device", "evaluate", "fit", "load", "profile", "seed"]
+
+
+def __getattr__(name: str):
+    # Imported on first use: building the book reads the claims and needs no torch.
+    if name == "load":
+        from medlib.data import load
+
+        return load
+    if name in __all__:
+        from medlib import train
+
+        return getattr(train, name)
+    raise AttributeError(f"module 'medlib' has no attribute {name!r}")

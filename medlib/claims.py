@@ -1,0 +1,132 @@
+"""The review's claims: a chapter observes an effect, and the verdict follows from its interval.
+
+book/claims.toml holds each claim's prediction and the rule that the effect must obey, written before
+the experiment. `observe` compares the interval with the rule, shows the verdict, and leaves a record in
+the output's metadata, which is all that the ledger page and the tests read.
+"""
+
+import json
+import tomllib
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SYMBOL = {"supported": "✅", "nuanced": "⚖️", "refuted": "❌", "not testable here": "⬜"}
+
+
+@cache
+def claims() -> dict[str, dict]:
+    """The 113 claims of the review, by id."""
+    listed = tomllib.loads((ROOT / "book" / "claims.toml").read_text(encoding="utf-8"))["claim"]
+    return {claim["id"]: claim for claim in listed}
+
+
+def claim(id: str) -> dict:
+    if id not in claims():
+        raise KeyError(f"no claim {id!r} in book/claims.toml; the ids are C001 to C{len(claims()):03}")
+    return claims()[id]
+
+
+def verdict(rule: str, low: float, high: float) -> str:
+    """supported where the whole interval obeys `rule`, refuted where none of it does, else nuanced.
+
+    Rules: "> x", "< x", "= x", "within x" (at most x from zero).
+    """
+    match rule.split():
+        case [">", x]:
+            obeyed, broken = low > float(x), high <= float(x)
+        case ["<", x]:
+            obeyed, broken = high < float(x), low >= float(x)
+        case ["=", x]:
+            obeyed, broken = low == high == float(x), high < float(x) or low > float(x)
+        case ["within", x]:
+            obeyed, broken = -float(x) <= low and high <= float(x), high < -float(x) or low > float(x)
+        case _:
+            raise ValueError(f"rule {rule!r}; the form: '> x', '< x', '= x' or 'within x'")
+    return "supported" if obeyed else "refuted" if broken else "nuanced"
+
+
+def combine(verdicts: list[str]) -> str:
+    """The verdict of a claim seen under several conditions: theirs if they agree, else nuanced."""
+    return verdicts[0] if len(set(verdicts)) == 1 else "nuanced"
+
+
+def observe(id: str, effect: float, ci: tuple[float, float] | None = None, *, n: int, where: str) -> None:
+    """Record the measured effect of claim `id` and print the verdict.
+
+    effect   as the claim's `predicts` defines it
+    ci       its 95 % interval; None for what is counted rather than sampled
+    n        how many seeds, cases or items it rests on
+    where    the data and the setting, in a few words
+    """
+    this = claim(id)
+    if "rule" not in this:
+        raise ValueError(f"{id} has no rule in book/claims.toml: it is marked as not testable ({this['reason']})")
+    low, high = (float(v) for v in (ci or (effect, effect)))
+    if not low <= effect <= high:
+        raise ValueError(f"{id}: effect {effect} outside its interval [{low}, {high}]")
+    found = verdict(this["rule"], low, high)
+    measured = f"{effect:.4g}" + (f" [{low:.3g}, {high:.3g}]" if ci else "")
+    _show(
+        {"id": id, "effect": float(effect), "low": low, "high": high, "n": n, "where": where, "verdict": found},
+        f"*{this['predicts']}* Measured ({where}, n = {n:,}): **{measured}**; the rule is “{this['rule']}”.",
+    )
+
+
+def untestable(id: str) -> None:
+    """Say that no experiment here decides claim `id`, with the reason that book/claims.toml states."""
+    this = claim(id)
+    if "reason" not in this:
+        raise ValueError(f"{id} has a rule in book/claims.toml ({this['rule']}): observe it")
+    _show({"id": id, "verdict": "not testable here"}, this["reason"])
+
+
+def _show(record: dict, text: str) -> None:
+    from IPython.display import Markdown, display
+
+    this, found = claim(record["id"]), record["verdict"]
+    display(
+        Markdown(f"{SYMBOL[found]} **{this['id']} · {found}** “{this['quote']}” (section {this['section']})\n\n{text}"),
+        metadata={"medlib": {"claim": record}},
+    )
+
+
+def box(*ids: str) -> None:
+    """Show the claims that a chapter tests, with what each predicts."""
+    from IPython.display import Markdown, display
+
+    rows = "\n".join(
+        f"- **{c['id']}** “{c['quote']}” {c.get('predicts', 'No experiment decides this: ' + c.get('reason', ''))}"
+        for c in map(claim, ids)
+    )
+    display(Markdown(rows))
+
+
+# ---------------------------------------------------------------- the ledger
+
+
+def records(notebook: Path) -> list[dict]:
+    """The records that `observe` and `untestable` left in an executed notebook."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    metadata = [o.get("metadata", {}).get("medlib", {}) for c in cells for o in c.get("outputs", [])]
+    return [m["claim"] for m in metadata if "claim" in m]
+
+
+def ledger(folder: Path = ROOT / "chapters") -> list[dict]:
+    """One row a claim: the claim, its records, its verdict ("planned" where its chapter is not written)."""
+    written = {path.name[:2] for path in folder.glob("[0-9][0-9]_*.ipynb")}
+    found = {}
+    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+        for record in records(path):
+            found.setdefault(record["id"], []).append(record | {"notebook": path.stem})
+    rows = []
+    for c in claims().values():
+        seen = found.get(c["id"], [])
+        if seen:
+            state = combine([r["verdict"] for r in seen])
+        elif "reason" in c and (not c["chapter"] or c["chapter"] in written):
+            state = "not testable here"
+        else:
+            state = "planned"
+        rows.append(c | {"records": seen, "verdict": state})
+    return rows

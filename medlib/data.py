@@ -1,0 +1,329 @@
+"""Data sets by name, checked before they are believed.
+
+`load(name)` looks in data/cache/, then in the folder or URL that MEDLIB_MIRROR names, then upstream
+(unless MEDLIB_OFFLINE is set). A file counts only after its checksum matched. Where nothing can be
+reached the chapter runs on a stand-in and says so; a wrong file is an error, never a stand-in.
+Small sets live in memory as tensors on the device, and batches are drawn there.
+"""
+
+import gzip
+import hashlib
+import os
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[1]
+REGISTRY = tomllib.loads((ROOT / "data" / "datasets.toml").read_text(encoding="utf-8"))
+TIMEOUT = (5, 30)  # seconds to connect, seconds without a byte
+ATTEMPTS = 3
+loaded: dict[str, str] = {}  # name → source, for the stamp
+
+
+class DataError(ValueError):
+    """A set or a file breaks a rule; the message names the set, the place and the rule."""
+
+
+class Unreachable(OSError):
+    """No copy of a file could be reached."""
+
+
+class Split(NamedTuple):
+    x: Tensor  # (N, C, H, W) float32 in [0, 1]
+    y: Tensor  # (N,) int64
+
+
+@dataclass(frozen=True, repr=False)
+class Dataset:
+    """Three splits of labelled images. `source` says where they came from: cache, mirror, upstream,
+    package, or stand-in."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    source: str
+
+    def __post_init__(self):
+        for part in ("train", "val", "test"):
+            check(getattr(self, part), len(self.classes), f"{self.name}/{part}")
+
+    def __repr__(self) -> str:
+        lines = [f"{self.name} ({self.source}): images {tuple(self.train.x.shape[1:])}"]
+        for part in ("train", "val", "test"):
+            counts = torch.bincount(getattr(self, part).y.cpu(), minlength=len(self.classes)).tolist()
+            named = ", ".join(f"{c} {k:,}" for c, k in zip(self.classes, counts, strict=True))
+            lines.append(f"  {part:5} {sum(counts):6,}: {named}")
+        return "\n".join(lines)
+
+    def map(self, f: Callable[[Split], Split]) -> "Dataset":
+        """The set with `f` applied to each split."""
+        return replace(self, train=f(self.train), val=f(self.val), test=f(self.test))
+
+    def to(self, device) -> "Dataset":
+        return self.map(lambda s: Split(s.x.to(device), s.y.to(device)))
+
+    def standardise(self) -> "Dataset":
+        """Zero mean and unit standard deviation, both measured on the training images alone."""
+        mean, std = self.train.x.mean(), self.train.x.std()
+        return self.map(lambda s: Split((s.x - mean) / std, s.y))
+
+    def subset(self, n: int, *, seed: int = 0) -> "Dataset":
+        """`n` training images with the class shares of the whole; validation and test unchanged.
+        With one seed, a smaller subset lies inside a larger one."""
+        y = self.train.y.cpu()
+        if not len(self.classes) <= n <= len(y):
+            raise DataError(f"{self.name}: a subset of {n} images; the rule: {len(self.classes)} to {len(y)}")
+        order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+        # Sort by (rank within the class) / (size of the class): every prefix keeps the class shares.
+        rank = torch.empty(len(y))
+        for c in range(len(self.classes)):
+            members = order[y[order] == c]
+            rank[members] = (torch.arange(len(members)) + 0.5) / max(len(members), 1)
+        keep = rank.argsort()[:n].to(self.train.y.device)
+        return replace(self, train=Split(self.train.x[keep], self.train.y[keep]))
+
+
+def check(split: Split, num_classes: int, where: str) -> None:
+    """Raise DataError unless `split` holds finite (N, C, H, W) images and labels 0 … num_classes − 1."""
+    x, y = split
+    if len(x) == 0:
+        raise DataError(f"{where}: no images; the rule: a split holds at least one")
+    if x.ndim != 4 or y.shape != x.shape[:1]:
+        raise DataError(
+            f"{where}: images {tuple(x.shape)}, labels {tuple(y.shape)}; the rule: (N, C, H, W) and (N,)"
+        )
+    finite = torch.isfinite(x).flatten(1).all(1)
+    if not finite.all():
+        raise DataError(f"{where}: image {int((~finite).nonzero()[0])} holds NaN or infinity; the rule: finite")
+    bad = (y < 0) | (y >= num_classes)
+    if bad.any():
+        i = int(bad.nonzero()[0])
+        raise DataError(f"{where}: image {i} has label {int(y[i])}; the rule: 0 to {num_classes - 1}")
+
+
+def load(name: str, *, device=None) -> Dataset:
+    """The data set `name` of data/datasets.toml, on `device` (default: medlib's)."""
+    from medlib.train import device as default_device
+
+    if name not in REGISTRY:
+        raise DataError(f"no data set {name!r} in data/datasets.toml; there are: {', '.join(REGISTRY)}")
+    try:
+        dataset = READERS[name](name)
+    except Unreachable as error:
+        dataset = _stand_in(name)
+        _banner(name, error)
+    loaded[name] = dataset.source
+    return dataset.to(device or default_device())
+
+
+def audit(dataset: Dataset) -> list[tuple[str, int, str, int]]:
+    """Images that stand, pixel for pixel, in two places: (split, index, split, index) a pair."""
+    seen: dict[bytes, tuple[str, int]] = {}
+    pairs = []
+    for part in ("train", "val", "test"):
+        for i, image in enumerate(getattr(dataset, part).x.cpu().numpy()):
+            key = image.tobytes()
+            if key in seen:
+                pairs.append((*seen[key], part, i))
+            else:
+                seen[key] = (part, i)
+    return pairs
+
+
+def random_shift(pixels: int) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """Augmentation: move each image by up to `pixels` in both directions, edges repeated."""
+
+    def shift(x: Tensor, generator: torch.Generator) -> Tensor:
+        b, _, h, w = x.shape
+        dy, dx = torch.randint(-pixels, pixels + 1, (2, b, 1), generator=generator).to(x.device)
+        rows = (torch.arange(h, device=x.device) + dy).clamp(0, h - 1)  # (B, H)
+        cols = (torch.arange(w, device=x.device) + dx).clamp(0, w - 1)  # (B, W)
+        n = torch.arange(b, device=x.device)[:, None, None]
+        return x.transpose(0, 1)[:, n, rows[:, :, None], cols[:, None, :]].transpose(0, 1)
+
+    return shift
+
+
+# ---------------------------------------------------------------- files
+
+
+def find(entry: dict) -> tuple[Path, str]:
+    """A verified local copy of one registry file, and whether it is from cache, mirror or upstream."""
+    cached = ROOT / "data" / "cache" / entry["path"]
+    if cached.exists():
+        _verify(cached, entry, f"{cached} (in the cache)")
+        return cached, "cache"
+    mirror = os.environ.get("MEDLIB_MIRROR", "")
+    if mirror and not mirror.startswith(("http://", "https://")):
+        local = Path(mirror).expanduser() / entry["path"]
+        if local.exists():
+            _verify(local, entry, f"{local} (from MEDLIB_MIRROR)")
+            return local, "mirror"
+    urls = [(f"{mirror.rstrip('/')}/{entry['path']}", "mirror")] if mirror.startswith("http") else []
+    if not os.environ.get("MEDLIB_OFFLINE"):
+        urls += [(url, "upstream") for url in entry["url"]]
+    reasons = []
+    for url, source in urls:
+        try:
+            _download(url, cached, entry)
+            return cached, source
+        except Unreachable as error:
+            reasons.append(str(error))
+    raise Unreachable(
+        "; ".join(reasons) or f"{entry['path']}: not in the cache, not in MEDLIB_MIRROR, and MEDLIB_OFFLINE is set"
+    )
+
+
+def _digest(path: Path, method: str) -> str:
+    with open(path, "rb") as f:
+        return f"{method}:{hashlib.file_digest(f, method).hexdigest()}"
+
+
+def _verify(path: Path, entry: dict, origin: str) -> None:
+    seen = {method: _digest(path, method) for method in {h.split(":")[0] for h in entry["hash"]}}
+    if not set(seen.values()) & set(entry["hash"]):
+        folder = (ROOT / "data" / "cache" / entry["path"]).parent
+        raise DataError(
+            f"{origin} is not {entry['path']}.\n"
+            f"  expected: {' or '.join(entry['hash'])}\n"
+            f"  seen:     {' and '.join(seen.values())} ({path.stat().st_size:,} bytes)\n"
+            f"  What to do: delete that file, download {entry['url'][0]} in a browser and put it, as "
+            f"{Path(entry['path']).name}, into {folder}"
+        )
+
+
+def _download(url: str, target: Path, entry: dict) -> None:
+    """Fetch `url` to `target`: resume where the server allows, verify, then move into place."""
+    import requests
+    from tqdm.auto import tqdm
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
+    limit = 2 * entry.get("bytes", 2**30)  # a server that never stops must not fill the disk
+    problem = ""
+    for _ in range(ATTEMPTS):
+        have = part.stat().st_size if part.exists() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        try:
+            with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as reply:
+                if reply.status_code == 416:  # nothing after what we have: complete, or not the same file
+                    _settle(part, target, entry, url)
+                    return
+                reply.raise_for_status()
+                resumed = reply.status_code == 206 and reply.headers.get("Content-Range", "").startswith(
+                    f"bytes {have}-"
+                )
+                bar = tqdm(
+                    desc=target.name,
+                    total=entry.get("bytes"),
+                    initial=have if resumed else 0,
+                    unit="B",
+                    unit_scale=True,
+                    leave=False,
+                )
+                with open(part, "ab" if resumed else "wb") as f, bar:
+                    for chunk in reply.iter_content(2**16):
+                        bar.update(f.write(chunk))
+                        if f.tell() > limit:
+                            break
+        except requests.RequestException as error:
+            problem = f"{urlsplit(url).hostname}: {type(error).__name__}"
+            continue
+        _settle(part, target, entry, url)
+        return
+    raise Unreachable(f"{entry['path']} could not be fetched ({problem})")
+
+
+def _settle(part: Path, target: Path, entry: dict, url: str) -> None:
+    try:
+        _verify(part, entry, f"What {url} sent")
+    except DataError:
+        part.unlink()
+        raise
+    os.replace(part, target)
+
+
+# ---------------------------------------------------------------- readers, one a format
+
+
+def _images(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32) / 255)[:, None]
+
+
+def _medmnist(name: str) -> Dataset:
+    path, source = find(REGISTRY[name]["file"][0])
+    with np.load(path, allow_pickle=False) as z:
+        parts = [
+            Split(_images(z[f"{p}_images"]), torch.from_numpy(z[f"{p}_labels"].ravel().astype(np.int64)))
+            for p in ("train", "val", "test")
+        ]
+    return Dataset(name, tuple(REGISTRY[name]["classes"]), *parts, source)
+
+
+def _shuffled(name: str, x: Tensor, y: Tensor, source: str) -> Dataset:
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1998))
+    parts = [Split(x[i], y[i]) for i in order.split(REGISTRY[name]["sizes"])]
+    return Dataset(name, tuple(REGISTRY[name]["classes"]), *parts, source)
+
+
+def _mnist10k(name: str) -> Dataset:
+    (images, source), (labels, _) = (find(entry) for entry in REGISTRY[name]["file"])
+    # The idx format: a header of 16 (images) or 8 (labels) bytes, then unsigned bytes.
+    pixels = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8, offset=16).reshape(-1, 28, 28)
+    y = np.frombuffer(gzip.decompress(labels.read_bytes()), np.uint8, offset=8).astype(np.int64)
+    return _shuffled(name, _images(pixels), torch.from_numpy(y), source)
+
+
+def _digits(name: str) -> Dataset:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = torch.from_numpy(bunch.images.astype(np.float32) / 16)[:, None]
+    return _shuffled(name, x, torch.from_numpy(bunch.target.astype(np.int64)), "package")
+
+
+READERS = {"pneumoniamnist": _medmnist, "breastmnist": _medmnist, "mnist10k": _mnist10k, "digits": _digits}
+
+
+# ---------------------------------------------------------------- stand-ins
+
+
+def _stand_in(name: str) -> Dataset:
+    """Something of the same form: scikit-learn's digits for digits, else the heart phantom."""
+    card = REGISTRY[name]
+    if card["modality"] == "handwritten digits":
+        digits = _digits("digits")
+        grown = digits.map(lambda s: Split(torch.nn.functional.interpolate(s.x, 28, mode="bilinear"), s.y))
+        return replace(grown, name=name, source="stand-in")
+    from medlib.phantom import phantom
+
+    heart = phantom(
+        sum(card["sizes"]), phases=(0.0,), shape=(1, 28, 28), spacing=(10.0, 5.0, 5.0), groups=("NOR", "HCM")
+    )
+    x, y = heart.image[:, 0].clamp(0, 1), heart.group  # (N, 1, 28, 28)
+    y = (y != y.min()).long()
+    parts = [Split(x[i], y[i]) for i in torch.arange(len(x)).split(card["sizes"])]
+    return Dataset(name, tuple(card["classes"]), *parts, "stand-in")
+
+
+def _banner(name: str, error: Unreachable) -> None:
+    from IPython.display import Markdown, display
+
+    card = REGISTRY[name]
+    files = ", ".join(f"`{entry['path']}`" for entry in card["file"])
+    message = (
+        f"> ⚠️ **STAND-IN DATA.** {card['title']} could not be reached, so what follows runs on "
+        "simulated or toy images. **No number below says anything about the real set.**\n>\n"
+        f"> Reason: {error}.\n>\n> To use the real images, put {files} into `data/cache/` "
+        f"(from {card['file'][0]['url'][0]}), or set `MEDLIB_MIRROR` to a folder that holds them, and run again."
+    )
+    display(Markdown(message))

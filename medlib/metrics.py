@@ -1,0 +1,31 @@
+"""Metrics of classification, from logits (B, num_classes) and integer labels (B,)."""
+
+import torch
+from torch import Tensor
+
+
+def accuracy(logits: Tensor, target: Tensor) -> float:
+    """Share of images whose largest logit is the label's."""
+    return (logits.argmax(1) == target).float().mean().item()
+
+
+def auc(logits: Tensor, target: Tensor) -> float:
+    """Area under the ROC curve: the chance that a random positive scores above a random negative.
+
+    Ties count one half (Mann-Whitney). Two classes: class 1 is the positive one. More: the mean over
+    classes of one against the rest. NaN where `target` lacks a class, since there is nothing to rank.
+    """
+    scores = logits.double().softmax(1)
+    if logits.shape[1] == 2:  # the difference of logits: softmax would round sure scores to ties
+        return _rank_auc((logits[:, 1] - logits[:, 0]).double(), target == 1)
+    return sum(_rank_auc(scores[:, c], target == c) for c in range(logits.shape[1])) / logits.shape[1]
+
+
+def _rank_auc(score: Tensor, positive: Tensor) -> float:
+    n1 = int(positive.sum())
+    n0 = len(positive) - n1
+    if not n0 or not n1:
+        return float("nan")
+    _, group, count = score.unique(return_inverse=True, return_counts=True)
+    mean_rank = count.cumsum(0) - (count - 1) / 2  # ranks 1 … N, ties share their mean
+    return ((mean_rank[group][positive].sum() - n1 * (n1 + 1) / 2) / (n0 * n1)).item()

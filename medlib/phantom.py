@@ -1,0 +1,214 @@
+"""A beating-heart phantom: short-axis cine MRI with known masks, volumes and motion.
+
+The idea: each heart is a function of position at end-diastole (ED). A later phase asks, for every pixel, where the
+tissue seen there was at ED, and evaluates that function there: image, mask and motion agree, nothing is resampled.
+On a ray from the LV axis let s = r², so that equal steps of s are equal areas. Apart from a small twist, the map is
+
+    LV cavity    s_ED = s / keep       keep = 1 - LV contraction: the LV ejection fraction is a parameter
+    LV wall      s_ED = s + shift      area, hence muscle volume, is kept: a smaller cavity has a thicker wall
+    RV cavity    stretched beyond the wall by 1 / (1 - RV contraction)
+    outside      the shift decays over 5000 mm², slowly enough that nothing folds
+
+Units: mm, mL, intensity about [0, 1]. Axes (D, H, W): base → apex, anterior → inferior, septum → lateral wall.
+Where it differs from a heart: the base does not descend, so no tissue crosses a slice and the motion in the plane
+carries the whole ejection fraction; no valves, outflow tract, flow or arrhythmia; an infarct runs from base to apex.
+Where it differs from a scan: a slice is its central plane (no partial volume across the 10 mm), and slices are shifted
+against each other (breath-holds) but never tilted. As in ACDC, papillary muscles count as LV cavity, RV muscle as
+background. The anatomy is plausible, not fitted to patients: use it to test methods, never to estimate accuracy.
+
+Sources: disease groups in the manner of ACDC (Bernard et al., IEEE Trans Med Imaging 37, 2018); Rician noise, the
+magnitude of a complex signal with Gaussian noise in both parts (Gudbjartsson and Patz, Magn Reson Med 34, 1995).
+"""
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
+LABELS = ("background", "RV", "myocardium", "LV")
+
+# A patient is drawn uniformly from these ranges. A lesion is a sector of the LV wall whose thickness is changed by
+# the factor 1 + lesion_wall and which loses the share lesion_loss of its contraction: in HCM the septum (thick), in
+# MINF any sector (thin, almost still). Lengths in mm at ED; ef: share of the cavity area that contraction removes.
+PARAMETERS = ("radius", "length", "wall", "ef", "rv_width", "rv_ef", "lesion_wall", "lesion_loss")
+RANGES = {
+    "NOR": ((24, 28), (86, 98), (7.5, 9.5), (0.55, 0.68), (29, 35), (0.48, 0.62), (0, 0), (0, 0)),
+    "DCM": ((33, 38), (93, 106), (6, 8), (0.14, 0.36), (29, 37), (0.30, 0.50), (0, 0), (0, 0)),
+    "HCM": ((22, 26), (82, 94), (11, 14), (0.64, 0.76), (32, 38), (0.50, 0.65), (0.3, 0.8), (0.2, 0.5)),
+    "MINF": ((28, 32), (88, 102), (7.5, 9.5), (0.38, 0.54), (29, 35), (0.42, 0.56), (-0.5, -0.3), (0.9, 1)),
+    "RV": ((23, 27), (84, 96), (7.5, 9.5), (0.50, 0.64), (42, 50), (0.20, 0.38), (0, 0), (0, 0)),
+}
+COMMON = {  # what varies alike in every group; angles in radians, clockwise in the image from its right edge
+    "rv_angle": (3.04, 3.49), "rv_span": (1.2, 1.4), "twist": (0.10, 0.18), "lesion_angle": (0, 6.28),
+    "oval": (-0.09, 0.09), "oval_angle": (0, 3.14), "pear": (-0.06, 0.06), "pear_angle": (0, 3.14),
+    "row": (-5, 5), "column": (8, 18), "tilt_row": (-0.15, 0.10), "tilt_column": (-0.05, 0.20),
+    "papillary": (0.17, 0.22), "fat": (1.5, 4), "dome": (40, 50), "girth": (140, 155),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """N patients in T phases. Motion is backward: the tissue seen at x in a phase was at x + motion at ED."""
+
+    image: Tensor  # (N, T, D, H, W) float32
+    mask: Tensor  # (N, T, D, H, W) uint8, index in LABELS
+    motion: Tensor | None  # (N, T, 2, D, H, W) float32, mm along (row, column); None unless asked for
+    volumes: Tensor  # (N, T, 3) mL of RV, myocardium and LV, counted in the mask
+    group: Tensor  # (N,) int64, index in GROUPS
+    spacing: tuple[float, float, float]
+    phases: tuple[float, ...]
+
+    @property
+    def ejection_fraction(self) -> Tensor:
+        """(N, 2): of LV and RV, from the phase with the largest LV (ED) to the one with the smallest (ES)."""
+        patient, lv = torch.arange(len(self.volumes)), self.volumes[..., 2]
+        ed, es = self.volumes[patient, lv.argmax(1)], self.volumes[patient, lv.argmin(1)]
+        return (1 - es / ed)[:, [2, 0]]
+
+
+def contraction(phase: Tensor) -> Tensor:
+    """Share of the stroke volume that has left: 0 at ED (phase 0), 1 at end-systole (0.35), 0 again at phase 1."""
+    return torch.sin(math.pi / 2 * torch.minimum(phase / 0.35, (1 - phase) / 0.65)) ** 2
+
+
+def _beat(h: SimpleNamespace, phase: Tensor, z: Tensor, y: Tensor, x: Tensor):
+    """Map (y, x), about the LV axis, back to ED: its angle and s there, the contours there, and the motion."""
+    squeeze, depth = contraction(phase), z.clamp(min=0) / h.length
+    wall = torch.where(z < 0, 2.0, h.wall)  # above the base: a thin-walled atrium
+    near = (h.radius + wall) * (1 - (z.clamp(min=0) / (h.length + h.wall)) ** 2).clamp(min=0).sqrt()  # (D, 1, 1)
+    r2 = (y**2 + x**2).clamp(min=1e-3)
+    # The twist comes first: it leaves r alone, and all that follows belongs to the tissue, so to its angle at ED.
+    turn = squeeze * h.twist * (1.4 * depth - 0.4) * torch.exp((near**2 - r2).clamp(max=0) / 1500)
+    angle = torch.atan2(y, x) + turn  # (T, D, H, W)
+    lobes = h.oval * torch.cos(2 * (angle - h.oval_angle)) + h.pear * torch.cos(3 * (angle - h.pear_angle))
+    s = r2 / (1 + lobes)
+
+    # Three nested contours at ED, as s: endocardium and epicardium (half ellipsoids along z), then the RV free wall,
+    # a circle that meets the epicardium rv_span to either side of the septum and ends rv_width beyond it.
+    lesion = torch.sigmoid(8 * (torch.cos(angle - h.lesion_angle) - 0.6))
+    endo = h.radius**2 * (1 - depth**2).clamp(min=0)
+    epi = (near * (1 + wall / (h.radius + wall) * h.lesion_wall * lesion)) ** 2
+    far = near + h.rv_width * (1 - (depth / 0.85) ** 2).clamp(min=0).sqrt()
+    centre = (far**2 - near**2) / (2 * (far - near * math.cos(h.rv_span))).clamp(min=1e-3)
+    cos = torch.cos(angle - h.rv_angle)
+    free = centre * cos + (centre**2 * cos**2 + far**2 - 2 * far * centre).clamp(min=0).sqrt()
+    free = torch.maximum(free**2, epi)
+
+    keep, keep_rv = 1 - squeeze * h.ef * (1 - h.lesion_loss * lesion), 1 - squeeze * h.rv_ef
+    shift, shift_rv = endo * (1 - keep), (free - epi) * (1 - keep_rv)
+    beyond = (s - epi + shift).clamp(min=0)  # past the epicardium of this phase
+    moved = torch.minimum(s * (1 / keep - 1), shift) + torch.minimum(beyond * (1 / keep_rv - 1), shift_rv)
+    s_ed = s + moved * torch.exp((free - epi - shift_rv - beyond).clamp(max=0) / 5000)
+
+    stretch, cos, sin = (s_ed / s).sqrt(), turn.cos(), turn.sin()
+    motion = stretch * (y * cos + x * sin) - y, stretch * (x * cos - y * sin) - x
+    return angle, s_ed, (endo, epi, free), motion
+
+
+def _paint(h: SimpleNamespace, fine: Tensor, coarse: Tensor, pixel: float, z, y, x, angle, s, contours) -> Tensor:
+    """Intensity of the tissue at ED position (y, x), painted from the back to the front, layer over layer."""
+    image = 0.06 + 0.06 * (fine - 1).clamp(min=0)  # lung and its vessels
+
+    def paint(distance, value):
+        # Soft over one pixel: a pixel on an edge shows the mean of both sides. Negative distance: inside.
+        image.lerp_(torch.as_tensor(value), (0.5 - distance / pixel).clamp_(0, 1))
+
+    paint(h.dome + 0.003 * (x + 30) ** 2 - 0.25 * z - y + 2 * coarse, 0.4 + 0.03 * fine + 0.08 * coarse)  # liver
+    paint(torch.hypot(y - 92, x - 92) - 22, 0.35)  # vertebra
+    paint(torch.hypot(y - 58, x - 72) - 11, 0.85)  # descending aorta
+    skin = torch.hypot(y - 50, x - 40) - h.girth + coarse
+    rib = h.girth / 6 * torch.sin(6 * torch.atan2(y - 50, x - 40) + 0.03 * z)
+    paint(-32 - skin, 0.25 + 0.03 * fine)  # muscle of the chest wall
+    paint(torch.hypot(skin + 24, rib / 2) - 4, 0.6)
+    paint(-14 - skin, 0.78 + 0.06 * coarse)  # fat under the skin
+    paint(-skin, 0.01)  # air
+
+    r, endo, epi, free = s.sqrt(), *(contour.sqrt() for contour in contours)
+    muscle, blood, mixed = 0.25 + 0.02 * fine, 0.82 + 0.03 * fine, 0.55 + 0.1 * fine
+    rim = r - free - 3 * ((free - epi) / 10).clamp(max=1)  # the RV wall is 3 mm thick where there is an RV
+    paint(rim - h.fat * (1.5 + torch.cos(angle - h.rv_angle)) - 2 * coarse, 0.7 + 0.05 * fine)  # fat about the heart
+    paint(rim, muscle)
+    paint(r - free, mixed)  # trabeculae, too fine to see one by one
+    paint(r - free + 2 + 2 * coarse, blood)
+    paint(r - epi, muscle)
+    paint(r - endo, mixed)
+    paint(r - endo + 1 + coarse, blood)
+    size = h.papillary * (1 - ((z / h.length - 0.5) / 0.35) ** 2).clamp(min=0).sqrt() * endo
+    for side in (-0.85, 1.1):  # anterolateral and posteromedial papillary muscle, at 0.6 of the cavity's radius
+        cos = torch.cos(angle - h.rv_angle - math.pi - side)
+        paint((s + endo * (0.36 * endo - 1.2 * r * cos)).clamp(min=0).sqrt() - size, muscle)
+    return image
+
+
+def phantom(
+    patients: int,
+    *,
+    seed: int = 0,
+    phases: tuple[float, ...] = (0.0, 0.35),
+    shape: tuple[int, int, int] = (10, 128, 128),
+    spacing: tuple[float, float, float] = (10.0, 1.5625, 1.5625),
+    noise: float = 0.05,
+    groups: tuple[str, ...] | None = None,
+    motion: bool = False,
+) -> Phantom:
+    """Draw patients: images (N, T, D, H, W) of a stack centred on the middle of the left ventricle.
+
+    Patient k of a seed is the same however many patients are asked for. Groups come in shuffled blocks, each group
+    once a block. noise is the standard deviation in each part of the complex signal. The heart is some 120 mm wide:
+    a small shape needs a large spacing, for instance shape=(1, 28, 28), spacing=(10, 5, 5) for one middle slice.
+    """
+    groups = GROUPS if groups is None else tuple(groups)
+    for rule, holds, seen in (
+        ("patients must be at least 1", patients >= 1, patients),
+        (f"groups must be names out of {GROUPS}", groups and set(groups) <= set(GROUPS), groups),
+        ("phases must be one or more numbers in [0, 1]", phases and all(0 <= t <= 1 for t in phases), phases),
+        ("shape must be three sizes (D, H, W), each at least 1", len(shape) == 3 and min(shape) >= 1, shape),
+        ("spacing must be three lengths in mm, each above 0", len(spacing) == 3 and min(spacing) > 0, spacing),
+        ("noise must be at least 0", noise >= 0, noise),
+    ):
+        if not holds:
+            raise ValueError(f"{rule}, got {seen!r}")
+
+    generator = torch.Generator().manual_seed(seed)
+    blocks = range(-(-patients // len(groups)))
+    order = torch.cat([torch.randperm(len(groups), generator=generator) for _ in blocks])[:patients]
+    group = torch.tensor([GROUPS.index(name) for name in groups])[order]
+    z, y, x = ((torch.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing, strict=True))
+    z, y = z.view(-1, 1, 1), y.view(-1, 1)
+    phase = torch.tensor(phases, dtype=torch.float32).view(-1, 1, 1, 1)
+    image = torch.empty(patients, len(phases), *shape)
+    mask = torch.empty(image.shape, dtype=torch.uint8)
+    field = torch.empty(patients, len(phases), 2, *shape) if motion else None
+    for k, number in enumerate(torch.randint(2**31, (patients,), generator=generator.manual_seed(seed)).tolist()):
+        generator.manual_seed(number)
+        ranges = dict(zip(PARAMETERS, RANGES[GROUPS[group[k]]], strict=True)) | COMMON
+        draws = torch.rand(len(ranges), generator=generator).tolist()
+        h = SimpleNamespace(**{name: a + u * (b - a) for u, (name, (a, b)) in zip(draws, ranges.items(), strict=True)})
+        if GROUPS[group[k]] == "HCM":
+            h.lesion_angle = h.rv_angle
+        coil = 0.15 * torch.randn(3, generator=generator)
+        breath = 1.2 * torch.randn(2, shape[0], 1, 1, generator=generator).clamp(-2.5, 2.5)
+        fine = 3 * F.avg_pool2d(torch.randn(shape[0], 1, 90, 90, generator=generator), 3, stride=1)
+        coarse = F.interpolate(torch.randn(shape[0], 1, 12, 12, generator=generator), size=(88, 88), mode="bicubic")
+        texture = torch.cat((fine, coarse), 1)  # (D, 2, 88, 88), knots 3 mm apart
+
+        row, column = y - breath[0], x - breath[1]  # (D, H, 1), (D, 1, W)
+        centre = h.row + h.tilt_row * z, h.column + h.tilt_column * z
+        angle, s, contours, (dy, dx) = _beat(h, phase, z + 47, row - centre[0], column - centre[1])
+        row, column = row + dy, column + dx  # (T, D, H, W): where the tissue was at ED
+        grid = torch.stack((column, row), -1) / 130.5
+        tex = [F.grid_sample(texture, g, padding_mode="reflection", align_corners=True) for g in grid]
+        fine, coarse = torch.stack(tex, 2).transpose(0, 1).transpose(1,2)
+        clean = _paint(h, fine, coarse, (spacing[1] * spacing[2]) ** 0.5, z + 47, row, column, angle, s, contours)
+        clean = clean * torch.exp(coil[0] * y / 100 + coil[1] * x / 100 + coil[2] * y * x / 100**2)
+        real, imaginary = noise * torch.randn(2, *clean.shape, generator=generator)
+        image[k] = torch.hypot(clean + real, imaginary)
+        mask[k] = sum((s < contour).to(torch.uint8) for contour in contours) * (z + 47 >= 0)
+        if motion:
+            field[k] = torch.stack((dy, dx), 1)
+    count = torch.stack([(mask == label).sum((2, 3, 4)) for label in (1, 2, 3)], -1)
+    return Phantom(image, mask, field, count * (math.prod(spacing) / 1000), group, tuple(spacing), tuple(phases))

@@ -1,0 +1,100 @@
+"""How sure are we? Intervals over seeds and over patients, paired tests, several comparisons at once."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Interval(NamedTuple):
+    """A mean with its confidence interval and the number of values behind it."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap(values, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
+    """Bootstrap interval of the mean of `values` (one a seed, say).
+
+    The percentile interval is too short for few values: with five seeds it covers about four times in
+    five, not nineteen in twenty. We widen its percentiles as Hesterberg (2015, section 4.3) does, so
+    that it agrees with Student's t where the values are Gaussian.
+    """
+    from scipy.stats import norm, t
+
+    values = np.asarray(values, dtype=float)
+    n = len(values)
+    if n == 0 or not np.isfinite(values).all():
+        raise ValueError(f"{n} values, {int((~np.isfinite(values)).sum())} of them not finite; the rule: 1 or more, finite")
+    if n == 1:
+        return Interval(values[0], -np.inf, np.inf, 1)
+    means = np.random.default_rng(seed).choice(values, (resamples, n)).mean(1)
+    tail = norm.cdf(-np.sqrt(n / (n - 1)) * t.ppf((1 + level) / 2, n - 1))
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(values.mean(), low, high, n)
+
+
+def paired(a, b, *, level: float = 0.95) -> tuple[Interval, float]:
+    """Interval of the mean of a − b, paired by seed, and the p-value of an exact sign-flip test.
+
+    With n pairs that p-value cannot fall below 2 / 2ⁿ: five seeds never reach .05.
+    """
+    from scipy.stats import permutation_test
+
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape:
+        raise ValueError(f"{a.shape} against {b.shape} values; the rule: pairs")
+    test = permutation_test((a, b), lambda x, y, axis: np.mean(x - y, axis), permutation_type="samples", vectorized=True)
+    return bootstrap(a - b, level=level), float(test.pvalue)
+
+
+def bootstrap_cases(
+    metric: Callable[[np.ndarray, np.ndarray], float],
+    scores,
+    target,
+    baseline=None,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Interval that carries both chances: which patients were tested, and which seed was drawn.
+
+    scores    (seeds, N): one row of predictions a seed; `baseline` likewise, for the difference
+    target    (N,)
+    Each resample draws N cases and as many seeds, the same for both sides of a difference. Draws that
+    lack a class are drawn again. `n` of the result is the number of cases.
+    """
+    scores, target = np.atleast_2d(scores), np.asarray(target)
+    sides = [scores] if baseline is None else [scores, np.atleast_2d(baseline)]
+    if any(side.shape[1] != len(target) for side in sides):
+        raise ValueError(f"scores {scores.shape} for {len(target)} cases; the rule: (seeds, cases)")
+    rng = np.random.default_rng(seed)
+    value = lambda rows, cases: np.subtract(  # noqa: E731
+        *[np.mean([metric(row[cases], target[cases]) for row in side[rows]]) for side in sides]
+    ) if len(sides) == 2 else np.mean([metric(row[cases], target[cases]) for row in scores[rows]])
+    everything = np.arange(len(scores)), np.arange(len(target))
+    draws = []
+    while len(draws) < resamples:
+        cases = rng.integers(0, len(target), len(target))
+        if len(np.unique(target[cases])) == len(np.unique(target)):
+            draws.append(value(rng.integers(0, len(scores), len(scores)), cases))
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value(*everything)), low, high, len(target))
+
+
+def holm(p_values) -> np.ndarray:
+    """Holm's (1979) adjusted p-values: compare them with .05 as if there were one test.
+
+    The smallest of m is multiplied by m, the next by m − 1, …, and none may fall below the one before.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
+    return adjusted

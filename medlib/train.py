@@ -1,0 +1,249 @@
+"""Training: one loop for every chapter.
+
+`fit` draws batches from tensors that already lie on the device, follows a one-cycle schedule
+(Smith & Topin 2019), keeps the weights that score best on the validation images, and can stop and
+resume exactly. accelerate places the model and runs its forward pass in bf16 where the hardware has
+matrix units for it; losses and metrics stay in fp32.
+"""
+
+import functools
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medlib.data import Dataset, Split, check
+from medlib.metrics import accuracy, auc
+
+PROFILES = ("smoke", "cpu", "gpu")
+
+
+def profile(**sizes):
+    """The name of the profile, or the one of `sizes` that belongs to it.
+
+    MEDLIB_PROFILE=smoke|cpu|gpu decides; by default gpu where CUDA is there, else cpu.
+
+    >>> epochs = profile(smoke=1, cpu=10, gpu=30)
+    """
+    name = os.environ.get("MEDLIB_PROFILE") or ("gpu" if torch.cuda.is_available() else "cpu")
+    if name not in PROFILES:
+        raise ValueError(f"MEDLIB_PROFILE={name!r}; the rule: one of {', '.join(PROFILES)}")
+    return sizes[name] if sizes else name
+
+
+def precision() -> str:
+    """"bf16" on a GPU or a CPU with bf16 matrix units (AMX), else "no"; MEDLIB_PRECISION overrides."""
+    if choice := os.environ.get("MEDLIB_PRECISION"):
+        if choice not in ("bf16", "no"):
+            raise ValueError(f"MEDLIB_PRECISION={choice!r}; the rule: bf16 or no")
+        return choice
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    return "bf16" if getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False) else "no"
+
+
+@functools.cache
+def _accelerator():
+    from accelerate import Accelerator
+
+    return Accelerator(mixed_precision=precision())
+
+
+def device() -> torch.device:
+    """Where tensors and models go: a GPU if there is one, else the CPU."""
+    return _accelerator().device
+
+
+def seed(value: int = 0) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(value)
+    np.random.seed(value)
+    torch.manual_seed(value)
+
+
+@dataclass
+class History:
+    """What `fit` saw. `step`, `train_loss`, `val_loss`, `score` and `seconds` have one entry a validation."""
+
+    step: list[int] = field(default_factory=list)
+    train_loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    reached_target: bool = False
+
+    @property
+    def best(self) -> int:
+        """Index of the first validation with the highest score."""
+        return int(np.argmax(self.score))
+
+
+class Evaluation(NamedTuple):
+    logits: Tensor  # (N, num_classes) float32
+    target: Tensor  # (N,)
+    loss: float
+    accuracy: float
+    auc: float
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    *,
+    epochs: float = 10,
+    lr: float = 3e-3,
+    batch_size: int = 128,
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    score: Callable[[Tensor, Tensor], float] = auc,
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    validations: int | None = None,
+    target: float | None = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+) -> History:
+    """Train `model` in place on `data.train`; leave it with the weights that scored best on `data.val`.
+
+    optimizer    called as optimizer(parameters, lr=lr); SGD: functools.partial(torch.optim.SGD, momentum=0.9)
+    loss, score  (logits, target) → scalar tensor, lower is better / float, higher is better
+    augment      (x, generator) → x, on a whole batch
+    validations  how often to validate, evenly spaced; by default once an epoch, at most 20 times
+    target       finish early once the validation score reaches it
+    seed         of the batches and the augmentation; seed the weights before you build the model
+    checkpoint   a file: written at each validation, and read when it exists, so that a run cut short
+                 goes on to the same weights. Delete it to start anew.
+
+    Raises ValueError on a bad argument and FloatingPointError where the loss stops being finite.
+    """
+    n = len(data.train.x)
+    if epochs <= 0 or lr <= 0 or batch_size < 1:
+        raise ValueError(f"epochs={epochs}, lr={lr}, batch_size={batch_size}; the rule: all positive")
+    batch_size = min(batch_size, n)
+    per_epoch = n // batch_size  # a short last batch is dropped; the next shuffle brings its images back
+    total = max(1, round(epochs * per_epoch))
+    every = max(1, total // (validations or min(20, max(1, round(epochs)))))
+
+    accelerator = _accelerator()
+    data = data.to(accelerator.device)
+    if data.train.x.ndim == 4:
+        model.to(memory_format=torch.channels_last)
+    model, opt = accelerator.prepare(model, optimizer(model.parameters(), lr=lr))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(opt.optimizer, lr, total_steps=max(total, 2))
+    settings = f"{n} images, {total} steps of {batch_size}, lr {lr}, seed {seed}, {type(opt.optimizer).__name__}"
+    state = _State(checkpoint, settings, accelerator.unwrap_model(model), opt.optimizer, schedule)
+    history = state.history
+
+    from tqdm.auto import tqdm
+
+    running, started = [], time.perf_counter() - (history.seconds or [0])[-1]
+    first = (history.step or [0])[-1]
+    bar = tqdm(range(first, total), initial=first, total=total, desc="training", leave=False)
+    model.train()
+    try:
+        for step in bar:
+            if history.reached_target:
+                break
+            # Drawn from (seed, epoch) and (seed, step) alone, so that a resumed run sees the same batches.
+            order = torch.randperm(n, generator=_generator(seed, step // per_epoch))
+            index = order[(step % per_epoch) * batch_size :][:batch_size].to(accelerator.device)
+            x, y = data.train.x[index], data.train.y[index]
+            if augment:
+                x = augment(x, _generator(seed + 1_000_003, step))
+            if x.ndim == 4:
+                x = x.contiguous(memory_format=torch.channels_last)
+            value = loss(model(x).float(), y)
+            opt.zero_grad()
+            accelerator.backward(value)
+            opt.step()
+            schedule.step()
+            running.append(value.detach())
+            if (step + 1) % every and step + 1 < total:
+                continue
+            train_loss = torch.stack(running).mean().item()
+            running = []
+            if not np.isfinite(train_loss):
+                raise FloatingPointError(
+                    f"the training loss became {train_loss} before step {step + 1}; try a smaller lr than {lr}, "
+                    "and check that the images are standardised"
+                )
+            logits = _logits(model, data.val.x)
+            history.step.append(step + 1)
+            history.train_loss.append(train_loss)
+            history.val_loss.append(loss(logits, data.val.y).item())
+            history.score.append(score(logits, data.val.y))
+            history.seconds.append(time.perf_counter() - started)
+            history.reached_target = target is not None and history.score[-1] >= target
+            state.save()
+            bar.set_postfix(loss=f"{train_loss:.3f}", score=f"{history.score[-1]:.3f}")
+    finally:
+        # Hand back the plain module: accelerate had wrapped its forward pass.
+        model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        accelerator.free_memory()
+    model.load_state_dict(state.best)
+    return history
+
+
+def _generator(seed: int, k: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 2_000_003 + k)
+
+
+class _State:
+    """Everything that a resumed run needs, and the best weights so far."""
+
+    def __init__(self, path, settings, model, optimizer, schedule):
+        self.path, self.settings = Path(path) if path else None, settings
+        self.parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+        self.history, self.best = History(), None
+        if self.path and self.path.exists():
+            saved = torch.load(self.path, weights_only=True)
+            if saved["settings"] != settings:
+                raise ValueError(
+                    f"{self.path} is of another run ({saved['settings']}) than this one ({settings}); "
+                    "delete it or name another file"
+                )
+            for name, part in self.parts.items():
+                part.load_state_dict(saved[name])
+            self.history, self.best = History(**saved["history"]), saved["best"]
+            torch.set_rng_state(saved["rng"])
+
+    def save(self) -> None:
+        if self.history.best == len(self.history.score) - 1:
+            self.best = {k: v.detach().clone() for k, v in self.parts["model"].state_dict().items()}
+        if self.path:
+            partial = self.path.with_name(self.path.name + ".part")
+            torch.save(
+                {name: part.state_dict() for name, part in self.parts.items()}
+                | {"settings": self.settings, "history": asdict(self.history), "best": self.best}
+                | {"rng": torch.get_rng_state()},
+                partial,
+            )
+            os.replace(partial, self.path)  # a crash leaves the old file or the new one, never half of one
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, x: Tensor, batch_size: int = 1024) -> Tensor:
+    was_training = model.training
+    model.eval()
+    try:
+        return torch.cat([model(part).float() for part in x.split(batch_size)])
+    finally:
+        model.train(was_training)
+
+
+def evaluate(
+    model: nn.Module, split: Split, *, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+) -> Evaluation:
+    """Logits of `model` on `split`, in fp32, and what they are worth. The model's mode is left as found."""
+    where = next(model.parameters(), split.x).device
+    x, y = split.x.to(where), split.y.to(where)
+    logits = _logits(model, x)
+    check(split, logits.shape[1], "evaluate")
+    return Evaluation(logits, y, loss(logits, y).item(), accuracy(logits, y), auc(logits, y))
