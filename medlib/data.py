@@ -126,16 +126,16 @@ def load(name: str, *, device=None) -> Dataset:
 
 
 def audit(dataset: Dataset) -> list[tuple[str, int, str, int]]:
-    """Images that stand, pixel for pixel, in two places: (split, index, split, index) a pair."""
-    seen: dict[bytes, tuple[str, int]] = {}
-    pairs = []
+    """Leakage: images that stand, pixel for pixel, in two splits, as (split, index, split, index)."""
+    seen: dict[bytes, list[tuple[str, int]]] = {}
     for part in ("train", "val", "test"):
         for i, image in enumerate(getattr(dataset, part).x.cpu().numpy()):
-            key = image.tobytes()
-            if key in seen:
-                pairs.append((*seen[key], part, i))
-            else:
-                seen[key] = (part, i)
+            seen.setdefault(image.tobytes(), []).append((part, i))
+    pairs = [(*a, *b) for places in seen.values() for a in places for b in places if a < b and a[0] != b[0]]
+    print(f"{dataset.name}: {len(pairs)} pairs of identical images across splits")
+    for one, i, other, j in pairs:
+        same = getattr(dataset, one).y[i] == getattr(dataset, other).y[j]
+        print(f"  {one} {i:5} = {other} {j:5}  ({'same' if same else 'other'} label)")
     return pairs
 
 
