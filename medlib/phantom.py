@@ -7,7 +7,7 @@ On a ray from the LV axis let s = r², so that equal steps of s are equal areas.
     LV cavity    s_ED = s / keep       keep = 1 - LV contraction: the LV ejection fraction is a parameter
     LV wall      s_ED = s + shift      area, hence muscle volume, is kept: a smaller cavity has a thicker wall
     RV cavity    stretched beyond the wall by 1 / (1 - RV contraction)
-    outside      the shift decays over 5000 mm², slowly enough that nothing folds
+    outside      the shift decays over 4000 mm², slowly enough that nothing folds
 
 Units: mm, mL, intensity about [0, 1]. Axes (D, H, W): base → apex, anterior → inferior, septum → lateral wall.
 Where it differs from a heart: the base does not descend, so no tissue crosses a slice and the motion in the plane
@@ -31,6 +31,7 @@ from torch import Tensor
 GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
 LABELS = ("background", "RV", "myocardium", "LV")
 
+MIDDLE = 47  # mm below the base: the centre of every stack
 # A patient is drawn uniformly from these ranges. A lesion is a sector of the LV wall whose thickness is changed by
 # the factor 1 + lesion_wall and which loses the share lesion_loss of its contraction: in HCM the septum (thick), in
 # MINF any sector (thin, almost still). Lengths in mm at ED; ef: share of the cavity area that contraction removes.
@@ -75,6 +76,21 @@ def contraction(phase: Tensor) -> Tensor:
     return torch.sin(math.pi / 2 * torch.minimum(phase / 0.35, (1 - phase) / 0.65)) ** 2
 
 
+def _draw(group: str, depth: int, generator: torch.Generator) -> SimpleNamespace:
+    """One patient: anatomy, coil profile, one breath-hold shift a slice, and a texture that the tissue carries."""
+    ranges = dict(zip(PARAMETERS, RANGES[group], strict=True)) | COMMON
+    at = torch.rand(len(ranges), generator=generator).tolist()
+    h = SimpleNamespace(**{name: a + u * (b - a) for u, (name, (a, b)) in zip(at, ranges.items(), strict=True)})
+    if group == "HCM":
+        h.lesion_angle = h.rv_angle
+    h.coil = 0.15 * torch.randn(3, generator=generator)
+    h.breath = 1.2 * torch.randn(2, depth, 1, 1, generator=generator).clamp(-2.5, 2.5)  # (row, column) in mm
+    fine = 3 * F.avg_pool2d(torch.randn(depth, 1, 90, 90, generator=generator), 3, stride=1)  # (D, 1, 88, 88)
+    coarse = F.interpolate(torch.randn(depth, 1, 12, 12, generator=generator), size=(88, 88), mode="bicubic")
+    h.texture = torch.cat((fine, coarse), 1)  # (D, 2, 88, 88): knots 3 mm apart, detail of 9 mm and of 25 mm
+    return h
+
+
 def _beat(h: SimpleNamespace, phase: Tensor, z: Tensor, y: Tensor, x: Tensor):
     """Map (y, x), about the LV axis, back to ED: its angle and s there, the contours there, and the motion."""
     squeeze, depth = contraction(phase), z.clamp(min=0) / h.length
@@ -102,7 +118,7 @@ def _beat(h: SimpleNamespace, phase: Tensor, z: Tensor, y: Tensor, x: Tensor):
     shift, shift_rv = endo * (1 - keep), (free - epi) * (1 - keep_rv)
     beyond = (s - epi + shift).clamp(min=0)  # past the epicardium of this phase
     moved = torch.minimum(s * (1 / keep - 1), shift) + torch.minimum(beyond * (1 / keep_rv - 1), shift_rv)
-    s_ed = s + moved * torch.exp((free - epi - shift_rv - beyond).clamp(max=0) / 5000)
+    s_ed = s + moved * torch.exp((free - epi - shift_rv - beyond).clamp(max=0) / 4000)
 
     stretch, cos, sin = (s_ed / s).sqrt(), turn.cos(), turn.sin()
     motion = stretch * (y * cos + x * sin) - y, stretch * (x * cos - y * sin) - x
@@ -115,7 +131,7 @@ def _paint(h: SimpleNamespace, fine: Tensor, coarse: Tensor, pixel: float, z, y,
 
     def paint(distance, value):
         # Soft over one pixel: a pixel on an edge shows the mean of both sides. Negative distance: inside.
-        image.lerp_(torch.as_tensor(value), (0.5 - distance / pixel).clamp_(0, 1))
+        image.lerp_(torch.as_tensor(value), (distance / -pixel).add_(0.5).clamp_(0, 1))
 
     paint(h.dome + 0.003 * (x + 30) ** 2 - 0.25 * z - y + 2 * coarse, 0.4 + 0.03 * fine + 0.08 * coarse)  # liver
     paint(torch.hypot(y - 92, x - 92) - 22, 0.35)  # vertebra
@@ -130,7 +146,7 @@ def _paint(h: SimpleNamespace, fine: Tensor, coarse: Tensor, pixel: float, z, y,
     r, endo, epi, free = s.sqrt(), *(contour.sqrt() for contour in contours)
     muscle, blood, mixed = 0.25 + 0.02 * fine, 0.82 + 0.03 * fine, 0.55 + 0.1 * fine
     rim = r - free - 3 * ((free - epi) / 10).clamp(max=1)  # the RV wall is 3 mm thick where there is an RV
-    paint(rim - h.fat * (1.5 + torch.cos(angle - h.rv_angle)) - 2 * coarse, 0.7 + 0.05 * fine)  # fat about the heart
+    paint(rim - h.fat * (1.5 + torch.cos(angle - h.rv_angle)) - 2 * coarse, 0.62 + 0.05 * fine)  # fat about the heart
     paint(rim, muscle)
     paint(r - free, mixed)  # trabeculae, too fine to see one by one
     paint(r - free + 2 + 2 * coarse, blood)
@@ -142,6 +158,20 @@ def _paint(h: SimpleNamespace, fine: Tensor, coarse: Tensor, pixel: float, z, y,
         cos = torch.cos(angle - h.rv_angle - math.pi - side)
         paint((s + endo * (0.36 * endo - 1.2 * r * cos)).clamp(min=0).sqrt() - size, muscle)
     return image
+
+
+def _render(h: SimpleNamespace, phase: Tensor, z: Tensor, y: Tensor, x: Tensor, pixel: float):
+    """Noise-free image, mask and motion of one patient."""
+    y, x = y - h.breath[0], x - h.breath[1]  # (D, H, 1), (D, 1, W)
+    axis = h.row + h.tilt_row * (z - MIDDLE), h.column + h.tilt_column * (z - MIDDLE)
+    angle, s, contours, (dy, dx) = _beat(h, phase, z, y - axis[0], x - axis[1])
+    y, x = y + dy, x + dx  # (T, D, H, W): from here on, where the tissue was at ED
+    grid = torch.stack((x, y), -1) / 130.5  # the 88 knots of the texture span ±130.5 mm
+    texture = [F.grid_sample(h.texture, g, padding_mode="reflection", align_corners=True) for g in grid]
+    fine, coarse = torch.stack(texture, 1).unbind(2)  # (D, T, 2, H, W) -> 2 of (D, T, H, W)
+    image = _paint(h, fine.transpose(0, 1), coarse.transpose(0, 1), pixel, z, y, x, angle, s, contours)
+    mask = sum((s < contour).to(torch.uint8) for contour in contours)  # nested: in all three is LV, in one is RV
+    return image, mask * (z >= 0), torch.stack((dy, dx), 1)
 
 
 def phantom(
@@ -162,6 +192,7 @@ def phantom(
     a small shape needs a large spacing, for instance shape=(1, 28, 28), spacing=(10, 5, 5) for one middle slice.
     """
     groups = GROUPS if groups is None else tuple(groups)
+    phases, shape, spacing = tuple(float(t) for t in phases), tuple(shape), tuple(float(mm) for mm in spacing)
     for rule, holds, seen in (
         ("patients must be at least 1", patients >= 1, patients),
         (f"groups must be names out of {GROUPS}", groups and set(groups) <= set(GROUPS), groups),
@@ -173,42 +204,26 @@ def phantom(
         if not holds:
             raise ValueError(f"{rule}, got {seen!r}")
 
-    generator = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
     blocks = range(-(-patients // len(groups)))
-    order = torch.cat([torch.randperm(len(groups), generator=generator) for _ in blocks])[:patients]
+    order = torch.cat([torch.randperm(len(groups), generator=random) for _ in blocks])[:patients]
+    seeds = torch.randint(2**31, (patients,), generator=random.manual_seed(seed)).tolist()
     group = torch.tensor([GROUPS.index(name) for name in groups])[order]
     z, y, x = ((torch.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing, strict=True))
-    z, y = z.view(-1, 1, 1), y.view(-1, 1)
-    phase = torch.tensor(phases, dtype=torch.float32).view(-1, 1, 1, 1)
+    z, y = z.view(-1, 1, 1) + MIDDLE, y.view(-1, 1)
+    phase = torch.tensor(phases).view(-1, 1, 1, 1)
+
     image = torch.empty(patients, len(phases), *shape)
     mask = torch.empty(image.shape, dtype=torch.uint8)
     field = torch.empty(patients, len(phases), 2, *shape) if motion else None
-    for k, number in enumerate(torch.randint(2**31, (patients,), generator=generator.manual_seed(seed)).tolist()):
-        generator.manual_seed(number)
-        ranges = dict(zip(PARAMETERS, RANGES[GROUPS[group[k]]], strict=True)) | COMMON
-        draws = torch.rand(len(ranges), generator=generator).tolist()
-        h = SimpleNamespace(**{name: a + u * (b - a) for u, (name, (a, b)) in zip(draws, ranges.items(), strict=True)})
-        if GROUPS[group[k]] == "HCM":
-            h.lesion_angle = h.rv_angle
-        coil = 0.15 * torch.randn(3, generator=generator)
-        breath = 1.2 * torch.randn(2, shape[0], 1, 1, generator=generator).clamp(-2.5, 2.5)
-        fine = 3 * F.avg_pool2d(torch.randn(shape[0], 1, 90, 90, generator=generator), 3, stride=1)
-        coarse = F.interpolate(torch.randn(shape[0], 1, 12, 12, generator=generator), size=(88, 88), mode="bicubic")
-        texture = torch.cat((fine, coarse), 1)  # (D, 2, 88, 88), knots 3 mm apart
-
-        row, column = y - breath[0], x - breath[1]  # (D, H, 1), (D, 1, W)
-        centre = h.row + h.tilt_row * z, h.column + h.tilt_column * z
-        angle, s, contours, (dy, dx) = _beat(h, phase, z + 47, row - centre[0], column - centre[1])
-        row, column = row + dy, column + dx  # (T, D, H, W): where the tissue was at ED
-        grid = torch.stack((column, row), -1) / 130.5
-        tex = [F.grid_sample(texture, g, padding_mode="reflection", align_corners=True) for g in grid]
-        fine, coarse = torch.stack(tex, 2).transpose(0, 1).transpose(1,2)
-        clean = _paint(h, fine, coarse, (spacing[1] * spacing[2]) ** 0.5, z + 47, row, column, angle, s, contours)
-        clean = clean * torch.exp(coil[0] * y / 100 + coil[1] * x / 100 + coil[2] * y * x / 100**2)
-        real, imaginary = noise * torch.randn(2, *clean.shape, generator=generator)
+    for k in range(patients):  # one at a time: 100 at once would need some 10 GB
+        h = _draw(GROUPS[group[k]], shape[0], random.manual_seed(seeds[k]))
+        clean, mask[k], moved = _render(h, phase, z, y, x, math.sqrt(spacing[1] * spacing[2]))
+        clean *= torch.exp(h.coil[0] * y / 100 + h.coil[1] * x / 100 + h.coil[2] * y * x / 100**2)
+        real, imaginary = noise * torch.randn(2, *clean.shape, generator=random)
         image[k] = torch.hypot(clean + real, imaginary)
-        mask[k] = sum((s < contour).to(torch.uint8) for contour in contours) * (z + 47 >= 0)
         if motion:
-            field[k] = torch.stack((dy, dx), 1)
-    count = torch.stack([(mask == label).sum((2, 3, 4)) for label in (1, 2, 3)], -1)
-    return Phantom(image, mask, field, count * (math.prod(spacing) / 1000), group, tuple(spacing), tuple(phases))
+            field[k] = moved
+    counts = torch.stack([m.flatten().bincount(minlength=4)[1:] for m in mask.flatten(0, 1)])  # (N * T, 3)
+    volumes = counts.view(patients, -1, 3) * (math.prod(spacing) / 1000)
+    return Phantom(image, mask, field, volumes, group, spacing, phases)

@@ -1,0 +1,33 @@
+# make book · make test · make run [CH=02] · make clean
+VENV ?= .venv
+PY := $(VENV)/bin/python
+BOOK_TOOLS := jupyter-book sphinx-exercise sphinx-mathjax-offline
+export PYTHONPATH := $(CURDIR)
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: book test run clean
+book: $(VENV)/.book
+	$(PY) -m jupyterbook build . --quiet --warningiserror --keep-going
+	@echo "The book is ready: open file://$(CURDIR)/_build/html/index.html"
+
+test: $(VENV)/.all
+	@$(PY) tests/run.py
+
+run: $(VENV)/.all
+	$(PY) -m medlib.chapters run $(CH)
+
+clean:
+	rm -rf _build
+
+# Rendering needs no torch: a few small packages, in the versions of the lock.
+$(VENV)/.book: requirements.lock
+	test -x $(PY) || python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet uv
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --constraint requirements.lock $(BOOK_TOOLS)
+	touch $@
+
+# pip takes torch (it may hold wheels of its own), uv the rest, faster.
+$(VENV)/.all: requirements.lock requirements.txt $(VENV)/.book
+	$(PY) -m pip install --quiet --constraint requirements.lock torch torchvision
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --requirement requirements.lock
+	touch $@

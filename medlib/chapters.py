@@ -1,0 +1,226 @@
+"""Run the chapters: chapters/NN_slug.py (the text that people edit) → chapters/NN_slug.ipynb (executed).
+
+    python -m medlib.chapters run        all that changed or is stale
+    python -m medlib.chapters run 02     this one, whatever its state
+    python -m medlib.chapters status     one line a chapter
+
+A stamp in the notebook's metadata says how its outputs were made; `faults` holds a notebook against it.
+"""
+
+import argparse
+import ctypes.util
+import datetime
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "chapters"
+LIMIT = 1_500_000  # bytes a notebook
+# Run in the chapter's kernel after its last cell; leaves no trace in the notebook.
+PROBE = """
+import json, os, platform, resource, sys
+import torch
+from medlib import data, train
+print(json.dumps(dict(
+    profile=train.profile(), device=str(train.device()), precision=train.precision(),
+    threads=torch.get_num_threads(), torch=torch.__version__, python=platform.python_version(),
+    allocator="jemalloc" if "jemalloc" in os.environ.get("LD_PRELOAD", "") else "default",
+    cpu_seconds=round(sum(sum(resource.getrusage(w)[:2]) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))),
+    peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)),
+    data=data.loaded, modules=sorted(m for m in sys.modules if m.split(".")[0] == "medlib"),
+)))
+"""
+
+
+class ChapterError(RuntimeError):
+    """A chapter could not be run or stored; the message says why."""
+
+
+def sources(number: str | None = None) -> list[Path]:
+    """The chapters' texts in order, or the one with this number."""
+    found = sorted(FOLDER.glob(f"{number or '[0-9][0-9]'}_*.py"))
+    if number and not found:
+        raise ChapterError(f"no chapter {number!r}; there are {', '.join(p.stem for p in sources())}")
+    return found
+
+
+def read(source: Path) -> nbformat.NotebookNode:
+    """The chapter's text as a notebook without outputs, with the same ids each time."""
+    import jupytext
+
+    notebook = jupytext.read(source, fmt="py:percent")
+    for i, cell in enumerate(notebook.cells):
+        cell["id"] = f"{source.stem[:2]}-{i:03}"
+    return notebook
+
+
+def _hash(text: str | bytes) -> str:
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:16]
+
+
+def code_hash(notebook) -> str:
+    return _hash("\n\x00".join(c.source for c in notebook.cells if c.cell_type == "code"))
+
+
+def module_hashes(names) -> dict[str, str]:
+    hashes = {}
+    for name in names:
+        path = ROOT.joinpath(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        hashes[name] = _hash(path.read_bytes()) if path.exists() else "gone"
+    return hashes
+
+
+def card(stamp: dict) -> str:
+    """What a reader wants to know before starting, from the stamp of the stored run."""
+    from medlib.data import REGISTRY
+
+    sets = "; ".join(f"{REGISTRY[name]['title']} ({REGISTRY[name]['licence']})" for name in stamp["data"])
+    minutes = max(1, round(stamp["cpu_seconds"] / 60))
+    return (
+        f"> **This chapter's run.** About {minutes} CPU-minute{'s' if minutes > 1 else ''} and "
+        f"{stamp['peak_mb'] / 1024:.1f} GB of memory · data: {sets or 'simulated or shipped with packages'} · "
+        f"profile `{stamp['profile']}` on {stamp['device']}, {stamp['threads']} thread(s), forward pass in "
+        f"{'bf16' if stamp['precision'] == 'bf16' else 'fp32'}, torch {stamp['torch']} · run on {stamp['date']}"
+    )
+
+
+def run(source: Path) -> Path:
+    """Execute one chapter in a fresh kernel and store it; nothing is stored where a cell fails."""
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+    from tqdm import tqdm
+
+    notebook = read(source)
+    environment = os.environ | {"TQDM_DISABLE": "1", "PYTHONPATH": str(ROOT)}
+    environment.setdefault("OMP_NUM_THREADS", "1")
+    if jemalloc := ctypes.util.find_library("jemalloc"):
+        # Page faults cost more than arithmetic on virtual machines: keep freed memory.
+        environment |= {"LD_PRELOAD": jemalloc, "MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1"}
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", record_timing=False,
+        resources={"metadata": {"path": str(FOLDER)}},
+    )  # fmt: skip
+    started = time.perf_counter()
+    with client.setup_kernel(env=environment):
+        for i, cell in enumerate(tqdm(notebook.cells, desc=source.stem, unit="cell")):
+            try:
+                client.execute_cell(cell, i)
+            except CellExecutionError as error:
+                raise ChapterError(f"{source.name}, cell {i}, failed; nothing was stored.\n{error}") from None
+        probe = nbformat.v4.new_code_cell(PROBE)
+        client.execute_cell(probe, -1, store_history=False)
+    stamp = json.loads(next(o.text for o in probe.outputs if o.get("name") == "stdout"))
+    stamp |= {
+        "code": code_hash(notebook),
+        "medlib": module_hashes(stamp.pop("modules")),
+        "seconds": round(time.perf_counter() - started),
+        "date": datetime.date.today().isoformat(),
+    }
+    for cell in notebook.cells:
+        _place_figures(cell)
+    notebook.metadata["medlib"] = stamp
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(card(stamp), id="card", metadata={"tags": ["card"]}))
+    target = source.with_suffix(".ipynb")
+    if problems := faults(notebook, source):
+        raise ChapterError(f"{source.name} ran, but is not stored:\n  " + "\n  ".join(problems))
+    text = nbformat.writes(notebook)
+    partial = target.with_suffix(".part")
+    partial.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial, target)
+    return target
+
+
+def _place_figures(cell) -> None:
+    """Hand a figure's alt text, caption and label to the book's renderer, which reads cell metadata."""
+    for output in cell.get("outputs", []):
+        if figure := output.get("metadata", {}).get("medlib", {}).get("figure"):
+            cell.metadata["mystnb"] = {
+                "image": {"alt": figure["alt"]},
+                "figure": {"caption": figure["caption"]} | ({"name": figure["name"]} if figure["name"] else {}),
+            }
+
+
+def faults(notebook, source: Path) -> list[str]:
+    """Why this executed notebook may not be published; empty where all is well."""
+    found = []
+    stamp = notebook.metadata.get("medlib")
+    if not stamp:
+        return ["no stamp: it was not made by `make run`"]
+    stored = [c for c in notebook.cells if "card" not in c.metadata.get("tags", [])]
+    text = read(source)
+    if [(c.cell_type, c.source) for c in stored] != [(c.cell_type, c.source) for c in text.cells]:
+        found.append(f"the text of {source.name} changed since it ran: `make run CH={source.stem[:2]}`")
+    if stamp["code"] != code_hash(text):
+        found.append("its stamp is of other code than the text beside it")
+    if [c.source for c in notebook.cells if "card" in c.metadata.get("tags", [])] != [card(stamp)]:
+        found.append("its card does not say what its stamp says")
+    code = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+    if [c.execution_count for c in code] != list(range(1, len(code) + 1)):
+        found.append("execution counts are not 1 … n: not one clean run")
+    outputs = [o for c in code for o in c.outputs]
+    found += [f"an error: {o.ename}: {o.evalue}" for o in outputs if o.output_type == "error"]
+    found += [f"text on stderr: {o.text[:200]}" for o in outputs if o.get("name") == "stderr"]
+    plain = json.dumps([{k: v for k, v in o.items() if k != "metadata"} for o in outputs])
+    if path := re.search(r"(?<![\w.])(/(work|home|root|tmp|Users|content|usr)/[\w./-]*|[A-Z]:\\\\)", plain):
+        found.append(f"an absolute path in an output: {path[0]}")
+    if standing_in := [name for name, origin in stamp["data"].items() if origin == "stand-in"]:
+        found.append(f"it ran on stand-in data for {', '.join(standing_in)}: see data/README.md")
+    if stamp["profile"] == "smoke":
+        found.append("it ran in the smoke profile, whose numbers mean nothing")
+    if any("image/png" in o.get("data", {}) and "figure" not in o.get("metadata", {}).get("medlib", {}) for o in outputs):
+        found.append("a picture without alt text and caption: use medlib.plots.show")
+    if len(nbformat.writes(notebook)) > LIMIT:
+        found.append(f"{len(nbformat.writes(notebook)) / 1e6:.1f} MB; the rule: at most {LIMIT / 1e6} MB")
+    return found
+
+
+def state(source: Path) -> tuple[str, list[str]]:
+    """"fresh", "stale" (only medlib changed since), "faulty" or "never run", and why."""
+    target = source.with_suffix(".ipynb")
+    if not target.exists():
+        return "never run", []
+    notebook = nbformat.read(target, as_version=4)
+    if problems := faults(notebook, source):
+        return "faulty", problems
+    then = notebook.metadata["medlib"]["medlib"]
+    moved = [name for name, now in module_hashes(then).items() if now != then[name]]
+    return ("stale", [f"changed since: {', '.join(moved)}"]) if moved else ("fresh", [])
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m medlib.chapters", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    runner = commands.add_parser("run", help="execute chapters and store them with their outputs")
+    runner.add_argument("chapter", nargs="?", help="two digits; by default all that changed or is stale")
+    commands.add_parser("status", help="say which chapters are fresh, stale, faulty or never run")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "status":
+            states = [(path, *state(path)) for path in sources()]
+            for path, name, why in states:
+                print(f"{path.stem:24} {name:10} {'; '.join(why)}")
+            stale = sum(name == "stale" for _, name, _ in states)
+            print(f"{len(states)} chapters, {stale} stale")
+            return 0
+        chosen = sources(options.chapter) if options.chapter else [p for p in sources() if state(p)[0] != "fresh"]
+        for path in chosen:
+            target = run(path)
+            print(f"stored {target.relative_to(ROOT)}")
+        print(f"{len(chosen)} chapter(s) run")
+        return 0
+    except ChapterError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
