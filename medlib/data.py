@@ -77,8 +77,13 @@ class Dataset:
         return self.map(lambda s: Split((s.x - mean) / std, s.y))
 
     def subset(self, n: int, *, seed: int = 0) -> "Dataset":
-        """`n` training images with the class shares of the whole; validation and test unchanged.
-        With one seed, a smaller subset lies inside a larger one."""
+        """`n` training images, those of `subset_index`; validation and test unchanged."""
+        keep = self.subset_index(n, seed=seed)
+        return replace(self, train=Split(self.train.x[keep], self.train.y[keep]))
+
+    def subset_index(self, n: int, *, seed: int = 0) -> Tensor:
+        """Which `n` training images, with the class shares of the whole, seed `seed` draws. A smaller
+        draw lies inside a larger one."""
         y = self.train.y.cpu()
         if not len(self.classes) <= n <= len(y):
             raise DataError(f"{self.name}: a subset of {n} images; the rule: {len(self.classes)} to {len(y)}")
@@ -88,8 +93,7 @@ class Dataset:
         for c in range(len(self.classes)):
             members = order[y[order] == c]
             rank[members] = (torch.arange(len(members)) + 0.5) / max(len(members), 1)
-        keep = rank.argsort()[:n].to(self.train.y.device)
-        return replace(self, train=Split(self.train.x[keep], self.train.y[keep]))
+        return rank.argsort()[:n].to(self.train.y.device)
 
 
 def check(split: Split, num_classes: int, where: str) -> None:

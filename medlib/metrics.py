@@ -13,11 +13,15 @@ def auc(logits: Tensor, target: Tensor) -> float:
     """Area under the ROC curve: the chance that a random positive scores above a random negative.
 
     Ties count one half (Mann-Whitney). Two classes: class 1 is the positive one. More: the mean over
-    classes of one against the rest. NaN where `target` lacks a class, since there is nothing to rank.
+    classes of one against the rest. One score a case, (B,), may stand for the logits of two classes.
+    NaN where `target` lacks a class, since there is nothing to rank.
     """
-    scores = logits.double().softmax(1)
+    logits, target = torch.as_tensor(logits), torch.as_tensor(target)
+    if logits.ndim == 1:
+        return _rank_auc(logits.double(), target == 1)
     if logits.shape[1] == 2:  # the difference of logits: softmax would round sure scores to ties
         return _rank_auc((logits[:, 1] - logits[:, 0]).double(), target == 1)
+    scores = logits.double().softmax(1)
     return sum(_rank_auc(scores[:, c], target == c) for c in range(logits.shape[1])) / logits.shape[1]
 
 

@@ -10,14 +10,12 @@ On a ray from the LV axis let s = r², so that equal steps of s are equal areas.
     outside      the shift decays over 4000 mm², slowly enough that nothing folds
 
 Units: mm, mL, intensity about [0, 1]. Axes (D, H, W): base → apex, anterior → inferior, septum → lateral wall.
-Where it differs from a heart: the base does not descend, so no tissue crosses a slice and the motion in the plane
-carries the whole ejection fraction; no valves, outflow tract, flow or arrhythmia; an infarct runs from base to apex.
-Where it differs from a scan: a slice is its central plane (no partial volume across the 10 mm), and slices are shifted
-against each other (breath-holds) but never tilted. As in ACDC, papillary muscles count as LV cavity, RV muscle as
-background. The anatomy is plausible, not fitted to patients: use it to test methods, never to estimate accuracy.
-
-Sources: disease groups in the manner of ACDC (Bernard et al., IEEE Trans Med Imaging 37, 2018); Rician noise, the
-magnitude of a complex signal with Gaussian noise in both parts (Gudbjartsson and Patz, Magn Reson Med 34, 1995).
+Unlike a heart: the base does not descend, so no tissue crosses a slice and the motion in the plane carries the whole
+ejection fraction; no valves, outflow tract, flow or arrhythmia; an infarct runs from base to apex. Unlike a scan: a
+slice is its central plane (no partial volume across it); slices are shifted (breath-holds) but never tilted. As in
+ACDC, papillary muscles count as LV cavity, RV muscle as background. The anatomy is plausible, not fitted to patients:
+test methods on it, never estimate clinical accuracy. Sources: groups in the manner of ACDC (Bernard et al., IEEE Trans
+Med Imaging 37, 2018); Rician noise (Gudbjartsson and Patz, Magn Reson Med 34, 1995).
 """
 
 import math
@@ -30,8 +28,8 @@ from torch import Tensor
 
 GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
 LABELS = ("background", "RV", "myocardium", "LV")
-
 MIDDLE = 47  # mm below the base: the centre of every stack
+
 # A patient is drawn uniformly from these ranges. A lesion is a sector of the LV wall whose thickness is changed by
 # the factor 1 + lesion_wall and which loses the share lesion_loss of its contraction: in HCM the septum (thick), in
 # MINF any sector (thin, almost still). Lengths in mm at ED; ef: share of the cavity area that contraction removes.
@@ -79,74 +77,70 @@ def contraction(phase: Tensor) -> Tensor:
 def _draw(group: str, depth: int, generator: torch.Generator) -> SimpleNamespace:
     """One patient: anatomy, coil profile, one breath-hold shift a slice, and a texture that the tissue carries."""
     ranges = dict(zip(PARAMETERS, RANGES[group], strict=True)) | COMMON
-    at = torch.rand(len(ranges), generator=generator).tolist()
-    h = SimpleNamespace(**{name: a + u * (b - a) for u, (name, (a, b)) in zip(at, ranges.items(), strict=True)})
-    if group == "HCM":
-        h.lesion_angle = h.rv_angle
+    draws = zip(ranges.items(), torch.rand(len(ranges), generator=generator).tolist(), strict=True)
+    h = SimpleNamespace(**{name: low + u * (high - low) for (name, (low, high)), u in draws})
+    h.lesion_angle = h.rv_angle if group == "HCM" else h.lesion_angle  # its lesion is the septum
     h.coil = 0.15 * torch.randn(3, generator=generator)
     h.breath = 1.2 * torch.randn(2, depth, 1, 1, generator=generator).clamp(-2.5, 2.5)  # (row, column) in mm
-    fine = 3 * F.avg_pool2d(torch.randn(depth, 1, 90, 90, generator=generator), 3, stride=1)  # (D, 1, 88, 88)
-    coarse = F.interpolate(torch.randn(depth, 1, 12, 12, generator=generator), size=(88, 88), mode="bicubic")
+    fine = 3 * F.avg_pool2d(torch.randn(depth, 1, 90, 90, generator=generator), 3, stride=1)
+    coarse = F.interpolate(torch.randn(depth, 1, 12, 12, generator=generator), (88, 88), mode="bicubic")
     h.texture = torch.cat((fine, coarse), 1)  # (D, 2, 88, 88): knots 3 mm apart, detail of 9 mm and of 25 mm
     return h
 
 
 def _beat(h: SimpleNamespace, phase: Tensor, z: Tensor, y: Tensor, x: Tensor):
     """Map (y, x), about the LV axis, back to ED: its angle and s there, the contours there, and the motion."""
-    squeeze, depth = contraction(phase), z.clamp(min=0) / h.length
+    squeeze, below, r2 = contraction(phase), z.clamp(min=0), (y**2 + x**2).clamp(min=1e-3)
     wall = torch.where(z < 0, 2.0, h.wall)  # above the base: a thin-walled atrium
-    near = (h.radius + wall) * (1 - (z.clamp(min=0) / (h.length + h.wall)) ** 2).clamp(min=0).sqrt()  # (D, 1, 1)
-    r2 = (y**2 + x**2).clamp(min=1e-3)
+    near = (h.radius + wall) * (1 - (below / (h.length + h.wall)) ** 2).clamp(min=0).sqrt()  # (D, 1, 1)
     # The twist comes first: it leaves r alone, and all that follows belongs to the tissue, so to its angle at ED.
-    turn = squeeze * h.twist * (1.4 * depth - 0.4) * torch.exp((near**2 - r2).clamp(max=0) / 1500)
+    turn = squeeze * h.twist * (1.4 * below / h.length - 0.4) * ((near**2 - r2).clamp(max=0) / 1500).exp()
     angle = torch.atan2(y, x) + turn  # (T, D, H, W)
     lobes = h.oval * torch.cos(2 * (angle - h.oval_angle)) + h.pear * torch.cos(3 * (angle - h.pear_angle))
     s = r2 / (1 + lobes)
-
     # Three nested contours at ED, as s: endocardium and epicardium (half ellipsoids along z), then the RV free wall,
     # a circle that meets the epicardium rv_span to either side of the septum and ends rv_width beyond it.
     lesion = torch.sigmoid(8 * (torch.cos(angle - h.lesion_angle) - 0.6))
-    endo = h.radius**2 * (1 - depth**2).clamp(min=0)
+    endo = h.radius**2 * (1 - (below / h.length) ** 2).clamp(min=0)
     epi = (near * (1 + wall / (h.radius + wall) * h.lesion_wall * lesion)) ** 2
-    far = near + h.rv_width * (1 - (depth / 0.85) ** 2).clamp(min=0).sqrt()
+    far = near + h.rv_width * (1 - (below / h.length / 0.85) ** 2).clamp(min=0).sqrt()
     centre = (far**2 - near**2) / (2 * (far - near * math.cos(h.rv_span))).clamp(min=1e-3)
     cos = torch.cos(angle - h.rv_angle)
     free = centre * cos + (centre**2 * cos**2 + far**2 - 2 * far * centre).clamp(min=0).sqrt()
     free = torch.maximum(free**2, epi)
-
     keep, keep_rv = 1 - squeeze * h.ef * (1 - h.lesion_loss * lesion), 1 - squeeze * h.rv_ef
     shift, shift_rv = endo * (1 - keep), (free - epi) * (1 - keep_rv)
     beyond = (s - epi + shift).clamp(min=0)  # past the epicardium of this phase
     moved = torch.minimum(s * (1 / keep - 1), shift) + torch.minimum(beyond * (1 / keep_rv - 1), shift_rv)
     s_ed = s + moved * torch.exp((free - epi - shift_rv - beyond).clamp(max=0) / 4000)
-
     stretch, cos, sin = (s_ed / s).sqrt(), turn.cos(), turn.sin()
     motion = stretch * (y * cos + x * sin) - y, stretch * (x * cos - y * sin) - x
     return angle, s_ed, (endo, epi, free), motion
 
 
-def _paint(h: SimpleNamespace, fine: Tensor, coarse: Tensor, pixel: float, z, y, x, angle, s, contours) -> Tensor:
+def _paint(h: SimpleNamespace, pixel: float, z: Tensor, y: Tensor, x: Tensor, angle, s, contours) -> Tensor:
     """Intensity of the tissue at ED position (y, x), painted from the back to the front, layer over layer."""
+    grid = torch.stack((x, y), -1) / 130.5  # the knots of the texture span ±130.5 mm
+    texture = [F.grid_sample(h.texture, g, padding_mode="reflection", align_corners=True) for g in grid]
+    fine, coarse = torch.stack(texture).unbind(2)  # (T, D, 2, H, W) -> 2 of (T, D, H, W)
     image = 0.06 + 0.06 * (fine - 1).clamp(min=0)  # lung and its vessels
 
     def paint(distance, value):
         # Soft over one pixel: a pixel on an edge shows the mean of both sides. Negative distance: inside.
         image.lerp_(torch.as_tensor(value), (distance / -pixel).add_(0.5).clamp_(0, 1))
 
-    paint(h.dome + 0.003 * (x + 30) ** 2 - 0.25 * z - y + 2 * coarse, 0.4 + 0.03 * fine + 0.08 * coarse)  # liver
-    paint(torch.hypot(y - 92, x - 92) - 22, 0.35)  # vertebra
+    paint(h.dome + (x + 30) ** 2 / 300 - z / 4 - y + 2 * coarse, 0.4 + 0.03 * fine + 0.08 * coarse)  # liver
     paint(torch.hypot(y - 58, x - 72) - 11, 0.85)  # descending aorta
     skin = torch.hypot(y - 50, x - 40) - h.girth + coarse
-    rib = h.girth / 6 * torch.sin(6 * torch.atan2(y - 50, x - 40) + 0.03 * z)
     paint(-32 - skin, 0.25 + 0.03 * fine)  # muscle of the chest wall
-    paint(torch.hypot(skin + 24, rib / 2) - 4, 0.6)
+    rib = torch.sin(6 * torch.atan2(y - 50, x - 40) + z / 30)
+    paint(torch.hypot(skin + 24, 12 * rib) - 4, 0.6)
     paint(-14 - skin, 0.78 + 0.06 * coarse)  # fat under the skin
     paint(-skin, 0.01)  # air
-
     r, endo, epi, free = s.sqrt(), *(contour.sqrt() for contour in contours)
     muscle, blood, mixed = 0.25 + 0.02 * fine, 0.82 + 0.03 * fine, 0.55 + 0.1 * fine
     rim = r - free - 3 * ((free - epi) / 10).clamp(max=1)  # the RV wall is 3 mm thick where there is an RV
-    paint(rim - h.fat * (1.5 + torch.cos(angle - h.rv_angle)) - 2 * coarse, 0.62 + 0.05 * fine)  # fat about the heart
+    paint(rim - h.fat * (1.5 + torch.cos(angle - h.rv_angle)) - 2 * coarse, 0.62 + 0.05 * fine)  # fat
     paint(rim, muscle)
     paint(r - free, mixed)  # trabeculae, too fine to see one by one
     paint(r - free + 2 + 2 * coarse, blood)
@@ -154,24 +148,10 @@ def _paint(h: SimpleNamespace, fine: Tensor, coarse: Tensor, pixel: float, z, y,
     paint(r - endo, mixed)
     paint(r - endo + 1 + coarse, blood)
     size = h.papillary * (1 - ((z / h.length - 0.5) / 0.35) ** 2).clamp(min=0).sqrt() * endo
-    for side in (-0.85, 1.1):  # anterolateral and posteromedial papillary muscle, at 0.6 of the cavity's radius
-        cos = torch.cos(angle - h.rv_angle - math.pi - side)
+    for side in (2.3, 4.24):  # anterolateral and posteromedial papillary muscle, at 0.6 of the radius
+        cos = torch.cos(angle - h.rv_angle - side)
         paint((s + endo * (0.36 * endo - 1.2 * r * cos)).clamp(min=0).sqrt() - size, muscle)
     return image
-
-
-def _render(h: SimpleNamespace, phase: Tensor, z: Tensor, y: Tensor, x: Tensor, pixel: float):
-    """Noise-free image, mask and motion of one patient."""
-    y, x = y - h.breath[0], x - h.breath[1]  # (D, H, 1), (D, 1, W)
-    axis = h.row + h.tilt_row * (z - MIDDLE), h.column + h.tilt_column * (z - MIDDLE)
-    angle, s, contours, (dy, dx) = _beat(h, phase, z, y - axis[0], x - axis[1])
-    y, x = y + dy, x + dx  # (T, D, H, W): from here on, where the tissue was at ED
-    grid = torch.stack((x, y), -1) / 130.5  # the 88 knots of the texture span ±130.5 mm
-    texture = [F.grid_sample(h.texture, g, padding_mode="reflection", align_corners=True) for g in grid]
-    fine, coarse = torch.stack(texture, 1).unbind(2)  # (D, T, 2, H, W) -> 2 of (D, T, H, W)
-    image = _paint(h, fine.transpose(0, 1), coarse.transpose(0, 1), pixel, z, y, x, angle, s, contours)
-    mask = sum((s < contour).to(torch.uint8) for contour in contours)  # nested: in all three is LV, in one is RV
-    return image, mask * (z >= 0), torch.stack((dy, dx), 1)
 
 
 def phantom(
@@ -185,45 +165,44 @@ def phantom(
     groups: tuple[str, ...] | None = None,
     motion: bool = False,
 ) -> Phantom:
-    """Draw patients: images (N, T, D, H, W) of a stack centred on the middle of the left ventricle.
+    """Draw patients: a stack about the middle of the left ventricle, groups in shuffled blocks, each once a block.
 
-    Patient k of a seed is the same however many patients are asked for. Groups come in shuffled blocks, each group
-    once a block. noise is the standard deviation in each part of the complex signal. The heart is some 120 mm wide:
-    a small shape needs a large spacing, for instance shape=(1, 28, 28), spacing=(10, 5, 5) for one middle slice.
+    Patient k of a seed is the same however many are asked for; noise is the sd in each part of the complex signal.
+    Size is in mm: few pixels need a wide spacing, e.g. shape=(1, 28, 28), spacing=(10, 5, 5) for one middle slice.
     """
     groups = GROUPS if groups is None else tuple(groups)
-    phases, shape, spacing = tuple(float(t) for t in phases), tuple(shape), tuple(float(mm) for mm in spacing)
+    phases, spacing = tuple(float(t) for t in phases), tuple(float(mm) for mm in spacing)
     for rule, holds, seen in (
         ("patients must be at least 1", patients >= 1, patients),
         (f"groups must be names out of {GROUPS}", groups and set(groups) <= set(GROUPS), groups),
         ("phases must be one or more numbers in [0, 1]", phases and all(0 <= t <= 1 for t in phases), phases),
-        ("shape must be three sizes (D, H, W), each at least 1", len(shape) == 3 and min(shape) >= 1, shape),
-        ("spacing must be three lengths in mm, each above 0", len(spacing) == 3 and min(spacing) > 0, spacing),
-        ("noise must be at least 0", noise >= 0, noise),
+        ("shape must be three sizes (D, H, W) above 0", len(shape) == 3 and min(shape) > 0, shape),
+        ("spacing must be three lengths in mm above 0", len(spacing) == 3 and min(spacing) > 0, spacing),
     ):
         if not holds:
             raise ValueError(f"{rule}, got {seen!r}")
 
-    random = torch.Generator().manual_seed(seed)
-    blocks = range(-(-patients // len(groups)))
-    order = torch.cat([torch.randperm(len(groups), generator=random) for _ in blocks])[:patients]
-    seeds = torch.randint(2**31, (patients,), generator=random.manual_seed(seed)).tolist()
-    group = torch.tensor([GROUPS.index(name) for name in groups])[order]
+    generator = torch.Generator().manual_seed(seed)
+    order = [torch.randperm(len(groups), generator=generator) for _ in range(0, patients, len(groups))]
+    group = torch.tensor([GROUPS.index(name) for name in groups])[torch.cat(order)[:patients]]
+    seeds = torch.randint(2**31, (patients,), generator=generator.manual_seed(seed)).tolist()
     z, y, x = ((torch.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing, strict=True))
-    z, y = z.view(-1, 1, 1) + MIDDLE, y.view(-1, 1)
-    phase = torch.tensor(phases).view(-1, 1, 1, 1)
-
+    z, y, phase = z.view(-1, 1, 1) + MIDDLE, y.view(-1, 1), torch.tensor(phases).view(-1, 1, 1, 1)
     image = torch.empty(patients, len(phases), *shape)
     mask = torch.empty(image.shape, dtype=torch.uint8)
     field = torch.empty(patients, len(phases), 2, *shape) if motion else None
-    for k in range(patients):  # one at a time: 100 at once would need some 10 GB
-        h = _draw(GROUPS[group[k]], shape[0], random.manual_seed(seeds[k]))
-        clean, mask[k], moved = _render(h, phase, z, y, x, math.sqrt(spacing[1] * spacing[2]))
+    for k in range(patients):  # one at a time keeps the memory small
+        h = _draw(GROUPS[group[k]], shape[0], generator.manual_seed(seeds[k]))
+        row, column = y - h.breath[0], x - h.breath[1]  # (D, H, 1), (D, 1, W)
+        axis = h.row + h.tilt_row * (z - MIDDLE), h.column + h.tilt_column * (z - MIDDLE)  # of the LV
+        angle, s, contours, (dy, dx) = _beat(h, phase, z, row - axis[0], column - axis[1])
+        clean = _paint(h, max(spacing[1:]), z, row + dy, column + dx, angle, s, contours)
         clean *= torch.exp(h.coil[0] * y / 100 + h.coil[1] * x / 100 + h.coil[2] * y * x / 100**2)
-        real, imaginary = noise * torch.randn(2, *clean.shape, generator=random)
-        image[k] = torch.hypot(clean + real, imaginary)
+        signal = clean + noise * 2**0.5 * torch.randn(clean.shape, dtype=torch.complex64, generator=generator)
+        image[k] = signal.abs()
+        mask[k] = sum((s < c).to(torch.uint8) for c in contours) * (z >= 0)  # inside all three contours: LV
         if motion:
-            field[k] = moved
+            field[k] = torch.stack((dy, dx), 1)
     counts = torch.stack([m.flatten().bincount(minlength=4)[1:] for m in mask.flatten(0, 1)])  # (N * T, 3)
     volumes = counts.view(patients, -1, 3) * (math.prod(spacing) / 1000)
     return Phantom(image, mask, field, volumes, group, spacing, phases)

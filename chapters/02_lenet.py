@@ -1,0 +1,661 @@
+# %% [markdown]
+# # Why convolution: LeNet-5
+#
+# A chest X-ray of 28 × 28 pixels is 784 numbers. A network that connects each number to each of a hundred units
+# has 78,400 weights before it has learnt anything. **Can a network with weights that are shared over the image
+# do as well, or better, with fewer?** This is the question that LeNet-5 answered for digits. We ask it again of
+# X-rays, and we count.
+#
+# After this chapter you can compute a convolution by hand, say what each layer of LeNet-5 does and how many
+# parameters it has, and design an experiment that could have shown convolution to be useless.
+
+# %% tags=["hide-input", "colab"]
+import subprocess
+import sys
+
+if "google.colab" in sys.modules:  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
+    subprocess.run("git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "accelerate", "pydicom"], check=True)
+    sys.path.insert(0, "medlib-book")
+elif ".." not in sys.path:
+    sys.path.insert(0, "..")
+
+# %%
+import time
+from itertools import product
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medlib import claims, evaluate, fit, load, plots, profile, seed, stats
+from medlib.data import Split, random_shift
+from medlib.metrics import auc
+from medlib.models import LeNet, LeNet5
+from medlib.models.lenet import C3_INPUTS, Subsample
+
+SEEDS = profile(smoke=2, cpu=5, gpu=10)
+EPOCHS = profile(smoke=0.2, cpu=10, gpu=30)
+
+# %% [markdown]
+# ## The problem, seen on our data
+#
+# PneumoniaMNIST holds chest X-rays of children, reduced to 28 × 28 pixels {cite:p}`yang2023medmnist`. Radiologists
+# labelled each one: normal or pneumonia {cite:p}`kermany2018identifying`. Pneumonia fills parts of the lung with
+# fluid, and fluid shows up as a white haze.
+
+# %%
+xray = load("pneumoniamnist")
+print(xray)
+
+# %%
+some = [(xray.test.x[i], xray.classes[xray.test.y[i]]) for i in range(16)]
+plots.show(
+    plots.grid([image for image, _ in some], [label for _, label in some]),
+    alt="Sixteen tiny chest X-rays. Lungs appear as two dark fields; in many labelled pneumonia they are grey.",
+    caption="The first sixteen test images of PneumoniaMNIST with their labels (CC BY 4.0).",
+    name="fig-xray",
+)
+
+# %% [markdown]
+# Now shuffle the pixels. Every image gets the same shuffle, so no grey value is lost: the 784 numbers are the
+# same, only their places differ. A person can no longer see a lung. **What would a network lose?** Keep your guess
+# for later in the chapter.
+
+# %%
+shuffle = torch.randperm(784, generator=torch.Generator().manual_seed(0))
+
+
+def permute(split):
+    return Split(split.x.flatten(1)[:, shuffle.to(split.x.device)].view(split.x.shape), split.y)
+
+
+plots.show(
+    plots.grid([*xray.test.x[:8], *permute(xray.test).x[:8]]),
+    alt="Two rows of eight images: chest X-rays above, and below the same images as grey noise.",
+    caption="Eight X-rays (above) and the same pixels in shuffled places (below).",
+    name="fig-permuted",
+)
+
+# %% [markdown]
+# ## The idea
+#
+# A haze in the upper left of a lung and one in the lower right are the same thing in two places. So look for it
+# everywhere **with the same weights**. Take a small window, the *kernel* $w$, of $K × K$ weights. Slide it over the
+# image $x$. At each place, multiply the weights with the pixels under them and add up:
+#
+# $$
+# y[i, j] = b + \sum_{k=0}^{K-1} \sum_{l=0}^{K-1} w[k, l] \, x[i + k, \, j + l] .
+# $$ (eq-conv)
+#
+# The result $y$ is a *feature map*: large where the image looks like the kernel. One kernel of $5 × 5$ has 25
+# weights and one bias $b$, whatever the size of the image. Strictly this is a cross-correlation, since a
+# convolution would flip the kernel; the field calls it convolution, and so do we.
+#
+# Two promises are built in. *Locality*: what matters stands close together. *Sharing*: what matters here matters
+# there. An image with shuffled pixels breaks the first promise, so that is where the idea must fail.
+
+# %% [markdown]
+# ## The claims that we test
+#
+# The review {cite:p}`alzubaidi2021review,rawat2017deep` introduces convolutional networks and LeNet-5 with nine
+# sentences. Here is each, with what it predicts if we take it at its word.
+
+# %% tags=["hide-input"]
+claims.box(*(f"C{i:03}" for i in range(6, 15)))
+
+# %% [markdown]
+# ## The key block by hand
+#
+# Equation {eq}`eq-conv` in code, with two loops over the places of the output. One sum a place, nothing else.
+
+# %%
+def convolve(x, w, b):
+    """x (H, W), w (K, K), b scalar → (H − K + 1, W − K + 1)."""
+    k = w.shape[0]
+    y = torch.empty(x.shape[0] - k + 1, x.shape[1] - k + 1)
+    for i, j in product(range(y.shape[0]), range(y.shape[1])):
+        y[i, j] = b + (w * x[i : i + k, j : j + k]).sum()
+    return y
+
+
+# %% [markdown]
+# It must agree with the layer that the network uses, on the same weights. If it does not, this cell stops the
+# chapter.
+
+# %% tags=["nbval-check-output"]
+net = LeNet()
+first = net.features[0]
+image = torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
+mine = convolve(image, first.weight[0, 0].detach(), first.bias[0].detach())
+theirs = F.conv2d(image[None, None], first.weight, first.bias)[0, 0].detach()
+torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+print("by hand:", tuple(mine.shape), " layer:", tuple(theirs.shape), " equal: yes")
+
+# %% [markdown]
+# ## LeNet-5 as it was in 1998
+#
+# The paper {cite:p}`lecun1998gradient` names its layers C (convolution), S (subsampling) and F (fully connected).
+# Four things differ from what tutorials call LeNet today: averaging with a *trainable* weight and bias, a third
+# layer C3 whose maps see only some of the maps before, a scaled tanh in place of ReLU, and an output that measures
+# the distance to a drawn code of each digit.
+
+# %%
+plots.show_source(LeNet5)
+
+# %% [markdown]
+# The review counts about 60,000 parameters (C013) and two convolutional layers (C014). We count too. A
+# *connection* is one multiplication by a weight, or one addition of a bias; sharing makes them many more than
+# the parameters.
+
+# %%
+lenet5 = LeNet5()
+shapes, x = {}, torch.zeros(1, 1, 32, 32)
+for name in ("c1", "s2", "c3", "s4", "c5"):
+    x = getattr(lenet5, name)(x)
+    shapes[name] = tuple(x.shape[1:])
+shapes |= {"f6": (84,), "output": (10,)}
+parameters = {name: sum(p.numel() for p in getattr(lenet5, name).parameters()) for name in shapes}
+places = {name: int(np.prod(shape[1:])) for name, shape in shapes.items()}
+connections = {name: parameters[name] * places[name] for name in shapes}
+for name in ("s2", "s4"):  # 4 inputs and a bias for each output
+    connections[name] = 5 * int(np.prod(shapes[name]))
+connections["output"] = 840  # fixed codes: connections without a trainable weight
+rows = [(n.upper(), shapes[n], f"{parameters[n]:,}", f"{connections[n]:,}") for n in shapes]
+total = sum(parameters.values()), sum(connections.values())
+plots.table([*rows, ("**sum**", "", *(f"**{t:,}**" for t in total))], ["layer", "output", "trainable", "connections"])
+
+# %% tags=["nbval-check-output"]
+modern = LeNet()
+assert total == (60_000, 340_908)
+print("LeNet-5 (1998):", total[0], "trainable parameters,", total[1], "connections")
+print("modern port:   ", sum(p.numel() for p in modern.parameters()), "trainable parameters")
+print("maps of C3 and what they see:", [len(inputs) for inputs in C3_INPUTS])
+
+# %% [markdown]
+# ### When is a layer convolutional?
+#
+# C5 has 120 kernels of 5 × 5 on maps of 5 × 5, so each kernel fits in exactly one place. Then a convolution and a
+# fully connected layer are the same sum. The paper still calls C5 a convolution, and for a reason: give the
+# network a larger image and C5 slides. A fully connected layer cannot.
+
+# %% tags=["nbval-check-output"]
+maps = torch.randn(1, 16, 5, 5, generator=torch.Generator().manual_seed(0))
+dense = nn.Linear(400, 120)
+dense.weight.data = lenet5.c5.weight.data.flatten(1)  # the same numbers, in one row a unit
+dense.bias.data = lenet5.c5.bias.data
+difference = (lenet5.c5(maps).flatten(1) - dense(maps.flatten(1))).abs().max().item()
+assert difference < 1e-5
+print("32 × 32 image: C5 equals a dense layer")
+larger = lenet5.s4(lenet5.c3(lenet5.s2(lenet5.c1(torch.zeros(1, 1, 40, 40)))))
+print("40 × 40 image: C5 gives", tuple(lenet5.c5(larger).shape[1:]), "— it slides; a dense layer cannot take it")
+
+# %% [markdown]
+# ## Digits, as in 1998
+#
+# Before X-rays, a check on the task for which the network was made. We use the 10,000 test digits of MNIST, split
+# anew into 7,000 / 1,000 / 2,000, since the 60,000 training digits are a larger download than this check deserves.
+# The rival is a multilayer perceptron (MLP): every pixel to every hidden unit, every hidden unit to every class.
+# Its hidden layer has just enough units to match the parameters of LeNet.
+
+# %%
+def mlp(hidden, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, num_classes))
+
+
+def size(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def matched(parameters, num_classes):
+    """Hidden units of the smallest MLP that has at least as many parameters."""
+    return next(h for h in range(1, 2000) if size(mlp(h, num_classes)) >= parameters)
+
+
+digits = load("mnist10k").standardise()
+padded = digits.map(lambda s: Split(F.pad(s.x, (2, 2, 2, 2), value=s.x.min().item()), s.y))
+h10 = matched(size(LeNet()), 10)
+contest = {
+    "LeNet-5 (1998)": (LeNet5, padded),
+    "LeNet, modern port": (LeNet, digits),
+    f"MLP, {h10} hidden units": (lambda: mlp(h10, 10), digits),
+}
+
+# %%
+digit_accuracy = {name: [] for name in contest}
+for (name, (build, data)), s in product(contest.items(), range(SEEDS)):
+    seed(s)
+    model = build()
+    fit(model, data, epochs=EPOCHS / 2, seed=s, validations=3)
+    digit_accuracy[name].append(evaluate(model, data.test).accuracy)
+
+# %%
+rows = [(n, f"{size(contest[n][0]()):,}", str(stats.bootstrap(a))) for n, a in digit_accuracy.items()]
+plots.table(rows, ["network", "parameters", f"test accuracy, mean of {SEEDS} seeds [95 % interval]"])
+
+# %% tags=["hide-input"]
+gain, _ = stats.paired(digit_accuracy["LeNet, modern port"], digit_accuracy[f"MLP, {h10} hidden units"])
+plots.say(
+    f"On digits the modern port gains **{100 * gain.mean:.1f} points** of accuracy over the MLP of its size "
+    f"(95 % interval {100 * gain.low:.1f} to {100 * gain.high:.1f}, paired by seed)."
+)
+
+# %% [markdown]
+# ## X-rays: how many images does convolution save?
+#
+# Now the question of this chapter. Four networks see the same X-rays:
+#
+# - **LeNet**, the modern port;
+# - an **MLP of its size**: as many parameters, without locality or sharing;
+# - a **wide MLP** of 512 hidden units, to ask whether more weights make up for it;
+# - **classical baselines**, with which a sensible person would begin: logistic regression on pixels, a support
+#   vector machine (SVM), a random forest, and logistic regression on histograms of gradients
+#   (HOG, {cite:p}`dalal2005histograms`).
+#
+# Each network takes the same number of steps with the same optimiser, whatever the number of images. The training
+# subsets are drawn by seed. What there is to choose (which weights to keep, how strongly to regularise) is chosen
+# on the validation images; the test images are touched once.
+
+# %%
+sizes = profile(smoke=(60, 300), cpu=(50, 150, 500, 1500, 4708), gpu=(50, 150, 500, 1500, 4708))
+sizes = tuple(n for n in sizes if n <= len(xray.train.x))
+data = xray.standardise()
+h2 = matched(size(LeNet(1, 2)), 2)
+networks = {"LeNet": lambda: LeNet(1, 2), "MLP, same size": lambda: mlp(h2, 2), "MLP, wide": lambda: mlp(512, 2)}
+truth = data.test.y.cpu().numpy()
+
+
+def train(build, data, s, **options):
+    """Test scores (pneumonia minus normal) of one network, trained for EPOCHS passes over the full set."""
+    seed(s)
+    model = build()
+    passes = EPOCHS * len(xray.train.x) / len(data.train.x)
+    history = fit(model, data, epochs=min(passes, 400 if len(data.train.x) < 128 else passes), seed=s, validations=10, **options)
+    logits = evaluate(model, data.test).logits.cpu()
+    return (logits[:, 1] - logits[:, 0]).numpy(), model, history
+
+
+# %%
+scores = {}  # (network, n) → (seeds, test images)
+for n, (name, build) in product(sizes, networks.items()):
+    scores[name, n] = np.stack([train(build, data.subset(n, seed=s), s)[0] for s in range(SEEDS)])
+
+# %% [markdown]
+# The classical baselines get pixels, or HOG features: in each small cell of the image, how much edge points in each
+# of eight directions.
+
+# %%
+from skimage.feature import hog
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
+
+
+def pixels(x):
+    return x.flatten(1).cpu().numpy()
+
+
+def gradients(x):
+    return np.stack([hog(i, 8, (7, 7), (2, 2)) for i in x[:, 0].cpu().numpy()])
+
+
+classical = {
+    "logistic regression": (pixels, [LogisticRegression(C=c, max_iter=2000) for c in (0.001, 0.01, 0.1)]),
+    "SVM": (pixels, [SVC(C=c) for c in (1, 10)]),
+    "random forest": (pixels, [RandomForestClassifier(200, min_samples_leaf=m) for m in (1, 5)]),
+    "HOG + logistic regression": (gradients, [LogisticRegression(C=c, max_iter=2000) for c in (0.1, 1, 10)]),
+}
+
+
+# %%
+def score_of(model, x):
+    return model.decision_function(x) if hasattr(model, "decision_function") else model.predict_proba(x)[:, 1]
+
+
+def train_classical(features, models, subset, s):
+    """Test scores of the setting that validates best, and its validation AUC."""
+    fitted = []
+    for model in models:
+        if "random_state" in model.get_params():
+            model.set_params(random_state=s)
+        model.fit(features["train"][subset], data.train.y.cpu().numpy()[subset])
+        fitted.append((auc(score_of(model, features["val"]), data.val.y.cpu()), score_of(model, features["test"])))
+    return max(fitted, key=lambda pair: pair[0])
+
+
+# %%
+validation = {}  # (baseline, n) → mean validation AUC
+for name, (describe, models) in classical.items():
+    features = {part: describe(getattr(data, part).x) for part in ("train", "val", "test")}
+    for n in sizes:
+        subsets = [data.subset_index(n, seed=s).cpu().numpy() for s in range(SEEDS)]
+        found = [train_classical(features, models, i, s) for s, i in enumerate(subsets)]
+        scores[name, n] = np.stack([test for _, test in found])
+        validation[name, n] = np.mean([val for val, _ in found])
+
+# %% [markdown]
+# Each number below is a mean over seeds. The interval carries both chances: another draw of the seed, and another
+# draw of the test patients.
+
+# %%
+def interval(name, n, baseline=None):
+    """Test AUC of a model, or its lead over a baseline, with a 95 % interval over seeds and test images."""
+    rival = None if baseline is None else scores[baseline, n]
+    return stats.bootstrap_cases(auc, scores[name, n], truth, rival, resamples=profile(smoke=20, cpu=1000, gpu=1000))
+
+
+names = [*networks, *classical]
+table = {(name, n): interval(name, n) for name, n in product(names, sizes)}
+plots.table([[name, *(str(table[name, n]) for n in sizes)] for name in names], ["test AUC", *(f"n = {n:,}" for n in sizes)])
+
+# %%
+figure, axis = plots.panels(1, width=6.5, height=3.8)
+for name in names:
+    means, lows, highs = zip(*(table[name, n][:3] for n in sizes), strict=True)
+    (line,) = axis.plot(sizes, means, "o-" if name in networks else "s--", markersize=4, label=name)
+    axis.fill_between(sizes, lows, highs, color=line.get_color(), alpha=0.08, linewidth=0)
+axis.set(xscale="log", xticks=sizes, xticklabels=[f"{n:,}" for n in sizes], xlabel="training images", ylabel="test AUC")
+axis.minorticks_off()
+axis.legend(fontsize=8, loc="lower right")
+plots.show(
+    figure,
+    alt="Test AUC against the number of training images for seven models; all rise, and their bands overlap much.",
+    caption="Test AUC on PneumoniaMNIST against the number of training images. Solid: networks; dashed: classical "
+    "baselines. Bands: 95 % intervals over seeds and test images.",
+    name="fig-learning",
+)
+
+# %% tags=["hide-input"]
+best_classical = {n: max(classical, key=lambda name: validation[name, n]) for n in sizes}
+small, large = sizes[0], sizes[-1]
+lead = {n: interval("LeNet", n, best_classical[n]) for n in sizes}
+plots.say(
+    f"With {small} images LeNet's lead over the classical baseline that validated best ({best_classical[small]}) is "
+    f"**{lead[small]}** in AUC; with {large:,} images, over {best_classical[large]}, it is **{lead[large]}**."
+)
+
+# %% [markdown]
+# ## The experiment that could have failed
+#
+# If locality and sharing are why LeNet works, then shuffling the pixels must cost it its lead, and must leave the
+# MLP as it was: for an MLP the order of the pixels is only a matter of names. Look back at {numref}`fig-permuted`.
+
+# %%
+shuffled = data.map(permute)
+for name in ("LeNet", "MLP, same size"):
+    scores[name + ", shuffled", large] = np.stack([train(networks[name], shuffled, s)[0] for s in range(SEEDS)])
+
+# %%
+orders = {"pixels in place": "", "pixels shuffled": ", shuffled"}
+rows = []
+for label, suffix in orders.items():
+    names_here = "LeNet" + suffix, "MLP, same size" + suffix
+    rows.append([label, *(str(interval(n, large)) for n in names_here), str(interval(names_here[0], large, names_here[1]))])
+plots.table(rows, ["test AUC", "LeNet", "MLP, same size", "LeNet − MLP"])
+
+# %% tags=["hide-input"]
+loss = stats.bootstrap_cases(auc, scores["LeNet", large], truth, scores["LeNet, shuffled", large])
+same = stats.bootstrap_cases(auc, scores["MLP, same size", large], truth, scores["MLP, same size, shuffled", large])
+plots.say(
+    f"Shuffling costs LeNet **{loss}** of AUC. The MLP changes by **{same}**, which is the noise of training: "
+    "its weights start from other random numbers for each pixel, and nothing else differs."
+)
+
+# %% [markdown]
+# ## Beside the published figure
+#
+# The authors of MedMNIST trained a ResNet-18, with about 11 million parameters, for 100 epochs on these images and
+# report a test AUC of 0.944 and an accuracy of 0.854 {cite:p}`yang2023medmnist`. Our LeNet gets one more thing that
+# costs nothing: each training image is moved by up to two pixels at random, since a patient never stands in
+# exactly the same place.
+
+# %%
+runs = [train(networks["LeNet"], data, s, augment=random_shift(2)) for s in range(SEEDS)]
+scores["LeNet, shifts", large] = np.stack([score for score, *_ in runs])
+plots.show(
+    plots.curves({f"seed {s}": history for s, (*_, history) in enumerate(runs[:2])}),
+    alt="Left: training and validation loss fall together. Right: validation AUC rises and flattens near one.",
+    caption="Two of the runs with random shifts. Validation AUC is far above what the test images will give.",
+    name="fig-curves",
+)
+
+# %%
+correct = stats.bootstrap_cases(lambda s, t: np.mean((s > 0) == t), scores["LeNet, shifts", large], truth)
+ours = interval("LeNet, shifts", large)
+majority = max(truth.mean(), 1 - truth.mean())
+rows = [
+    ("always the larger class", "0", "0.500", f"{majority:.3f}"),
+    ("LeNet, no shifts", f"{size(LeNet(1, 2)):,}", str(table["LeNet", large]), ""),
+    ("LeNet, random shifts", f"{size(LeNet(1, 2)):,}", str(ours), str(correct)),
+    ("ResNet-18 at 28 px, published", "about 11 million", "0.944", "0.854"),
+]
+plots.table(rows, ["PneumoniaMNIST", "parameters", "test AUC", "test accuracy"])
+
+# %% tags=["hide-input"]
+inside = [name for name, value, ci in (("AUC", 0.944, ours), ("accuracy", 0.854, correct)) if ci.low <= value <= ci.high]
+plots.say(
+    (f"The published {' and '.join(inside)} lie{'s' if len(inside) == 1 else ''} inside our interval" if inside else
+     "Neither published figure lies inside our interval")
+    + ". What does this mean? That on 624 small images of two classes a network of 1998 and one of 2015 cannot be "
+    "told apart by one number each. What does it not mean? That LeNet is as good as ResNet-18: the published "
+    "figure has no interval, its recipe differs from ours, and at 28 × 28 pixels the details that a deeper network "
+    "could use are gone."
+)
+
+# %% [markdown]
+# Note how far the validation score in {numref}`fig-curves` is above the test score. The validation images come from
+# the same source as the training images; the test images were collected apart, with another share of healthy
+# children. A validation score is a promise about patients like these, not about the next hospital.
+
+# %% [markdown]
+# ## Look at the mistakes first
+
+# %%
+best = runs[0][1]
+result = evaluate(best, data.test)
+plots.show(
+    plots.confusion(result, xray.classes),
+    alt="Confusion matrix: nearly all pneumonia is found, while a good share of normal images is called pneumonia.",
+    caption="Confusion matrix of the first run on the test images.",
+    name="fig-confusion",
+)
+
+# %%
+margin = (result.logits[:, 1] - result.logits[:, 0]).cpu()
+wrong = torch.where(result.target.cpu() == 1, -margin, margin)  # large: sure, and mistaken
+worst = wrong.argsort(descending=True)[:16]
+plots.show(
+    plots.grid(xray.test.x.cpu()[worst], [f"#{i} is {xray.classes[result.target[i]]}" for i in worst], columns=8),
+    alt="The sixteen test images on which the network was most confidently wrong, most of them normal.",
+    caption="The sixteen surest mistakes of the first run, worst first, with their true labels and their numbers in "
+    "the test set.",
+    name="fig-worst",
+)
+
+# %%
+plots.show(
+    plots.roc({name: scores[name, large].mean(0) for name in ("LeNet", "MLP, same size", best_classical[large])}, truth),
+    alt="Three ROC curves that run close together and far above the diagonal.",
+    caption="ROC curves, scores averaged over seeds, with 95 % bands over test images.",
+    name="fig-roc",
+)
+
+# %%
+kernels = best.features[0].weight.detach().float().cpu()
+plots.show(
+    plots.grid(kernels, [f"kernel {i}" for i in range(6)], columns=6),
+    alt="Six grey patterns of five by five pixels; some are light on one side and dark on the other.",
+    caption="What the first layer looks for: its six kernels after training.",
+    name="fig-kernels",
+)
+
+# %% [markdown]
+# ## A second data set
+#
+# One data set proves little. BreastMNIST holds ultrasound images of the breast: 546 to train on, 156 to test
+# {cite:p}`aldhabyani2020dataset`. With so few test images, expect wide intervals.
+
+# %%
+breast = load("breastmnist").standardise()
+breast_truth = breast.test.y.cpu().numpy()
+rival = {"LeNet": networks["LeNet"], "MLP, same size": networks["MLP, same size"], "MLP, wide": networks["MLP, wide"]}
+breast_scores = {}
+for name, build in rival.items():
+    breast_scores[name] = []
+    for s in range(SEEDS):
+        seed(s)
+        model = build()
+        fit(model, breast, epochs=4 * EPOCHS, seed=s, validations=10)
+        logits = evaluate(model, breast.test).logits.cpu()
+        breast_scores[name].append((logits[:, 1] - logits[:, 0]).numpy())
+
+# %%
+rows = [(name, f"{size(rival[name]()):,}", str(stats.bootstrap_cases(auc, s, breast_truth))) for name, s in breast_scores.items()]
+plots.table([*rows, ("ResNet-18 at 28 px, published", "about 11 million", "0.901")], ["BreastMNIST", "parameters", "test AUC"])
+
+# %% [markdown]
+# ## Verdicts
+#
+# A verdict follows from the interval and from the rule that was written down before. Where the interval lies on
+# both sides of the rule's border, the verdict is “nuanced”: this experiment cannot tell. Where a claim was tested
+# under several conditions that disagree, the ledger says “nuanced” too.
+
+# %% tags=["hide-input"]
+for rival_name in ("MLP, same size", "MLP, wide"):
+    one = interval("LeNet", large, rival_name)
+    claims.observe("C006", one.mean, (one.low, one.high), n=SEEDS, where=f"PneumoniaMNIST, against the {rival_name}")
+
+# %% tags=["hide-input"]
+xray_lead = interval("LeNet", large, "MLP, same size")
+breast_lead = stats.bootstrap_cases(auc, breast_scores["LeNet"], breast_truth, breast_scores["MLP, same size"])
+for one, where in ((xray_lead, "PneumoniaMNIST"), (breast_lead, "BreastMNIST")):
+    claims.observe("C007", one.mean, (one.low, one.high), n=SEEDS, where=where)
+
+# %% tags=["hide-input"]
+for n in sizes:
+    one = lead[n]
+    claims.observe("C008", one.mean, (one.low, one.high), n=SEEDS, where=f"{n:,} X-rays, against {best_classical[n]}")
+
+# %% [markdown]
+# Four claims need no training, only counting. C009 says what a segmentation is; the phantom of this book has a
+# label for each pixel, and we count that it does. C010 asks what the networks of the review's section II were made
+# for; each paper names its task.
+
+# %% tags=["hide-input"]
+from medlib.phantom import LABELS, phantom
+
+mask = phantom(5, phases=(0.0,)).mask
+claims.observe("C009", (mask < len(LABELS)).float().mean().item(), n=mask.numel(), where="the pixels of five phantom hearts")
+
+# %% tags=["hide-input"]
+tasks = {"LeNet-5": 1, "AlexNet": 1, "VGG-16": 1, "FCN": 0, "U-Net": 0, "ResNet": 1, "MobileNetV1": 1, "MobileNetV3": 1,
+         "EfficientNet": 1}  # fmt: skip
+claims.observe("C010", np.mean(list(tasks.values())), n=len(tasks), where=f"share of {', '.join(tasks)} made to classify")
+
+# %% tags=["hide-input"]
+year = {"LeNet for zip codes": 1989, "LeNet-5": 1998}  # Neural Computation 1; Proceedings of the IEEE 86
+claims.observe("C011", year["LeNet-5"] - 1988, n=1, where="year of the paper that introduces LeNet-5")
+
+# %% tags=["hide-input"]
+claims.observe("C012", float("rawat2017deep" == "lecun1998gradient"), n=1, where="[2] is a survey of 2017")
+
+# %% tags=["hide-input"]
+claims.observe("C013", total[0] / 60_000 - 1, n=1, where="counted above")
+
+# %% tags=["hide-input"]
+kinds = [m for m in lenet5.children() if not isinstance(m, (Subsample, nn.Linear)) and hasattr(m, "weight")]
+claims.observe("C014", len(kinds) - 2, n=1, where="C1, C3 and C5 of the network of 1998")
+
+# %% [markdown]
+# ## What it costs
+#
+# Multiplications decide the time, parameters the memory; the two need not go together. Times are of this run, on
+# the machine named on top, for one image in a batch of 128, and will differ on yours.
+
+# %% tags=["timing"]
+def milliseconds(model, batch=128):
+    model, x = model.eval(), torch.zeros(batch, 1, 28, 28)
+    with torch.no_grad():
+        times = []
+        for _ in range(20):
+            start = time.perf_counter()
+            model(x)
+            times.append(time.perf_counter() - start)
+    return 1000 * np.median(times) / batch
+
+
+macs = {"LeNet": 25 * 6 * 28 * 28 + 150 * 16 * 100 + 400 * 120 + 120 * 84 + 84 * 2, "MLP, same size": 786 * h2, "MLP, wide": 786 * 512}
+for name, build in networks.items():
+    print(f"{name:15} {size(build()):8,} parameters {macs[name]:8,} multiply-adds {milliseconds(build()):.3f} ms an image")
+
+# %% [markdown]
+# ## Pitfalls in medicine
+#
+# - **A label is an opinion.** “Pneumonia” here is the reading of an image, not a laboratory result.
+# - **Eight validation images also stand in the training set** (chapter 01 finds them). They are few, but a set
+#   with many would reward memory.
+# - **28 × 28 pixels are not a chest X-ray.** A radiologist reads one with more than four million pixels.
+# - **AUC hides the threshold.** {numref}`fig-confusion` shows what one threshold does to healthy children.
+# - **No patient identifiers.** If two images of one child stand on both sides of a split, nobody can tell.
+#
+# ## Summary
+#
+# - A convolution uses one small kernel everywhere: few weights, many connections.
+# - LeNet-5 of 1998 has 60,000 trainable parameters, three convolutions and one dense layer before its output.
+# - Locality is an assumption. Shuffled pixels break it, and then the assumption costs more than it brings.
+# - With few images, classical baselines are rivals to be taken seriously.
+# - Two models whose intervals overlap have not been told apart.
+
+# %% [markdown]
+# ## Check yourself
+#
+# 1. A layer has 6 input maps, 16 output maps and kernels of 5 × 5. How many weights and biases has it if every
+#    output map sees every input map?
+# 2. Why does the MLP not notice that pixels were shuffled?
+# 3. An interval of an AUC difference is [−0.01, 0.03]. What is the verdict on “the difference is above 0”?
+#
+# <details><summary>Answers</summary>
+#
+# 1. 6 · 16 · 25 = 2,400 weights and 16 biases.
+# 2. Each pixel has weights of its own. A shuffle renames them.
+# 3. Nuanced: the interval holds values on both sides.
+#
+# </details>
+
+# %% [markdown]
+# ## Exercises
+#
+# ```{exercise} ★ Predict: a larger kernel
+# :label: ex-02-kernel
+# Replace the first 5 × 5 kernels of LeNet by 7 × 7 ones. Before you compute: how many parameters does the network
+# gain, and does C5 still fit?
+# ```
+#
+# ```{solution} ex-02-kernel
+# :class: dropdown
+# Six kernels gain 49 − 25 = 24 weights each: 144 in all. With padding 3 the maps keep 28 × 28, and all that follows
+# fits; with padding 2 they shrink to 26 × 26, and the dense layer no longer does.
+# ```
+#
+# ```{exercise} ★★ Implement: stride
+# :label: ex-02-stride
+# Give `convolve` an argument `stride`, and check it against `F.conv2d(..., stride=2)`.
+# ```
+#
+# ```{solution} ex-02-stride
+# :class: dropdown
+# The output has `(H - K) // stride + 1` rows; read the window at `x[i * stride : i * stride + k, ...]`.
+# ```
+#
+# ```{exercise} ★★★ Investigate: how much shuffling?
+# :label: ex-02-shuffle
+# Shuffle only within blocks of 2 × 2, 4 × 4, 7 × 7 and 14 × 14 pixels. At which block size does LeNet's lead over
+# the MLP vanish? Use five seeds and intervals, and state your guess first.
+# ```
+#
+# ```{solution} ex-02-shuffle
+# :class: dropdown
+# Build one permutation of a block and repeat it over the image, then reuse the cells above. Expect a gradual loss:
+# averages over 2 × 2 blocks survive pooling, while edges finer than the block do not.
+# ```
