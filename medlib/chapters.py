@@ -115,8 +115,9 @@ def run(source: Path) -> Path:
                 client.execute_cell(cell, i)
             except CellExecutionError as error:
                 raise ChapterError(f"{source.name}, cell {i}, failed; nothing was stored.\n{error}") from None
-        probe = nbformat.v4.new_code_cell(PROBE)
-        client.execute_cell(probe, -1, store_history=False)
+        notebook.cells.append(nbformat.v4.new_code_cell(PROBE))
+        client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1, store_history=False)
+        probe = notebook.cells.pop()
     stamp = json.loads(next(o.text for o in probe.outputs if o.get("name") == "stdout"))
     stamp |= {
         "code": code_hash(notebook),

@@ -11,11 +11,10 @@ On a ray from the LV axis let s = r², so that equal steps of s are equal areas.
 
 Units: mm, mL, intensity about [0, 1]. Axes (D, H, W): base → apex, anterior → inferior, septum → lateral wall.
 Unlike a heart: the base does not descend, so no tissue crosses a slice and the motion in the plane carries the whole
-ejection fraction; no valves, outflow tract, flow or arrhythmia; an infarct runs from base to apex. Unlike a scan: a
-slice is its central plane (no partial volume across it); slices are shifted (breath-holds) but never tilted. As in
-ACDC, papillary muscles count as LV cavity, RV muscle as background. The anatomy is plausible, not fitted to patients:
-test methods on it, never estimate clinical accuracy. Sources: groups in the manner of ACDC (Bernard et al., IEEE Trans
-Med Imaging 37, 2018); Rician noise (Gudbjartsson and Patz, Magn Reson Med 34, 1995).
+ejection fraction; no valves, outflow tract or flow; an infarct runs from base to apex. Unlike a scan: a slice is its
+central plane, shifted (breath-hold) but never tilted. As in ACDC, papillary muscles count as LV cavity, RV muscle as
+background. Plausible, not fitted to patients: test methods on it, never estimate clinical accuracy. Sources: groups in
+the manner of ACDC (Bernard et al., IEEE TMI 37, 2018); Rician noise (Gudbjartsson and Patz, MRM 34, 1995).
 """
 
 import math
@@ -51,11 +50,9 @@ COMMON = {  # what varies alike in every group; angles in radians, clockwise in 
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """N patients in T phases. Motion is backward: the tissue seen at x in a phase was at x + motion at ED."""
-
     image: Tensor  # (N, T, D, H, W) float32
     mask: Tensor  # (N, T, D, H, W) uint8, index in LABELS
-    motion: Tensor | None  # (N, T, 2, D, H, W) float32, mm along (row, column); None unless asked for
+    motion: Tensor | None  # (N, T, 2, D, H, W) float32 mm (row, column): seen at x, it was at x + motion at ED
     volumes: Tensor  # (N, T, 3) mL of RV, myocardium and LV, counted in the mask
     group: Tensor  # (N,) int64, index in GROUPS
     spacing: tuple[float, float, float]
@@ -121,8 +118,7 @@ def _beat(h: SimpleNamespace, phase: Tensor, z: Tensor, y: Tensor, x: Tensor):
 def _paint(h: SimpleNamespace, pixel: float, z: Tensor, y: Tensor, x: Tensor, angle, s, contours) -> Tensor:
     """Intensity of the tissue at ED position (y, x), painted from the back to the front, layer over layer."""
     grid = torch.stack((x, y), -1) / 130.5  # the knots of the texture span ±130.5 mm
-    texture = [F.grid_sample(h.texture, g, padding_mode="reflection", align_corners=True) for g in grid]
-    fine, coarse = torch.stack(texture).unbind(2)  # (T, D, 2, H, W) -> 2 of (T, D, H, W)
+    fine, coarse = torch.stack([F.grid_sample(h.texture, g, align_corners=True) for g in grid]).unbind(2)
     image = 0.06 + 0.06 * (fine - 1).clamp(min=0)  # lung and its vessels
 
     def paint(distance, value):
@@ -133,8 +129,7 @@ def _paint(h: SimpleNamespace, pixel: float, z: Tensor, y: Tensor, x: Tensor, an
     paint(torch.hypot(y - 58, x - 72) - 11, 0.85)  # descending aorta
     skin = torch.hypot(y - 50, x - 40) - h.girth + coarse
     paint(-32 - skin, 0.25 + 0.03 * fine)  # muscle of the chest wall
-    rib = torch.sin(6 * torch.atan2(y - 50, x - 40) + z / 30)
-    paint(torch.hypot(skin + 24, 12 * rib) - 4, 0.6)
+    paint(torch.hypot(skin + 24, 12 * torch.sin(6 * torch.atan2(y - 50, x - 40) + z / 30)) - 4, 0.6)  # ribs
     paint(-14 - skin, 0.78 + 0.06 * coarse)  # fat under the skin
     paint(-skin, 0.01)  # air
     r, endo, epi, free = s.sqrt(), *(contour.sqrt() for contour in contours)
@@ -169,6 +164,7 @@ def phantom(
 
     Patient k of a seed is the same however many are asked for; noise is the sd in each part of the complex signal.
     Size is in mm: few pixels need a wide spacing, e.g. shape=(1, 28, 28), spacing=(10, 5, 5) for one middle slice.
+    motion=True adds the field, twice the memory of the images.
     """
     groups = GROUPS if groups is None else tuple(groups)
     phases, spacing = tuple(float(t) for t in phases), tuple(float(mm) for mm in spacing)
@@ -181,7 +177,6 @@ def phantom(
     ):
         if not holds:
             raise ValueError(f"{rule}, got {seen!r}")
-
     generator = torch.Generator().manual_seed(seed)
     order = [torch.randperm(len(groups), generator=generator) for _ in range(0, patients, len(groups))]
     group = torch.tensor([GROUPS.index(name) for name in groups])[torch.cat(order)[:patients]]
@@ -193,10 +188,10 @@ def phantom(
     field = torch.empty(patients, len(phases), 2, *shape) if motion else None
     for k in range(patients):  # one at a time keeps the memory small
         h = _draw(GROUPS[group[k]], shape[0], generator.manual_seed(seeds[k]))
-        row, column = y - h.breath[0], x - h.breath[1]  # (D, H, 1), (D, 1, W)
-        axis = h.row + h.tilt_row * (z - MIDDLE), h.column + h.tilt_column * (z - MIDDLE)  # of the LV
-        angle, s, contours, (dy, dx) = _beat(h, phase, z, row - axis[0], column - axis[1])
-        clean = _paint(h, max(spacing[1:]), z, row + dy, column + dx, angle, s, contours)
+        row = y - h.row - h.tilt_row * (z - MIDDLE) - h.breath[0]  # (D, H, 1), from the LV axis
+        column = x - h.column - h.tilt_column * (z - MIDDLE) - h.breath[1]  # (D, 1, W)
+        angle, s, contours, (dy, dx) = _beat(h, phase, z, row, column)
+        clean = _paint(h, max(spacing[1:]), z, y + dy, x + dx, angle, s, contours)
         clean *= torch.exp(h.coil[0] * y / 100 + h.coil[1] * x / 100 + h.coil[2] * y * x / 100**2)
         signal = clean + noise * 2**0.5 * torch.randn(clean.shape, dtype=torch.complex64, generator=generator)
         image[k] = signal.abs()
