@@ -69,13 +69,11 @@ def code_hash(notebook) -> str:
     return _hash("\n\x00".join(c.source for c in notebook.cells if c.cell_type == "code"))
 
 
-def module_hashes(names) -> dict[str, str]:
-    hashes = {}
-    for name in names:
-        path = ROOT.joinpath(*name.split("."))
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        hashes[name] = _hash(path.read_bytes()) if path.exists() else "gone"
-    return hashes
+def module_hashes() -> dict[str, str]:
+    """{"medlib.data": hash, …} of the package as it is now."""
+    paths = sorted((ROOT / "medlib").rglob("*.py"))
+    names = [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in paths]
+    return {name: _hash(p.read_bytes()) for name, p in zip(names, paths, strict=True)}
 
 
 def card(stamp: dict) -> str:
@@ -109,6 +107,7 @@ def run(source: Path) -> Path:
         resources={"metadata": {"path": str(FOLDER)}},
     )  # fmt: skip
     started = time.perf_counter()
+    before = module_hashes()
     with client.setup_kernel(env=environment):
         for i, cell in enumerate(tqdm(notebook.cells, desc=source.stem, unit="cell")):
             try:
@@ -121,7 +120,7 @@ def run(source: Path) -> Path:
     stamp = json.loads(next(o.text for o in probe.outputs if o.get("name") == "stdout"))
     stamp |= {
         "code": code_hash(notebook),
-        "medlib": module_hashes(stamp.pop("modules")),
+        "medlib": {name: before[name] for name in stamp.pop("modules")},
         "seconds": round(time.perf_counter() - started),
         "date": datetime.date.today().isoformat(),
     }
@@ -192,8 +191,8 @@ def state(source: Path) -> tuple[str, list[str]]:
     notebook = nbformat.read(target, as_version=4)
     if problems := faults(notebook, source):
         return "faulty", problems
-    then = notebook.metadata["medlib"]["medlib"]
-    moved = [name for name, now in module_hashes(then).items() if now != then[name]]
+    now = module_hashes()
+    moved = [name for name, then in notebook.metadata["medlib"]["medlib"].items() if now.get(name) != then]
     return ("stale", [f"changed since: {', '.join(moved)}"]) if moved else ("fresh", [])
 
 

@@ -130,13 +130,18 @@ def load(name: str, *, device=None) -> Dataset:
 
 
 def audit(dataset: Dataset) -> list[tuple[str, int, str, int]]:
-    """Leakage: images that stand, pixel for pixel, in two splits, as (split, index, split, index)."""
+    """Leakage: print and return the images that stand, pixel for pixel, in two splits, each as
+    (split, index, split, index). The same patient in two different images goes unseen."""
     seen: dict[bytes, list[tuple[str, int]]] = {}
     for part in ("train", "val", "test"):
         for i, image in enumerate(getattr(dataset, part).x.cpu().numpy()):
             seen.setdefault(image.tobytes(), []).append((part, i))
-    pairs = [(*a, *b) for places in seen.values() for a in places for b in places if a < b and a[0] != b[0]]
-    print(f"{dataset.name}: {len(pairs)} pairs of identical images across splits")
+    rank = ("train", "val", "test").index
+    pairs = [
+        (*a, *b) for places in seen.values() for a in places for b in places if rank(a[0]) < rank(b[0])
+    ]
+    copies = len({pair[2:] for pair in pairs})
+    print(f"{dataset.name}: {copies} validation or test image(s) also stand in an earlier split")
     for one, i, other, j in pairs:
         same = getattr(dataset, one).y[i] == getattr(dataset, other).y[j]
         print(f"  {one} {i:5} = {other} {j:5}  ({'same' if same else 'other'} label)")

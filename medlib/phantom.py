@@ -11,10 +11,10 @@ On a ray from the LV axis let s = r², so that equal steps of s are equal areas.
 
 Units: mm, mL, intensity about [0, 1]. Axes (D, H, W): base → apex, anterior → inferior, septum → lateral wall.
 Unlike a heart: the base does not descend, so no tissue crosses a slice and the motion in the plane carries the whole
-ejection fraction; no valves, outflow tract or flow; an infarct runs from base to apex. Unlike a scan: a slice is its
-central plane, shifted (breath-hold) but never tilted. As in ACDC, papillary muscles count as LV cavity, RV muscle as
-background. Plausible, not fitted to patients: test methods on it, never estimate clinical accuracy. Sources: groups in
-the manner of ACDC (Bernard et al., IEEE TMI 37, 2018); Rician noise (Gudbjartsson and Patz, MRM 34, 1995).
+ejection fraction; no valves, outflow tract or flow. Unlike a scan: a slice is its central plane, never tilted. As in
+ACDC, papillary muscles count as LV, RV muscle as background. Plausible, not fitted to patients: test methods on it,
+never estimate clinical accuracy. Sources: groups in the manner of ACDC (Bernard et al., IEEE TMI 37, 2018); Rician
+noise, the magnitude of a complex signal with Gaussian noise (Gudbjartsson and Patz, MRM 34, 1995).
 """
 
 import math
@@ -27,16 +27,15 @@ from torch import Tensor
 
 GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
 LABELS = ("background", "RV", "myocardium", "LV")
-MIDDLE = 47  # mm below the base: the centre of every stack
+MIDDLE = 50  # mm below the base: the centre of every stack
 
-# A patient is drawn uniformly from these ranges. A lesion is a sector of the LV wall whose thickness is changed by
-# the factor 1 + lesion_wall and which loses the share lesion_loss of its contraction: in HCM the septum (thick), in
-# MINF any sector (thin, almost still). Lengths in mm at ED; ef: share of the cavity area that contraction removes.
+# Drawn uniformly; mm at ED; ef: share of the cavity that contraction removes. A lesion is a sector of the LV wall,
+# 1 + lesion_wall times as thick, that contracts by lesion_loss less: HCM the septum, MINF any (thin, almost still).
 PARAMETERS = ("radius", "length", "wall", "ef", "rv_width", "rv_ef", "lesion_wall", "lesion_loss")
 RANGES = {
     "NOR": ((24, 28), (86, 98), (7.5, 9.5), (0.55, 0.68), (29, 35), (0.48, 0.62), (0, 0), (0, 0)),
     "DCM": ((33, 38), (93, 106), (6, 8), (0.14, 0.36), (29, 37), (0.30, 0.50), (0, 0), (0, 0)),
-    "HCM": ((22, 26), (82, 94), (11, 14), (0.64, 0.76), (32, 38), (0.50, 0.65), (0.3, 0.8), (0.2, 0.5)),
+    "HCM": ((22, 26), (82, 94), (11, 14), (0.64, 0.76), (27, 33), (0.50, 0.65), (0.3, 0.8), (0.2, 0.5)),
     "MINF": ((28, 32), (88, 102), (7.5, 9.5), (0.38, 0.54), (29, 35), (0.42, 0.56), (-0.5, -0.3), (0.9, 1)),
     "RV": ((23, 27), (84, 96), (7.5, 9.5), (0.50, 0.64), (42, 50), (0.20, 0.38), (0, 0), (0, 0)),
 }
@@ -52,7 +51,7 @@ COMMON = {  # what varies alike in every group; angles in radians, clockwise in 
 class Phantom:
     image: Tensor  # (N, T, D, H, W) float32
     mask: Tensor  # (N, T, D, H, W) uint8, index in LABELS
-    motion: Tensor | None  # (N, T, 2, D, H, W) float32 mm (row, column): seen at x, it was at x + motion at ED
+    motion: Tensor | None  # (N, T, 2, D, H, W) mm (row, column): what is at x was at x + motion at ED
     volumes: Tensor  # (N, T, 3) mL of RV, myocardium and LV, counted in the mask
     group: Tensor  # (N,) int64, index in GROUPS
     spacing: tuple[float, float, float]
@@ -76,7 +75,7 @@ def _draw(group: str, depth: int, generator: torch.Generator) -> SimpleNamespace
     ranges = dict(zip(PARAMETERS, RANGES[group], strict=True)) | COMMON
     draws = zip(ranges.items(), torch.rand(len(ranges), generator=generator).tolist(), strict=True)
     h = SimpleNamespace(**{name: low + u * (high - low) for (name, (low, high)), u in draws})
-    h.lesion_angle = h.rv_angle if group == "HCM" else h.lesion_angle  # its lesion is the septum
+    h.lesion_angle = h.rv_angle if group == "HCM" else h.lesion_angle
     h.coil = 0.15 * torch.randn(3, generator=generator)
     h.breath = 1.2 * torch.randn(2, depth, 1, 1, generator=generator).clamp(-2.5, 2.5)  # (row, column) in mm
     fine = 3 * F.avg_pool2d(torch.randn(depth, 1, 90, 90, generator=generator), 3, stride=1)
@@ -95,16 +94,16 @@ def _beat(h: SimpleNamespace, phase: Tensor, z: Tensor, y: Tensor, x: Tensor):
     angle = torch.atan2(y, x) + turn  # (T, D, H, W)
     lobes = h.oval * torch.cos(2 * (angle - h.oval_angle)) + h.pear * torch.cos(3 * (angle - h.pear_angle))
     s = r2 / (1 + lobes)
-    # Three nested contours at ED, as s: endocardium and epicardium (half ellipsoids along z), then the RV free wall,
-    # a circle that meets the epicardium rv_span to either side of the septum and ends rv_width beyond it.
+    # Three nested contours at ED, as s: endocardium and epicardium (half ellipsoids along z), and the RV free wall: a
+    # circle that leaves the epicardium rv_span to either side of the septum and reaches rv_width beyond it.
     lesion = torch.sigmoid(8 * (torch.cos(angle - h.lesion_angle) - 0.6))
     endo = h.radius**2 * (1 - (below / h.length) ** 2).clamp(min=0)
     epi = (near * (1 + wall / (h.radius + wall) * h.lesion_wall * lesion)) ** 2
     far = near + h.rv_width * (1 - (below / h.length / 0.85) ** 2).clamp(min=0).sqrt()
     centre = (far**2 - near**2) / (2 * (far - near * math.cos(h.rv_span))).clamp(min=1e-3)
     cos = torch.cos(angle - h.rv_angle)
-    free = centre * cos + (centre**2 * cos**2 + far**2 - 2 * far * centre).clamp(min=0).sqrt()
-    free = torch.maximum(free**2, epi)
+    reach = centre * cos + (centre**2 * cos**2 + far**2 - 2 * far * centre).clamp(min=0).sqrt()
+    free = epi + (reach**2 - near**2).clamp(min=0)
     keep, keep_rv = 1 - squeeze * h.ef * (1 - h.lesion_loss * lesion), 1 - squeeze * h.rv_ef
     shift, shift_rv = endo * (1 - keep), (free - epi) * (1 - keep_rv)
     beyond = (s - epi + shift).clamp(min=0)  # past the epicardium of this phase
@@ -121,8 +120,7 @@ def _paint(h: SimpleNamespace, pixel: float, z: Tensor, y: Tensor, x: Tensor, an
     fine, coarse = torch.stack([F.grid_sample(h.texture, g, align_corners=True) for g in grid]).unbind(2)
     image = 0.06 + 0.06 * (fine - 1).clamp(min=0)  # lung and its vessels
 
-    def paint(distance, value):
-        # Soft over one pixel: a pixel on an edge shows the mean of both sides. Negative distance: inside.
+    def paint(distance, value):  # inside is negative; a pixel on the edge shows the mean of both sides
         image.lerp_(torch.as_tensor(value), (distance / -pixel).add_(0.5).clamp_(0, 1))
 
     paint(h.dome + (x + 30) ** 2 / 300 - z / 4 - y + 2 * coarse, 0.4 + 0.03 * fine + 0.08 * coarse)  # liver
@@ -160,11 +158,10 @@ def phantom(
     groups: tuple[str, ...] | None = None,
     motion: bool = False,
 ) -> Phantom:
-    """Draw patients: a stack about the middle of the left ventricle, groups in shuffled blocks, each once a block.
+    """Draw patients, in shuffled blocks that hold each group once. Patient k is the same for any number of them.
 
-    Patient k of a seed is the same however many are asked for; noise is the sd in each part of the complex signal.
-    Size is in mm: few pixels need a wide spacing, e.g. shape=(1, 28, 28), spacing=(10, 5, 5) for one middle slice.
-    motion=True adds the field, twice the memory of the images.
+    noise: sd in each part of the complex signal. motion: add the field, twice the memory of the images. Few pixels
+    need a wide spacing to show the whole heart: shape=(1, 28, 28), spacing=(10, 5, 5) is one middle slice.
     """
     groups = GROUPS if groups is None else tuple(groups)
     phases, spacing = tuple(float(t) for t in phases), tuple(float(mm) for mm in spacing)

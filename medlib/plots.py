@@ -25,6 +25,7 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "image.cmap": "gray",
+    "image.interpolation": "nearest",  # show the pixels that are there
     # Okabe and Ito's palette, which colour-blind readers can tell apart.
     "axes.prop_cycle": mpl.cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]),
 }

@@ -1,0 +1,57 @@
+"""Everything that checks the project, then one line of counts. `make test` runs this."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTEST = ["-m", "pytest", "-p", "no:cacheprovider"]
+PARALLEL = ["-n", "2", "--dist", "loadfile"]
+STAGES = {
+    "ruff: lint": ["-m", "ruff", "check", "."],
+    "ruff: format": ["-m", "ruff", "format", "--check", "."],
+    "unit tests and checks on notebooks": [*PYTEST, *PARALLEL, "tests", "--ignore=tests/test_book.py"],
+    "chapters in the smoke profile": [*PYTEST, *PARALLEL, "--nbval-lax", "--nbval-current-env", "chapters"],
+    "book, warnings as errors": ["-m", "jupyterbook", "build", ".", "--quiet", "--all", "--warningiserror", "--keep-going"],
+    "pages of the book": [*PYTEST, "-rs", "tests/test_book.py"],
+}
+
+
+def run(name: str, arguments: list[str]) -> tuple[int, int, int]:
+    """(passed, failed, skipped) of one stage; a stage without a report counts as one check."""
+    print(f"\n== {name}", flush=True)
+    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+        counted = "pytest" in arguments
+        extra = [f"--junitxml={report.name}"] if counted else []
+        smoke = {"MEDLIB_PROFILE": "smoke", "TQDM_DISABLE": "1", "MEDLIB_OFFLINE": "1"}
+        status = subprocess.run([sys.executable, *arguments, *extra], cwd=ROOT, env=os.environ | smoke).returncode
+        if not counted:
+            return int(status == 0), int(status != 0), 0
+        try:
+            suites = list(ET.parse(report.name).getroot().iter("testsuite"))
+        except ET.ParseError:
+            return 0, 1, 0
+    tests, failures, errors, skipped = (
+        sum(int(s.get(key, 0)) for s in suites) for key in ("tests", "failures", "errors", "skipped")
+    )
+    failed = failures + errors or int(status != 0)  # no test collected is a failure too
+    return max(tests - failures - errors - skipped, 0), failed, skipped
+
+
+def main() -> int:
+    totals = [run(name, arguments) for name, arguments in STAGES.items()]
+    print("\n== state of the stored chapters", flush=True)
+    subprocess.run([sys.executable, "-m", "medlib.chapters", "status"], cwd=ROOT)
+    passed, failed, skipped = (sum(column) for column in zip(*totals, strict=True))
+    for name, (_, bad, _) in zip(STAGES, totals, strict=True):
+        if bad:
+            print(f"FAILED: {name} ({bad})")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

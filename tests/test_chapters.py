@@ -1,0 +1,113 @@
+"""The stored chapters are one clean run of the text beside them, on real data."""
+
+import copy
+import statistics
+import tomllib
+
+import nbformat
+import pytest
+import yaml
+
+from medlib import chapters
+
+SOURCES = chapters.sources()
+NOTEBOOK = chapters.FOLDER / "01_images.ipynb"
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_stored_notebook_matches_its_text(source):
+    assert chapters.faults(nbformat.read(source.with_suffix(".ipynb"), as_version=4), source) == []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_cells_are_short(source):
+    lines = [len(c.source.splitlines()) for c in chapters.read(source).cells if c.cell_type == "code"]
+    assert max(lines) <= 25 and statistics.median(lines) <= 8
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_first_cells_and_words(source):
+    cells = chapters.read(source).cells
+    assert cells[0].source.startswith("# ") and "colab" in cells[1].metadata.tags
+    config = yaml.safe_load((chapters.ROOT / "_config.yml").read_text(encoding="utf-8"))
+    assert config["repository"]["url"] in cells[1].source
+    assert '"cuda"' not in source.read_text(encoding="utf-8")
+
+
+def test_data_cards_name_every_set():
+    cards = (chapters.ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    registry = tomllib.loads((chapters.ROOT / "data" / "datasets.toml").read_text(encoding="utf-8"))
+    assert all(f"`{name}`" in cards and "licence" in entry and "split" in entry for name, entry in registry.items())
+
+
+def spoil(change):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = copy.deepcopy(notebook)
+    change(notebook, [c for c in notebook.cells if c.cell_type == "code"])
+    return " ".join(chapters.faults(notebook, NOTEBOOK.with_suffix(".py")))
+
+
+def stream(text, name="stdout"):
+    return nbformat.v4.new_output("stream", text=text, name=name)
+
+
+@pytest.mark.parametrize("change, fault", [
+    (lambda nb, code: nb.metadata.pop("medlib"), "no stamp"),
+    (lambda nb, code: nb.metadata.medlib.update(code="0"), "stamp is of other code"),
+    (lambda nb, code: nb.metadata.medlib.update(profile="smoke"), "smoke profile"),
+    (lambda nb, code: nb.metadata.medlib.data.update(breastmnist="stand-in"), "stand-in"),
+    (lambda nb, code: nb.cells[0].update(source="# Another title"), "text of"),
+    (lambda nb, code: code[0].update(source="x = 1"), "text of"),
+    (lambda nb, code: code[2].update(execution_count=99), "execution counts"),
+    (lambda nb, code: code[0].outputs.append(stream("/home/someone/file")), "absolute path"),
+    (lambda nb, code: code[0].outputs.append(stream("careful", "stderr")), "stderr"),
+    (lambda nb, code: code[0].outputs.append(nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])), "an error"),
+    (lambda nb, code: code[0].outputs.append(nbformat.v4.new_output("display_data", {"image/png": "x"})), "without alt text"),
+    (lambda nb, code: code[0].outputs.append(stream("x" * 1_500_000)), "MB"),
+    (lambda nb, code: nb.cells[1].update(source="> runs in a second"), "card"),
+])  # fmt: skip
+def test_each_fault_is_found(change, fault):
+    assert fault in spoil(change)
+
+
+def test_a_change_of_medlib_alone_is_stale_not_faulty(monkeypatch):
+    monkeypatch.setattr(chapters, "module_hashes", lambda: {})
+    assert chapters.state(NOTEBOOK.with_suffix(".py"))[0] == "stale"
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    monkeypatch.setattr(chapters, "FOLDER", tmp_path)
+    monkeypatch.setenv("MEDLIB_PROFILE", "cpu")
+
+    def write(code):
+        path = tmp_path / "99_toy.py"
+        path.write_text(f"# %% [markdown]\n# # Toy\n\n# %%\n{code}\n", encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_a_chapter_runs_and_is_stored_with_its_stamp(toy):
+    source = toy("from medlib import load\nlen(load('digits').train.x)")
+    notebook = nbformat.read(chapters.run(source), as_version=4)
+    assert notebook.cells[2].outputs[0].data["text/plain"] == "1257"
+    assert notebook.metadata.medlib.data == {"digits": "package"} and chapters.state(source)[0] == "fresh"
+
+
+def test_a_failing_cell_stores_nothing(toy):
+    source = toy("1 / 0")
+    with pytest.raises(chapters.ChapterError, match="ZeroDivisionError"):
+        chapters.run(source)
+    assert not source.with_suffix(".ipynb").exists()
+
+
+def test_outputs_from_stand_in_data_are_not_stored(toy):
+    source = toy("from medlib import data\ndata.loaded['breastmnist'] = 'stand-in'")
+    with pytest.raises(chapters.ChapterError, match="stand-in data for breastmnist"):
+        chapters.run(source)
+    assert not source.with_suffix(".ipynb").exists()
+
+
+def test_an_unknown_chapter_is_named(capsys):
+    assert chapters.main(["run", "77"]) == 1 and "no chapter '77'" in capsys.readouterr().err

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from medlib.models import LeNet, LeNet5
+from medlib.models.lenet import C3_INPUTS, GLYPHS, Subsample
+
+
+def count(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("build, arguments, parameters", [
+    (LeNet, (1, 10), 61_706), (LeNet, (3, 10), 62_006), (LeNet, (1, 2), 61_026), (LeNet5, (1, 10), 60_000),
+])  # fmt: skip
+def test_parameter_count_on_the_meta_device(build, arguments, parameters):
+    with torch.device("meta"):
+        assert count(build(*arguments)) == parameters
+
+
+@pytest.mark.parametrize("build, side", [(LeNet, 28), (LeNet5, 32)])
+@pytest.mark.parametrize("batch, classes", [(1, 2), (3, 10)])
+def test_shape(build, side, batch, classes):
+    assert build(1, classes)(torch.randn(batch, 1, side, side)).shape == (batch, classes)
+
+
+def test_layers_of_1998():
+    names = ("c1", "s2", "c3", "s4", "c5", "f6", "output")
+    net = LeNet5()
+    assert [count(getattr(net, name)) for name in names] == [156, 12, 1_516, 32, 48_120, 10_164, 0]
+    assert net.output.code.shape == (10, 84) and set(net.output.code.unique().tolist()) == {-1, 1}
+
+
+def test_c3_table_is_that_of_the_paper():
+    assert [len(row) for row in C3_INPUTS] == [3] * 6 + [4] * 9 + [6]
+    assert [sum(i in row for row in C3_INPUTS) for i in range(6)] == [10] * 6
+    assert len(set(map(frozenset, C3_INPUTS))) == 16
+
+
+def test_sparse_convolution_ignores_maps_it_does_not_see():
+    c3, x = LeNet5().c3, torch.randn(1, 6, 14, 14)
+    changed = x.clone()
+    changed[:, 3] += 1
+    moved = (c3(x) - c3(changed)).abs().amax((0, 2, 3)) > 1e-6
+    assert moved.tolist() == [3 in row for row in C3_INPUTS]
+
+
+def test_subsampling_is_a_scaled_mean():
+    layer, x = Subsample(1), torch.arange(16.0).view(1, 1, 4, 4)
+    torch.testing.assert_close(layer(x), F.avg_pool2d(x, 2))
+
+
+def test_glyphs_are_ten_different_digits():
+    assert len(set(GLYPHS)) == 10 and all(len(g) == 12 and max(g) < 128 for g in GLYPHS)
+
+
+@pytest.mark.parametrize("build, side", [(LeNet, 28), (LeNet5, 32)])
+def test_every_parameter_gets_a_finite_gradient(build, side):
+    net = build(1, 10)
+    F.cross_entropy(net(torch.randn(8, 1, side, side)), torch.arange(8)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
+
+
+@pytest.mark.parametrize("build, side", [(LeNet, 28), (LeNet5, 32)])
+def test_a_training_step_on_the_meta_device(build, side):
+    with torch.device("meta"):
+        net = build(1, 10)
+        loss = F.cross_entropy(net(torch.randn(4, 1, side, side)), torch.zeros(4, dtype=torch.long))
+    loss.backward()
+    assert net.c1.weight.grad.is_meta if build is LeNet5 else net.features[0].weight.grad.is_meta
+
+
+def test_lenet5_overfits_one_batch():
+    torch.manual_seed(0)
+    net, x, y = LeNet5(), torch.randn(10, 1, 32, 32), torch.arange(10)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(60):
+        losses.append(F.cross_entropy(net(x), y))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.1 * losses[0]
+
+
+@pytest.mark.parametrize("build, wrong", [(LeNet, 32), (LeNet5, 28)])
+def test_a_wrong_size_says_which_is_needed(build, wrong):
+    with pytest.raises(ValueError, match=f"{wrong}.*needs"):
+        build()(torch.zeros(1, 1, wrong, wrong))

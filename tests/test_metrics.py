@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from medlib.metrics import accuracy, auc
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_auc_equals_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    score, y = rng.integers(0, 20, 200) / 7, rng.integers(0, 2, 200)  # with many ties
+    assert auc(score, y) == pytest.approx(roc_auc_score(y, score), abs=1e-12)
+    two = torch.tensor(np.stack([0 * score, score], 1))
+    assert auc(two, torch.tensor(y)) == pytest.approx(roc_auc_score(y, score), abs=1e-12)
+
+
+def test_auc_of_many_classes_equals_scikit_learn():
+    torch.manual_seed(0)
+    logits, y = torch.randn(300, 4), torch.randint(0, 4, (300,))
+    theirs = roc_auc_score(y, logits.double().softmax(1), multi_class="ovr", average="macro")
+    assert auc(logits, y) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_auc_by_hand():
+    y = torch.tensor([0, 0, 1, 1])
+    assert auc(torch.tensor([1.0, 2, 3, 4]), y) == 1
+    assert auc(torch.tensor([4.0, 3, 2, 1]), y) == 0
+    assert auc(torch.zeros(4), y) == 0.5
+    assert auc(torch.tensor([1.0, 3, 2, 4]), y) == 0.75
+
+
+def test_auc_of_sure_scores_is_not_rounded():
+    logits = torch.tensor([[0.0, 100], [0, 101], [0, 102], [0, 103]])
+    assert auc(logits, torch.tensor([0, 0, 1, 1])) == 1
+
+
+def test_auc_without_a_class_is_nan():
+    assert np.isnan(auc(torch.zeros(3), torch.ones(3)))
+
+
+def test_accuracy_by_hand():
+    assert accuracy(torch.eye(4), torch.tensor([0, 1, 2, 0])) == 0.75

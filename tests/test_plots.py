@@ -1,0 +1,32 @@
+import pytest
+
+from medlib import plots
+from medlib.metrics import auc
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    found = []
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: found.append((*a, k)))
+    return found
+
+
+def test_a_figure_needs_words():
+    with pytest.raises(TypeError, match="alt"):
+        plots.show(plots.grid([[[0]]]))
+    with pytest.raises(ValueError, match="alt text"):
+        plots.show(plots.grid([[[0]]]), alt=" ", caption="x")
+
+
+def test_a_figure_carries_its_words(shown):
+    plots.show(plots.grid([[[0, 1]]]), alt="two pixels", caption="Two pixels.", name="fig-two")
+    bundle, options = shown[0]
+    assert bundle["image/png"].startswith("iVBOR") and options["metadata"]["image/png"] == {"alt": "two pixels"}
+    assert options["metadata"]["medlib"]["figure"]["name"] == "fig-two"
+
+
+def test_tables_and_sources_are_markdown(shown):
+    plots.table([("a", 1)], ["name", "n"])
+    plots.show_source(auc)
+    assert shown[0][0].data.splitlines() == ["| name | n |", "| --- | ---: |", "| a | 1 |"]
+    assert "medlib/metrics.py" in shown[1][0].data and "def auc(" in shown[1][0].data

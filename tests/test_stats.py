@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from medlib.metrics import auc
+from medlib.stats import bootstrap, bootstrap_cases, holm, paired
+
+
+def test_bootstrap_of_five_covers_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = [low <= 0 <= high for _, low, high, _ in (bootstrap(rng.normal(size=5), resamples=2000) for _ in range(300))]
+    assert 0.88 < np.mean(hits) <= 1  # the plain percentile interval stays near 0.82
+
+
+def test_bootstrap_of_many_agrees_with_student():
+    values = np.random.default_rng(1).normal(3, 1, 200)
+    student = ttest_1samp(values, 0).confidence_interval()
+    assert bootstrap(values)[1:3] == pytest.approx(tuple(student), abs=0.02)
+
+
+def test_bootstrap_repeats_and_is_degenerate_where_it_must_be():
+    assert bootstrap([1, 2, 4]) == bootstrap([1, 2, 4])
+    assert bootstrap([2, 2, 2])[:3] == (2, 2, 2)
+    assert bootstrap([7])[1:3] == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize("values", [[], [1, float("nan")]])
+def test_bootstrap_refuses(values):
+    with pytest.raises(ValueError, match="finite"):
+        bootstrap(values)
+
+
+def test_paired_p_value_is_exact():
+    interval, p = paired([2, 3, 4, 5, 6], [1, 1, 1, 1, 1])
+    assert p == pytest.approx(2 / 2**5) and interval.mean == 3 and interval.low > 0
+    with pytest.raises(ValueError, match="pairs"):
+        paired([1, 2], [1, 2, 3])
+
+
+def test_bootstrap_cases_of_a_difference():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 300)
+    good, bad = y + rng.normal(size=(3, 300)), y + 3 * rng.normal(size=(3, 300))
+    lead = bootstrap_cases(auc, good, y, bad, resamples=200)
+    assert lead.low > 0 and lead.n == 300
+    assert lead.mean == pytest.approx(np.mean([auc(g, y) for g in good]) - np.mean([auc(b, y) for b in bad]))
+    assert bootstrap_cases(auc, good, y, good, resamples=50)[:3] == (0, 0, 0)
+
+
+def test_bootstrap_cases_refuses_other_lengths():
+    with pytest.raises(ValueError, match="cases"):
+        bootstrap_cases(auc, np.zeros((2, 5)), np.zeros(4))
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1, 1])

@@ -1,0 +1,125 @@
+import pytest
+import torch
+from torch import nn
+
+from medlib import data, evaluate, fit, profile, seed, train
+from medlib.data import Dataset, Split
+
+
+def blobs(n=256, seed=0):
+    """Bright images against dark ones: learnt in a few steps."""
+    g = torch.Generator().manual_seed(seed)
+    y = torch.randint(0, 2, (n,), generator=g)
+    x = torch.randn(n, 1, 8, 8, generator=g) + y[:, None, None, None]
+    half = n // 2
+    parts = Split(x[:half], y[:half]), Split(x[half:-32], y[half:-32]), Split(x[-32:], y[-32:])
+    return Dataset("blobs", ("dark", "bright"), *parts, "simulated")
+
+
+def net(s=0):
+    seed(s)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(144, 2))
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_fit_learns_and_keeps_the_best_weights():
+    model, d = net(), blobs()
+    history = fit(model, d, epochs=8, batch_size=32)
+    assert evaluate(model, d.test).auc > 0.95
+    assert evaluate(model, d.val).auc == pytest.approx(max(history.score), abs=1e-6)
+    assert history.step[-1] == 32 and len(history.step) == 8 and model[0].weight.dtype == torch.float32
+
+
+def test_the_same_seed_gives_the_same_weights():
+    def run(s):
+        model = net()
+        fit(model, blobs(), epochs=2, batch_size=32, seed=s, augment=data.random_shift(1))
+        return weights(model)
+
+    assert torch.equal(run(0), run(0)) and not torch.equal(run(0), run(1))
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_run_cut_short_resumes_to_the_same_weights(tmp_path):
+    whole, cut = net(), net()
+    fit(whole, blobs(), epochs=4, batch_size=32, augment=data.random_shift(1))
+    calls = 0
+
+    def score(logits, target):
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise Stop
+        return train.auc(logits, target)
+
+    cut = net()
+    with pytest.raises(Stop):
+        fit(cut, blobs(), epochs=4, batch_size=32, augment=data.random_shift(1), score=score, checkpoint=tmp_path / "c.pt")
+    again = net(99)
+    history = fit(again, blobs(), epochs=4, batch_size=32, augment=data.random_shift(1), checkpoint=tmp_path / "c.pt")
+    assert torch.equal(weights(whole), weights(again)) and len(history.step) == 4
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    fit(net(), blobs(), epochs=1, checkpoint=tmp_path / "c.pt")
+    with pytest.raises(ValueError, match="another run"):
+        fit(net(), blobs(), epochs=2, checkpoint=tmp_path / "c.pt")
+
+
+def test_a_target_ends_the_run_early():
+    history = fit(net(), blobs(), epochs=20, batch_size=32, target=0.9)
+    assert history.reached_target and history.step[-1] < 80
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice():
+    with pytest.raises(FloatingPointError, match="smaller lr"):
+        fit(net(), blobs(), epochs=1, loss=lambda logits, y: logits.sum() * float("nan"))
+
+
+@pytest.mark.parametrize("bad", [{"epochs": 0}, {"lr": -1}, {"batch_size": 0}])
+def test_bad_arguments_are_refused(bad):
+    with pytest.raises(ValueError, match="positive"):
+        fit(net(), blobs(), **bad)
+
+
+def test_after_a_failure_the_model_is_the_readers_again():
+    model = net()
+    with pytest.raises(FloatingPointError):
+        fit(model, blobs(), epochs=1, loss=lambda logits, y: logits.sum() * float("nan"))
+    assert "forward" not in vars(model)  # accelerate's wrapper is gone
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluate_leaves_mode_and_random_state_as_found(training):
+    model, state = net().train(training), torch.get_rng_state()
+    evaluate(model, blobs().test)
+    assert model.training is training and torch.equal(state, torch.get_rng_state())
+
+
+def test_a_new_optimizer_can_be_named():
+    from functools import partial
+
+    history = fit(net(), blobs(), epochs=4, batch_size=32, lr=0.05, optimizer=partial(torch.optim.SGD, momentum=0.9))
+    assert history.train_loss[-1] < history.train_loss[0]
+
+
+def test_profile(monkeypatch):
+    monkeypatch.setenv("MEDLIB_PROFILE", "smoke")
+    assert profile() == "smoke" and profile(smoke=1, cpu=2, gpu=3) == 1
+    monkeypatch.setenv("MEDLIB_PROFILE", "huge")
+    with pytest.raises(ValueError, match="huge.*smoke, cpu, gpu"):
+        profile()
+
+
+def test_precision_can_be_forced(monkeypatch):
+    monkeypatch.setenv("MEDLIB_PRECISION", "no")
+    assert train.precision() == "no"
+    monkeypatch.setenv("MEDLIB_PRECISION", "fp8")
+    with pytest.raises(ValueError, match="fp8"):
+        train.precision()
