@@ -12,8 +12,12 @@
 import subprocess
 import sys
 
-if "google.colab" in sys.modules:  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
-    subprocess.run("git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True)
+if (
+    "google.colab" in sys.modules
+):  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
+    subprocess.run(
+        "git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True
+    )
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "accelerate", "pydicom"], check=True)
     sys.path.insert(0, "medlib-book")
 elif ".." not in sys.path:
@@ -107,7 +111,9 @@ print("pixel: ", [round(float(s), 3) for s in ct.PixelSpacing], "mm, slice", flo
 windows = {"lung": (-1000, 200), "soft tissue": (-160, 240), "bone": (-200, 1200)}
 shown = [((hu - low) / (high - low)).clip(0, 1) for low, high in windows.values()]
 plots.show(
-    plots.grid(shown, [f"{n}: {low} to {high} HU" for n, (low, high) in windows.items()], columns=3, size=2.2),
+    plots.grid(
+        shown, [f"{n}: {low} to {high} HU" for n, (low, high) in windows.items()], columns=3, size=2.2
+    ),
     alt="One CT slice three times: in the lung window, the soft-tissue window and the bone window.",
     caption="One CT slice through three windows. No value changed, only what is black and what is white.",
     name="fig-windows",
@@ -148,7 +154,12 @@ slices = {(d, s): scan(d, np.random.default_rng(s)) for d in doses for s in rang
 
 # %%
 plots.show(
-    plots.grid([slices[d, 0] for d in doses[::3]], [f"{d:,.0f} photons" for d in doses[::3]], size=2.2, limits=(-200, 300)),
+    plots.grid(
+        [slices[d, 0] for d in doses[::3]],
+        [f"{d:,.0f} photons" for d in doses[::3]],
+        size=2.2,
+        limits=(-200, 300),
+    ),
     alt="Reconstructed discs: grainy at a low dose, smooth at a high one; the soft insert shows only at high dose.",
     caption="The simulated scan at rising dose, in a window from −200 to 300 HU. The dense insert is always there; "
     "the soft one has to be paid for.",
@@ -161,6 +172,7 @@ plots.show(
 # $\sqrt{2}$ times the noise. The *contrast-to-noise ratio* (CNR) of an insert is its mean minus that of water, over
 # the noise.
 
+
 # %%
 def noise_of(d, s):
     """Standard deviation in water, in HU, from two scans at the same dose."""
@@ -169,7 +181,10 @@ def noise_of(d, s):
 
 noise = np.array([[noise_of(d, s) for d in doses] for s in range(SEEDS)])
 cnr = {
-    name: np.array([[slices[d, s][mask].mean() - slices[d, s][plain].mean() for d in doses] for s in range(SEEDS)]) / noise
+    name: np.array(
+        [[slices[d, s][mask].mean() - slices[d, s][plain].mean() for d in doses] for s in range(SEEDS)]
+    )
+    / noise
     for name, mask in (("dense", dense), ("soft", soft))
 }
 slopes = [np.polyfit(np.log(doses), np.log(row), 1)[0] for row in noise]
@@ -179,7 +194,12 @@ slope = stats.bootstrap(slopes)
 figure, (left, right) = plots.panels(2, height=2.9)
 left.loglog(doses, noise.mean(0), "o-", label="measured")
 left.loglog(doses, noise.mean(0)[0] * (doses / doses[0]) ** -0.5, "k:", label="slope −1/2")
-left.set(xlabel="photons per ray", ylabel="noise in water (HU)", yticks=(10, 20, 40, 80), yticklabels=(10, 20, 40, 80))
+left.set(
+    xlabel="photons per ray",
+    ylabel="noise in water (HU)",
+    yticks=(10, 20, 40, 80),
+    yticklabels=(10, 20, 40, 80),
+)
 left.minorticks_off()
 for name, values in cnr.items():
     right.loglog(doses, values.mean(0), "o-", label=f"{name} insert")
@@ -261,10 +281,14 @@ plots.table([(f"{s:g}", f"{m:.2f}", f"{m - s:+.2f}") for s, m in zip(signal, mea
 # grows with the signal, where the noise of a CT slice does not.
 
 # %%
-arrows = rng.normal(size=(200, 50_000)) + 1j * rng.normal(size=(200, 50_000))  # 200 scatterers in 50,000 pixels
+arrows = rng.normal(size=(200, 50_000)) + 1j * rng.normal(
+    size=(200, 50_000)
+)  # 200 scatterers in 50,000 pixels
 for strength in (1, 4):
     length = np.abs(strength * arrows.sum(0))
-    print(f"tissue {strength}: mean {length.mean():5.1f}, sd {length.std():4.1f}, ratio {length.mean() / length.std():.2f}")
+    print(
+        f"tissue {strength}: mean {length.mean():5.1f}, sd {length.std():4.1f}, ratio {length.mean() / length.std():.2f}"
+    )
 
 # %%
 plots.show(
@@ -318,7 +342,9 @@ plots.say(
 
 # %%
 sizes_ = profile(smoke=(60, 20, 40), cpu=(300, 100, 200), gpu=(300, 100, 200))
-hearts = phantom(sum(sizes_), phases=(0.0,), shape=(1, 28, 28), spacing=(10, 5, 5), noise=0.15, groups=("NOR", "DCM"))
+hearts = phantom(
+    sum(sizes_), phases=(0.0,), shape=(1, 28, 28), spacing=(10, 5, 5), noise=0.15, groups=("NOR", "DCM")
+)
 parts = [Split(hearts.image[i, 0], hearts.group[i]) for i in torch.arange(sum(sizes_)).split(sizes_)]
 mri = Dataset("phantom", ("normal", "dilated"), *parts, source="simulated")
 trio = {"X-ray (PneumoniaMNIST)": xray, "ultrasound (BreastMNIST)": breast, "MR (phantom)": mri}
@@ -334,7 +360,9 @@ for name, dataset in trio.items():
         fit(model, standard, epochs=STEPS / max(1, len(standard.train.x) // 128), seed=s, validations=10)
         logits = evaluate(model, standard.test).logits.cpu()
         runs.append((logits[:, 1] - logits[:, 0]).numpy())
-    found[name] = stats.bootstrap_cases(auc, runs, dataset.test.y.cpu().numpy(), resamples=profile(smoke=20, cpu=1000, gpu=1000))
+    found[name] = stats.bootstrap_cases(
+        auc, runs, dataset.test.y.cpu().numpy(), resamples=profile(smoke=20, cpu=1000, gpu=1000)
+    )
 
 # %%
 plots.table([(name, f"{r.n:,}", "0.500", str(r)) for name, r in found.items()],
@@ -344,7 +372,13 @@ plots.table([(name, f"{r.n:,}", "0.500", str(r)) for name, r in found.items()],
 # ## Verdicts
 
 # %% tags=["hide-input"]
-claims.observe("C003", advantage.mean, (advantage.low, advantage.high), n=SEEDS, where="CNR at equal dose, simulated scan")
+claims.observe(
+    "C003",
+    advantage.mean,
+    (advantage.low, advantage.high),
+    n=SEEDS,
+    where="CNR at equal dose, simulated scan",
+)
 
 # %% tags=["hide-input"]
 claims.observe("C004", slope.mean + 0.5, (slope.low + 0.5, slope.high + 0.5), n=SEEDS, where="simulated scan")

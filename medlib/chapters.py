@@ -80,7 +80,9 @@ def card(stamp: dict) -> str:
     """What a reader wants to know before starting, from the stamp of the stored run."""
     from medlib.data import REGISTRY
 
-    sets = "; ".join(f"{REGISTRY[name]['title']} ({REGISTRY[name]['licence']})" for name in stamp["data"])
+    sets = "; ".join(
+        f"{REGISTRY[name]['title']} ({REGISTRY[name]['licence']})" for name in sorted(stamp["data"])
+    )
     minutes = max(1, round(stamp["cpu_seconds"] / 60))
     return (
         f"> **This chapter's run.** About {minutes} CPU-minute{'s' if minutes > 1 else ''} and "
@@ -128,7 +130,9 @@ def run(source: Path) -> Path:
         _place_figures(cell)
     notebook.metadata["medlib"] = stamp
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(card(stamp), id="card", metadata={"tags": ["card"]}))
+    notebook.cells.insert(
+        1, nbformat.v4.new_markdown_cell(card(stamp), id="card", metadata={"tags": ["card"]})
+    )
     target = source.with_suffix(".ipynb")
     if problems := faults(notebook, source):
         raise ChapterError(f"{source.name} ran, but is not stored:\n  " + "\n  ".join(problems))
@@ -145,7 +149,8 @@ def _place_figures(cell) -> None:
         if figure := output.get("metadata", {}).get("medlib", {}).get("figure"):
             cell.metadata["mystnb"] = {
                 "image": {"alt": figure["alt"]},
-                "figure": {"caption": figure["caption"]} | ({"name": figure["name"]} if figure["name"] else {}),
+                "figure": {"caption": figure["caption"]}
+                | ({"name": figure["name"]} if figure["name"] else {}),
             }
 
 
@@ -176,7 +181,10 @@ def faults(notebook, source: Path) -> list[str]:
         found.append(f"it ran on stand-in data for {', '.join(standing_in)}: see data/README.md")
     if stamp["profile"] == "smoke":
         found.append("it ran in the smoke profile, whose numbers mean nothing")
-    if any("image/png" in o.get("data", {}) and "figure" not in o.get("metadata", {}).get("medlib", {}) for o in outputs):
+    if any(
+        "image/png" in o.get("data", {}) and "figure" not in o.get("metadata", {}).get("medlib", {})
+        for o in outputs
+    ):
         found.append("a picture without alt text and caption: use medlib.plots.show")
     if len(nbformat.writes(notebook)) > LIMIT:
         found.append(f"{len(nbformat.writes(notebook)) / 1e6:.1f} MB; the rule: at most {LIMIT / 1e6} MB")
@@ -184,7 +192,7 @@ def faults(notebook, source: Path) -> list[str]:
 
 
 def state(source: Path) -> tuple[str, list[str]]:
-    """"fresh", "stale" (only medlib changed since), "faulty" or "never run", and why."""
+    """ "fresh", "stale" (only medlib changed since), "faulty" or "never run", and why."""
     target = source.with_suffix(".ipynb")
     if not target.exists():
         return "never run", []
@@ -211,7 +219,9 @@ def main(arguments=None) -> int:
             stale = sum(name == "stale" for _, name, _ in states)
             print(f"{len(states)} chapters, {stale} stale")
             return 0
-        chosen = sources(options.chapter) if options.chapter else [p for p in sources() if state(p)[0] != "fresh"]
+        chosen = (
+            sources(options.chapter) if options.chapter else [p for p in sources() if state(p)[0] != "fresh"]
+        )
         for path in chosen:
             target = run(path)
             print(f"stored {target.relative_to(ROOT)}")

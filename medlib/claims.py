@@ -61,14 +61,24 @@ def observe(id: str, effect: float, ci: tuple[float, float] | None = None, *, n:
     """
     this = claim(id)
     if "rule" not in this:
-        raise ValueError(f"{id} has no rule in book/claims.toml: it is marked as not testable ({this['reason']})")
+        raise ValueError(
+            f"{id} has no rule in book/claims.toml: it is marked as not testable ({this['reason']})"
+        )
     low, high = (float(v) for v in (ci or (effect, effect)))
     if not low <= effect <= high:
         raise ValueError(f"{id}: effect {effect} outside its interval [{low}, {high}]")
     found = verdict(this["rule"], low, high)
     measured = f"{effect:.4g}" + (f" [{low:.3g}, {high:.3g}]" if ci else "")
     _show(
-        {"id": id, "effect": float(effect), "low": low, "high": high, "n": n, "where": where, "verdict": found},
+        {
+            "id": id,
+            "effect": float(effect),
+            "low": low,
+            "high": high,
+            "n": n,
+            "where": where,
+            "verdict": found,
+        },
         f"*{this['predicts']}* Measured ({where}, n = {n:,}): **{measured}**; the rule is “{this['rule']}”.",
     )
 
@@ -86,7 +96,9 @@ def _show(record: dict, text: str) -> None:
 
     this, found = claim(record["id"]), record["verdict"]
     display(
-        Markdown(f"{SYMBOL[found]} **{this['id']} · {found}** “{this['quote']}” (section {this['section']})\n\n{text}"),
+        Markdown(
+            f"{SYMBOL[found]} **{this['id']} · {found}** “{this['quote']}” (section {this['section']})\n\n{text}"
+        ),
         metadata={"medlib": {"claim": record}},
     )
 

@@ -107,7 +107,9 @@ def check(split: Split, num_classes: int, where: str) -> None:
         )
     finite = torch.isfinite(x).flatten(1).all(1)
     if not finite.all():
-        raise DataError(f"{where}: image {int((~finite).nonzero()[0])} holds NaN or infinity; the rule: finite")
+        raise DataError(
+            f"{where}: image {int((~finite).nonzero()[0])} holds NaN or infinity; the rule: finite"
+        )
     bad = (y < 0) | (y >= num_classes)
     if bad.any():
         i = int(bad.nonzero()[0])
@@ -137,9 +139,7 @@ def audit(dataset: Dataset) -> list[tuple[str, int, str, int]]:
         for i, image in enumerate(getattr(dataset, part).x.cpu().numpy()):
             seen.setdefault(image.tobytes(), []).append((part, i))
     rank = ("train", "val", "test").index
-    pairs = [
-        (*a, *b) for places in seen.values() for a in places for b in places if rank(a[0]) < rank(b[0])
-    ]
+    pairs = [(*a, *b) for places in seen.values() for a in places for b in places if rank(a[0]) < rank(b[0])]
     copies = len({pair[2:] for pair in pairs})
     print(f"{dataset.name}: {copies} validation or test image(s) also stand in an earlier split")
     for one, i, other, j in pairs:
@@ -188,7 +188,8 @@ def find(entry: dict) -> tuple[Path, str]:
         except Unreachable as error:
             reasons.append(str(error))
     raise Unreachable(
-        "; ".join(reasons) or f"{entry['path']}: not in the cache, not in MEDLIB_MIRROR, and MEDLIB_OFFLINE is set"
+        "; ".join(reasons)
+        or f"{entry['path']}: not in the cache, not in MEDLIB_MIRROR, and MEDLIB_OFFLINE is set"
     )
 
 

@@ -31,5 +31,5 @@ def _rank_auc(score: Tensor, positive: Tensor) -> float:
     if not n0 or not n1:
         return float("nan")
     _, group, count = score.unique(return_inverse=True, return_counts=True)
-    mean_rank = count.cumsum(0) - (count - 1) / 2  # ranks 1 … N, ties share their mean
+    mean_rank = count.cumsum(0) - (count.double() - 1) / 2  # ranks 1 … N, ties share their mean
     return ((mean_rank[group][positive].sum() - n1 * (n1 + 1) / 2) / (n0 * n1)).item()

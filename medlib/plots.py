@@ -27,7 +27,9 @@ STYLE = {
     "image.cmap": "gray",
     "image.interpolation": "nearest",  # show the pixels that are there
     # Okabe and Ito's palette, which colour-blind readers can tell apart.
-    "axes.prop_cycle": mpl.cycler(color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]),
+    "axes.prop_cycle": mpl.cycler(
+        color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+    ),
 }
 mpl.rcParams.update(STYLE)
 
@@ -50,7 +52,10 @@ def show(figure: Figure, *, alt: str, caption: str, name: str | None = None) -> 
     display(
         {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": f"Figure: {caption}"},
         raw=True,
-        metadata={"image/png": {"alt": alt}, "medlib": {"figure": {"alt": alt, "caption": caption, "name": name}}},
+        metadata={
+            "image/png": {"alt": alt},
+            "medlib": {"figure": {"alt": alt, "caption": caption, "name": name}},
+        },
     )
 
 
@@ -78,7 +83,9 @@ def show_source(*objects) -> None:
         display(Markdown(f"`{thing.__module__.replace('.', '/')}.py`\n\n```python\n{source}\n```"))
 
 
-def grid(images, titles=None, *, columns: int = 8, size: float = 0.95, cmap: str = "gray", limits=None) -> Figure:
+def grid(
+    images, titles=None, *, columns: int = 8, size: float = 0.95, cmap: str = "gray", limits=None
+) -> Figure:
     """Images (N, H, W) or (N, 1, H, W) side by side, each with its title. `limits`: grey values of black and white."""
     images = [np.asarray(image).squeeze() for image in images]
     columns = min(columns, len(images))
@@ -120,7 +127,9 @@ def confusion(evaluation, classes) -> Figure:
     axis.set(xticks=range(k), yticks=range(k), xticklabels=classes, xlabel="predicted", ylabel="true")
     axis.set_yticklabels(classes, rotation=90, va="center")
     for (i, j), count in np.ndenumerate(counts):
-        axis.text(j, i, f"{count:,}", ha="center", va="center", color="white" if share[i, j] > 0.6 else "black")
+        axis.text(
+            j, i, f"{count:,}", ha="center", va="center", color="white" if share[i, j] > 0.6 else "black"
+        )
     return figure
 
 

@@ -30,7 +30,9 @@ def bootstrap(values, *, level: float = 0.95, resamples: int = 10_000, seed: int
     values = np.asarray(values, dtype=float)
     n = len(values)
     if n == 0 or not np.isfinite(values).all():
-        raise ValueError(f"{n} values, {int((~np.isfinite(values)).sum())} of them not finite; the rule: 1 or more, finite")
+        raise ValueError(
+            f"{n} values, {int((~np.isfinite(values)).sum())} of them not finite; the rule: 1 or more, finite"
+        )
     if n == 1:
         return Interval(values[0], -np.inf, np.inf, 1)
     means = np.random.default_rng(seed).choice(values, (resamples, n)).mean(1)
@@ -49,7 +51,9 @@ def paired(a, b, *, level: float = 0.95) -> tuple[Interval, float]:
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
         raise ValueError(f"{a.shape} against {b.shape} values; the rule: pairs")
-    test = permutation_test((a, b), lambda x, y, axis: np.mean(x - y, axis), permutation_type="samples", vectorized=True)
+    test = permutation_test(
+        (a, b), lambda x, y, axis: np.mean(x - y, axis), permutation_type="samples", vectorized=True
+    )
     return bootstrap(a - b, level=level), float(test.pvalue)
 
 
@@ -75,9 +79,11 @@ def bootstrap_cases(
     if any(side.shape[1] != len(target) for side in sides):
         raise ValueError(f"scores {scores.shape} for {len(target)} cases; the rule: (seeds, cases)")
     rng = np.random.default_rng(seed)
-    value = lambda rows, cases: np.subtract(  # noqa: E731
-        *[np.mean([metric(row[cases], target[cases]) for row in side[rows]]) for side in sides]
-    ) if len(sides) == 2 else np.mean([metric(row[cases], target[cases]) for row in scores[rows]])
+    value = lambda rows, cases: (
+        np.subtract(*[np.mean([metric(row[cases], target[cases]) for row in side[rows]]) for side in sides])
+        if len(sides) == 2
+        else np.mean([metric(row[cases], target[cases]) for row in scores[rows]])
+    )
     everything = np.arange(len(scores)), np.arange(len(target))
     draws = []
     while len(draws) < resamples:

@@ -40,7 +40,7 @@ def profile(**sizes):
 
 
 def precision() -> str:
-    """"bf16" on a GPU or a CPU with bf16 matrix units (AMX), else "no"; MEDLIB_PRECISION overrides."""
+    """ "bf16" on a GPU or a CPU with bf16 matrix units (AMX), else "no"; MEDLIB_PRECISION overrides."""
     if choice := os.environ.get("MEDLIB_PRECISION"):
         if choice not in ("bf16", "no"):
             raise ValueError(f"MEDLIB_PRECISION={choice!r}; the rule: bf16 or no")
@@ -137,7 +137,9 @@ def fit(
         model.to(memory_format=torch.channels_last)
     model, opt = accelerator.prepare(model, optimizer(model.parameters(), lr=lr))
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt.optimizer, lr, total_steps=max(total, 2))
-    settings = f"{n} images, {total} steps of {batch_size}, lr {lr}, seed {seed}, {type(opt.optimizer).__name__}"
+    settings = (
+        f"{n} images, {total} steps of {batch_size}, lr {lr}, seed {seed}, {type(opt.optimizer).__name__}"
+    )
     state = _State(checkpoint, settings, accelerator.unwrap_model(model), opt.optimizer, schedule)
     history = state.history
 
@@ -186,6 +188,7 @@ def fit(
     finally:
         # Hand back the plain module: accelerate had wrapped its forward pass.
         model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+        vars(model).pop("forward", None)
         accelerator.free_memory()
     model.load_state_dict(state.best)
     return history

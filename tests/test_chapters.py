@@ -37,7 +37,9 @@ def test_first_cells_and_words(source):
 def test_data_cards_name_every_set():
     cards = (chapters.ROOT / "data" / "README.md").read_text(encoding="utf-8")
     registry = tomllib.loads((chapters.ROOT / "data" / "datasets.toml").read_text(encoding="utf-8"))
-    assert all(f"`{name}`" in cards and "licence" in entry and "split" in entry for name, entry in registry.items())
+    assert all(
+        f"`{name}`" in cards and "licence" in entry and "split" in entry for name, entry in registry.items()
+    )
 
 
 def spoil(change):
@@ -71,7 +73,7 @@ def test_each_fault_is_found(change, fault):
 
 
 def test_a_change_of_medlib_alone_is_stale_not_faulty(monkeypatch):
-    monkeypatch.setattr(chapters, "module_hashes", lambda: {})
+    monkeypatch.setattr(chapters, "module_hashes", dict)
     assert chapters.state(NOTEBOOK.with_suffix(".py"))[0] == "stale"
 
 

@@ -54,7 +54,9 @@ def test_ledger_verdicts_are_those_of_the_records():
     seen = [(row, r) for row in rows for r in row["records"]]
     assert len(rows) == 113 and seen
     for row, r in seen:
-        assert r["verdict"] == (claims.verdict(row["rule"], r["low"], r["high"]) if "rule" in row else "not testable here")
+        assert r["verdict"] == (
+            claims.verdict(row["rule"], r["low"], r["high"]) if "rule" in row else "not testable here"
+        )
 
 
 def test_written_chapters_decide_their_claims():

@@ -103,7 +103,7 @@ def test_motion_carries_the_ed_mask_to_the_phase(cohort, phase, label):
     warped = warp(ed[:, None], motion, cohort.spacing)[:, 0] > 0.5
     overlap = 2 * (warped & later).sum() / (warped.sum() + later.sum())
     still = 2 * (ed & later).sum() / (ed.sum() + later.sum())
-    assert overlap > 0.95 and overlap > still + 0.03
+    assert overlap > 0.93 and overlap > still + 0.03
 
 
 def test_motion_carries_the_image():
@@ -146,6 +146,14 @@ def test_diseases_differ_from_normal(cohort):
     assert rv["RV"] > 1.3 * rv["NOR"]
 
 
+def test_septum_is_the_thick_wall_in_hcm(cohort):
+    wall, cavity = (cohort.mask[cohort.group == GROUPS.index("HCM"), 0, 4] == label for label in (MYO, LV))
+    column = torch.arange(96)
+    centre = (cavity * column).sum((1, 2)) / cavity.sum((1, 2))
+    septal = (wall & (column < centre[:, None, None])).sum((1, 2)) / wall.sum((1, 2))
+    assert (septal > 0.53).all()
+
+
 def test_infarct_contracts_unevenly():
     p = phantom(10, groups=("MINF", "DCM"), noise=0, shape=(1, 96, 96), spacing=(10, 2, 2), motion=True)
     speed, wall = p.motion[:, 1].norm(dim=1), p.mask[:, 1] == MYO
@@ -163,7 +171,7 @@ def test_volumes_count_voxels(cohort):
 def test_volume_does_not_depend_on_the_grid():
     coarse = phantom(5, shape=(10, 64, 64), spacing=(10, 3.2, 3.2)).volumes
     fine = phantom(5, shape=(20, 128, 128), spacing=(5, 1.6, 1.6)).volumes
-    assert (coarse / fine - 1).abs().max() < 0.08
+    assert (coarse / fine - 1).abs().max() < 0.05
 
 
 def test_mid_slices_hold_all_structures(cohort):
@@ -185,9 +193,7 @@ def test_wall_keeps_lv_from_background_and_rv(cohort):
 def test_blood_is_bright_and_muscle_dark(cohort):
     rv, muscle, lv = (cohort.image[cohort.mask == label].mean() for label in (RV, MYO, LV))
     assert min(rv, lv) > 2 * muscle
-    assert (
-        0 <= cohort.image.min() and cohort.image.quantile(0.99) < 1.5 if cohort.image.numel() < 1e7 else True
-    )
+    assert cohort.image.min() >= 0 and 0.7 < cohort.image.quantile(0.99) < 1.2
 
 
 def test_noise_is_rician_in_air():
@@ -203,21 +209,18 @@ def test_noise_is_gaussian_in_blood():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "value", "message"),
     [
-        (dict(patients=0), "patients must be at least 1, got 0"),
-        (
-            dict(patients=2, groups=("NOR", "ABC")),
-            r"groups must be names out of .*'DCM'.*got \('NOR', 'ABC'\)",
-        ),
-        (dict(patients=2, groups=()), r"groups must be .*got \(\)"),
-        (dict(patients=2, phases=()), r"phases must be one or more numbers in \[0, 1\], got \(\)"),
-        (dict(patients=2, phases=(0, 1.2)), r"phases must be .*got \(0.0, 1.2\)"),
-        (dict(patients=2, phases=(float("nan"),)), r"phases must be .*nan"),
-        (dict(patients=2, shape=(128, 128)), r"shape must be three sizes.*got \(128, 128\)"),
-        (dict(patients=2, spacing=(10, 0, 1)), r"spacing must be three lengths.*got \(10.0, 0.0, 1.0\)"),
+        ("patients", 0, "patients must be at least 1, got 0"),
+        ("groups", ("NOR", "ABC"), r"groups must be names out of .*'DCM'.*got \('NOR', 'ABC'\)"),
+        ("groups", (), r"groups must be .*got \(\)"),
+        ("phases", (), r"phases must be one or more numbers in \[0, 1\], got \(\)"),
+        ("phases", (0, 1.2), r"phases must be .*got \(0.0, 1.2\)"),
+        ("phases", (float("nan"),), r"phases must be .*got \(nan,\)"),
+        ("shape", (128, 128), r"shape must be three sizes.*got \(128, 128\)"),
+        ("spacing", (10, 0, 1), r"spacing must be three lengths.*got \(10.0, 0.0, 1.0\)"),
     ],
 )
-def test_errors_say_the_rule_and_the_value(arguments, message):
+def test_errors_say_the_rule_and_the_value(name, value, message):
     with pytest.raises(ValueError, match=message):
-        phantom(**arguments)
+        phantom(**{"patients": 2, name: value})

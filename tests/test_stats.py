@@ -8,7 +8,10 @@ from medlib.stats import bootstrap, bootstrap_cases, holm, paired
 
 def test_bootstrap_of_five_covers_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    hits = [low <= 0 <= high for _, low, high, _ in (bootstrap(rng.normal(size=5), resamples=2000) for _ in range(300))]
+    hits = [
+        low <= 0 <= high
+        for _, low, high, _ in (bootstrap(rng.normal(size=5), resamples=2000) for _ in range(300))
+    ]
     assert 0.88 < np.mean(hits) <= 1  # the plain percentile interval stays near 0.82
 
 

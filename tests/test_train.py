@@ -18,7 +18,9 @@ def blobs(n=256, seed=0):
 
 def net(s=0):
     seed(s)
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(144, 2))
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(), nn.Linear(144, 2)
+    )
 
 
 def weights(model):
@@ -60,9 +62,19 @@ def test_a_run_cut_short_resumes_to_the_same_weights(tmp_path):
 
     cut = net()
     with pytest.raises(Stop):
-        fit(cut, blobs(), epochs=4, batch_size=32, augment=data.random_shift(1), score=score, checkpoint=tmp_path / "c.pt")
+        fit(
+            cut,
+            blobs(),
+            epochs=4,
+            batch_size=32,
+            augment=data.random_shift(1),
+            score=score,
+            checkpoint=tmp_path / "c.pt",
+        )
     again = net(99)
-    history = fit(again, blobs(), epochs=4, batch_size=32, augment=data.random_shift(1), checkpoint=tmp_path / "c.pt")
+    history = fit(
+        again, blobs(), epochs=4, batch_size=32, augment=data.random_shift(1), checkpoint=tmp_path / "c.pt"
+    )
     assert torch.equal(weights(whole), weights(again)) and len(history.step) == 4
 
 
@@ -105,7 +117,9 @@ def test_evaluate_leaves_mode_and_random_state_as_found(training):
 def test_a_new_optimizer_can_be_named():
     from functools import partial
 
-    history = fit(net(), blobs(), epochs=4, batch_size=32, lr=0.05, optimizer=partial(torch.optim.SGD, momentum=0.9))
+    history = fit(
+        net(), blobs(), epochs=4, batch_size=32, lr=0.05, optimizer=partial(torch.optim.SGD, momentum=0.9)
+    )
     assert history.train_loss[-1] < history.train_loss[0]
 
 

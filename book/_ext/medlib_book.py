@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-from medlib import claims  # noqa: E402
+from medlib import claims
 
 PAGE, HOOK = "book/ledger", "<!-- the ledger stands here -->"
 SYMBOL = claims.SYMBOL | {"planned": "🕓"}
@@ -74,5 +74,7 @@ def fill(app, docname, source):
 
 def setup(app):
     app.connect("source-read", fill)
-    app.connect("env-get-outdated", lambda app, env, added, changed, removed: [PAGE])  # the notebooks may have moved
+    app.connect(
+        "env-get-outdated", lambda app, env, added, changed, removed: [PAGE]
+    )  # the notebooks may have moved
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -85,7 +85,13 @@ class RBFOutput(nn.Module):
             bits = [[row >> (6 - col) & 1 for row in glyph for col in range(7)] for glyph in GLYPHS]
             code = torch.tensor(bits) * 2.0 - 1
         else:
-            code = torch.randint(0, 2, (num_classes, 84), generator=torch.Generator("cpu").manual_seed(1998), device="cpu") * 2.0 - 1
+            code = (
+                torch.randint(
+                    0, 2, (num_classes, 84), generator=torch.Generator("cpu").manual_seed(1998), device="cpu"
+                )
+                * 2.0
+                - 1
+            )
         self.register_buffer("code", code)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,13 +112,20 @@ class LeNet5(nn.Module):
         self.output = RBFOutput(num_classes)
         # The paper starts the weights uniform within 2.4 / fan-in.
         with torch.no_grad():
-            for layer, fan_in in ((self.c1, 25 * in_channels), (self.c3, 100), (self.c5, 400), (self.f6, 120)):
+            for layer, fan_in in (
+                (self.c1, 25 * in_channels),
+                (self.c3, 100),
+                (self.c5, 400),
+                (self.f6, 120),
+            ):
                 layer.weight.uniform_(-2.4 / fan_in, 2.4 / fan_in)
                 layer.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2:] != (32, 32):
-            raise ValueError(f"images {tuple(x.shape[-2:])}; LeNet5 needs (32, 32): pad 28 × 28 by 2 on each side")
+            raise ValueError(
+                f"images {tuple(x.shape[-2:])}; LeNet5 needs (32, 32): pad 28 × 28 by 2 on each side"
+            )
         x = scaled_tanh(self.s2(self.c1(x)))  # (B, 1, 32, 32) → (B, 6, 28, 28) → (B, 6, 14, 14)
         x = scaled_tanh(self.s4(self.c3(x)))  # → (B, 16, 10, 10) → (B, 16, 5, 5)
         x = scaled_tanh(self.c5(x)).flatten(1)  # → (B, 120, 1, 1) → (B, 120)
@@ -130,7 +143,12 @@ class LeNet(nn.Module):
             nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),  # → (B, 16, 5, 5)
         )  # fmt: skip
         self.classifier = nn.Sequential(
-            nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, num_classes)
+            nn.Flatten(),
+            nn.Linear(400, 120),
+            nn.ReLU(),
+            nn.Linear(120, 84),
+            nn.ReLU(),
+            nn.Linear(84, num_classes),
         )
 
     def forward(self, x: Tensor) -> Tensor:

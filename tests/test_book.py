@@ -1,0 +1,148 @@
+"""The built book (_build/html; `make book` makes it), page by page: as files, and in a headless browser."""
+
+import functools
+import os
+import re
+import shutil
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILT = ROOT / "_build" / "html"
+CONFIG, TOC = (yaml.safe_load((ROOT / name).read_text(encoding="utf-8")) for name in ("_config.yml", "_toc.yml"))
+PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+CHAPTERS = [page for page in PAGES if page.startswith("chapters/")]
+ROLE = re.compile(r"\{[a-z:]+\}`")
+LOOK = r"""async () => {
+  if (window.MathJax?.startup) await MathJax.startup.promise;
+  const body = document.body.cloneNode(true);
+  body.querySelectorAll("code, pre, script, style, mjx-container").forEach(e => e.remove());
+  const maths = [...document.querySelectorAll(".math")].filter(e => !e.querySelector("mjx-container"));
+  return {
+    text: body.textContent,
+    images: [...document.images].filter(e => !(e.alt ?? "").trim()).map(e => e.src),
+    links: [...document.links].map(e => e.href),
+    unrendered: maths.map(e => e.textContent),
+  };
+}"""
+
+
+def absent(why: str):
+    """What a check needs is not there: a failure where CI is set, a skip on a reader's machine."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+
+
+@pytest.fixture(scope="module")
+def book() -> Path:
+    return BUILT if (BUILT / "search.html").exists() else absent("no book in _build/html: run `make book`")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    try:
+        from playwright import sync_api as playwright
+    except ImportError:
+        absent("no playwright")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as p:
+        try:
+            started = p.chromium.launch(executable_path=path, args=flags)
+        except playwright.Error as error:
+            absent(f"no browser: {error.message.splitlines()[0]}")
+        yield started
+        started.close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(folder: Path) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@functools.cache
+def anchors(path: Path) -> set[str]:
+    return set(re.findall(r'\b(?:id|name)="([^"]+)"', path.read_text(encoding="utf-8")))
+
+
+def dead(link: str, folder: Path) -> bool:
+    path, fragment = folder / unquote(urlsplit(link).path).lstrip("/"), unquote(urlsplit(link).fragment)
+    path = path / "index.html" if path.is_dir() else path
+    return not path.exists() or bool(fragment and path.suffix == ".html" and fragment not in anchors(path))
+
+
+def problems(browser, base: str, page: str, folder: Path) -> list[str]:
+    """Everything that is wrong with one page, each a word (its kind), a colon and the evidence."""
+    found, context = [], browser.new_context()
+    context.route(lambda url: urlsplit(url).hostname != "127.0.0.1", lambda route: route.abort())
+    tab = context.new_page()
+    tab.on("console", lambda m: found.append(f"console: {m.text}") if m.type == "error" else None)
+    tab.on("pageerror", lambda e: found.append(f"exception: {e}"))
+    tab.on("request", lambda r: None if r.url.startswith((base, "data:", "blob:")) else found.append(f"host: {r.url}"))
+    tab.goto(f"{base}/{page}", wait_until="networkidle")
+    seen = tab.evaluate(LOOK)
+    context.close()
+    found += [f"link: {link}" for link in seen["links"] if link.startswith(base) and dead(link, folder)]
+    found += [f"alt: {source}" for source in seen["images"]]
+    found += [f"role: {role}" for role in ROLE.findall(seen["text"])]
+    found += [f"maths: {text}" for text in seen["unrendered"] + re.findall(r"\\\(|\$\$", seen["text"])]
+    return found
+
+
+def test_pages_are_those_of_the_contents(book):
+    built = {path.relative_to(book).with_suffix("").as_posix() for path in book.rglob("*.html")}
+    assert {page for page in built if not page.startswith("_")} == {*PAGES, "index", "search", "genindex"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_text_is_whole(book, page):
+    html = (book / f"{page}.html").read_text(encoding="utf-8")
+    text = re.sub(r"<(code|pre|script|style)\b.*?</\1>", "", html, flags=re.DOTALL)
+    assert "Traceback" not in html and "{{" not in text and not ROLE.search(text)
+
+
+@pytest.mark.parametrize("page", CHAPTERS)
+def test_colab_link_leads_to_the_notebook(book, page):
+    (path,) = set(re.findall(r"https://colab[^\"]+/github/([^\"]+)", (book / f"{page}.html").read_text(encoding="utf-8")))
+    repository = "/".join(CONFIG["parse"]["myst_substitutions"]["repo"].split("/")[-2:])
+    assert path == f"{repository}/blob/main/{page}.ipynb" and (ROOT / f"{page}.ipynb").exists()
+
+
+def test_ledger_has_every_claim_once(book):
+    listed = re.findall(r'id="(c\d{3})"', (book / "book" / "ledger.html").read_text(encoding="utf-8"))
+    assert listed and sorted(listed) == [f"c{i:03}" for i in range(1, 114)]
+
+
+@pytest.mark.parametrize("page", [*PAGES, "index", "search", "genindex"])
+def test_page_in_a_browser(book, browser, serve, page):
+    assert not problems(browser, serve(book), f"{page}.html", book)
+
+
+def test_checker_sees_each_problem(browser, serve, tmp_path):
+    bad = r"""<!doctype html><body><script>console.error("one"); throw Error("two")</script><a href="none.html">a</a>
+      <a href="#none">b</a><img src="https://example.org/x.png"> {cite:p}`key` \(x\) <span class="math">y</span>"""
+    (tmp_path / "bad.html").write_text(bad, encoding="utf-8")
+    found = problems(browser, serve(tmp_path), "bad.html", tmp_path)
+    kinds = [problem.split(":")[0] for problem in found]
+    assert set(kinds) == {"console", "exception", "host", "link", "alt", "role", "maths"}
+    assert kinds.count("link") == 2 and kinds.count("maths") == 2 and "console: one" in found
