@@ -1,20 +1,20 @@
 """A beating-heart phantom: short-axis cine MRI with known masks, volumes and motion.
 
 Each heart is a function of position at end-diastole (ED). A later phase asks for every pixel where the tissue
-seen there was at ED, and evaluates the function there: image, mask and motion agree, nothing is resampled. On a
-ray from the LV axis let s = r², so that equal steps of s are equal areas. Apart from a small twist, the map is
+seen there was at ED, and evaluates the function there: image, mask and motion agree, nothing is resampled.
+On a ray from the LV axis let s = r²: equal steps of s are equal areas. Apart from a small twist, the map is
 
     LV cavity    s_ED = s / keep       keep = 1 - LV contraction: the LV ejection fraction is a parameter
     LV wall      s_ED = s + shift      area, hence muscle volume, is kept: a smaller cavity has a thicker wall
     RV cavity    stretched beyond the wall by 1 / (1 - RV contraction)
     outside      the shift decays over 4000 mm², slowly enough that nothing folds
 
-Units: mm, mL, intensity about [0, 1]. Axes (D, H, W): base → apex, anterior → inferior, septum → lateral wall.
-Unlike a heart: the base does not descend, so no tissue crosses a slice and motion in the plane carries the whole
-ejection fraction; no valves, outflow tract or flow. Unlike a scan: a slice is its central plane, never tilted.
+Units: mm, mL, intensity about [0, 1]. Axes (D, H, W): base → apex, anterior → inferior, septum → lateral.
+Unlike a heart: the base does not descend, no tissue crosses a slice, so motion in the plane carries the whole
+ejection fraction; no valves, outflow tract or flow. Unlike a scan: a slice is its central plane, not tilted.
 As in ACDC, papillary muscles count as LV, RV muscle as background. Plausible, not fitted to patients: test
-methods on it, never estimate clinical accuracy. Sources: groups in the manner of ACDC (Bernard et al., IEEE TMI
-37, 2018); Rician noise, the magnitude of a noisy complex signal (Gudbjartsson and Patz, MRM 34, 1995).
+methods on it, never estimate clinical accuracy. Sources: groups after ACDC (Bernard et al., TMI 37,
+2018); Rician noise, the magnitude of a noisy complex signal (Gudbjartsson and Patz, MRM 34, 1995).
 """
 
 import math
@@ -29,8 +29,8 @@ GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
 LABELS = ("background", "RV", "myocardium", "LV")
 MIDDLE = 50  # mm below the base: the centre of every stack
 
-# Drawn uniformly; mm at ED; ef: share of the cavity that contraction removes. A lesion is a sector of the wall,
-# 1 + lesion_wall times as thick, that contracts by lesion_loss less: HCM the septum, MINF any (thin, near still).
+# Drawn uniformly; mm at ED; ef: share of the cavity that contraction removes. A lesion is a sector of the
+# wall, 1 + lesion_wall times as thick, that contracts by lesion_loss less: HCM the septum, MINF any sector.
 PARAMETERS = ("radius", "length", "wall", "ef", "rv_width", "rv_ef", "lesion_wall", "lesion_loss")
 RANGES = {
     "NOR": ((24, 28), (86, 98), (7.5, 9.5), (0.55, 0.68), (29, 35), (0.48, 0.62), (0, 0), (0, 0)),
@@ -66,7 +66,7 @@ class Phantom:
 
 
 def contraction(phase: Tensor) -> Tensor:
-    """Share of the stroke volume that is out: 0 at ED (phase 0), 1 at end-systole (0.35), 0 again at phase 1."""
+    """Share of the stroke volume that is out: 0 at ED (phase 0), 1 at end-systole (0.35), 0 at phase 1."""
     return torch.sin(math.pi / 2 * torch.minimum(phase / 0.35, (1 - phase) / 0.65)) ** 2
 
 
@@ -94,7 +94,7 @@ def _beat(h: SimpleNamespace, phase: Tensor, z: Tensor, y: Tensor, x: Tensor):
     angle = torch.atan2(y, x) + turn  # (T, D, H, W)
     lobes = h.oval * torch.cos(2 * (angle - h.oval_angle)) + h.pear * torch.cos(3 * (angle - h.pear_angle))
     s = r2 / (1 + lobes)
-    # Three nested contours at ED, as s: endocardium and epicardium (half ellipsoids along z), and RV free wall: a
+    # Three nested contours at ED, as s: endocardium and epicardium (half ellipsoids along z), RV free wall: a
     # circle that leaves the epicardium rv_span to either side of the septum and reaches rv_width beyond it.
     lesion = torch.sigmoid(8 * (torch.cos(angle - h.lesion_angle) - 0.6))
     endo = h.radius**2 * (1 - (below / h.length) ** 2).clamp(min=0)
@@ -158,10 +158,10 @@ def phantom(
     groups: tuple[str, ...] | None = None,
     motion: bool = False,
 ) -> Phantom:
-    """Draw patients, in shuffled blocks that hold each group once. Patient k is the same in any number of them.
+    """Draw patients, in shuffled blocks that hold each group once. Patient k is the same in any number.
 
     noise: sd in each part of the complex signal. motion: add the field, twice the memory of the images. Few
-    pixels need a wide spacing to show the whole heart: shape=(1, 28, 28), spacing=(10, 5, 5) is a middle slice.
+    pixels need a wide spacing to show the heart: shape=(1, 28, 28), spacing=(10, 5, 5) is a middle slice.
     """
     groups = GROUPS if groups is None else tuple(groups)
     phases, spacing = tuple(float(t) for t in phases), tuple(float(mm) for mm in spacing)

@@ -40,6 +40,8 @@ def test_data_cards_name_every_set():
     assert all(
         f"`{name}`" in cards and "licence" in entry and "split" in entry for name, entry in registry.items()
     )
+    known = (chapters.ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    assert all(f"{{{key}," in known for entry in registry.values() for key in entry["citation"])
 
 
 def spoil(change):
