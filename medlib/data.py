@@ -326,6 +326,7 @@ def _stand_in(name: str) -> Dataset:
 
 
 def _banner(name: str, error: Unreachable) -> None:
+    from IPython import get_ipython
     from IPython.display import Markdown, display
 
     card = REGISTRY[name]
@@ -336,4 +337,7 @@ def _banner(name: str, error: Unreachable) -> None:
         f"> Reason: {error}.\n>\n> To use the real images, put {files} into `data/cache/` "
         f"(from {card['file'][0]['url'][0]}), or set `MEDLIB_MIRROR` to a folder that holds them, and run again."
     )
-    display(Markdown(message))
+    if get_ipython() is None:
+        print(message)
+    else:
+        display(Markdown(message))

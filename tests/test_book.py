@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ROOT / "_build" / "html"
-CONFIG, TOC = (yaml.safe_load((ROOT / name).read_text(encoding="utf-8")) for name in ("_config.yml", "_toc.yml"))
+CONFIG, TOC = (yaml.safe_load((ROOT / name).read_text("utf-8")) for name in ("_config.yml", "_toc.yml"))
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
 CHAPTERS = [page for page in PAGES if page.startswith("chapters/")]
 ROLE = re.compile(r"\{[a-z:]+\}`")
@@ -59,17 +59,13 @@ def browser():
         started.close()
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def serve():
     servers = []
 
     def start(folder: Path) -> str:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+        handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}"
@@ -93,12 +89,12 @@ def dead(link: str, folder: Path) -> bool:
 
 def problems(browser, base: str, page: str, folder: Path) -> list[str]:
     """Everything that is wrong with one page, each a word (its kind), a colon and the evidence."""
-    found, context = [], browser.new_context()
+    found, context, local = [], browser.new_context(), (base, "data:", "blob:")
     context.route(lambda url: urlsplit(url).hostname != "127.0.0.1", lambda route: route.abort())
     tab = context.new_page()
-    tab.on("console", lambda m: found.append(f"console: {m.text}") if m.type == "error" else None)
+    tab.on("console", lambda m: found.extend([f"console: {m.text}"] * (m.type == "error")))
     tab.on("pageerror", lambda e: found.append(f"exception: {e}"))
-    tab.on("request", lambda r: None if r.url.startswith((base, "data:", "blob:")) else found.append(f"host: {r.url}"))
+    tab.on("request", lambda r: found.extend([f"host: {r.url}"] * (not r.url.startswith(local))))
     tab.goto(f"{base}/{page}", wait_until="networkidle")
     seen = tab.evaluate(LOOK)
     context.close()
@@ -123,7 +119,8 @@ def test_text_is_whole(book, page):
 
 @pytest.mark.parametrize("page", CHAPTERS)
 def test_colab_link_leads_to_the_notebook(book, page):
-    (path,) = set(re.findall(r"https://colab[^\"]+/github/([^\"]+)", (book / f"{page}.html").read_text(encoding="utf-8")))
+    html = (book / f"{page}.html").read_text(encoding="utf-8")
+    (path,) = set(re.findall(r"https://colab[^\"]+/github/([^\"]+)", html))
     repository = "/".join(CONFIG["parse"]["myst_substitutions"]["repo"].split("/")[-2:])
     assert path == f"{repository}/blob/main/{page}.ipynb" and (ROOT / f"{page}.ipynb").exists()
 

@@ -218,6 +218,7 @@ def test_without_data_a_stand_in_speaks_up(name, monkeypatch, tmp_path, capsys):
         data.REGISTRY, name, data.REGISTRY[name] | ({"sizes": [20, 6, 8]} if name[0] == "p" else {})
     )
     d = data.load(name, device="cpu")
+    assert "STAND-IN DATA" in capsys.readouterr().out
     assert d.source == data.loaded[name] == "stand-in" and d.train.x.shape[1:] == (1, 28, 28)
     assert len(d.classes) == len(d.train.y.unique())
 
