@@ -83,11 +83,15 @@ def show_source(*objects) -> None:
         display(Markdown(f"`{thing.__module__.replace('.', '/')}.py`\n\n```python\n{source}\n```"))
 
 
+def _array(image) -> np.ndarray:
+    return image.detach().cpu().numpy() if hasattr(image, "detach") else np.asarray(image)
+
+
 def grid(
     images, titles=None, *, columns: int = 8, size: float = 0.95, cmap: str = "gray", limits=None
 ) -> Figure:
     """Images (N, H, W) or (N, 1, H, W) side by side, each with its title. `limits`: grey values of black and white."""
-    images = [np.asarray(image).squeeze() for image in images]
+    images = [_array(image).squeeze() for image in images]
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(columns * size, rows * (size + (0.32 if titles else 0))), layout="constrained")

@@ -30,7 +30,7 @@ def test_first_cells_and_words(source):
     cells = chapters.read(source).cells
     assert cells[0].source.startswith("# ") and "colab" in cells[1].metadata.tags
     config = yaml.safe_load((chapters.ROOT / "_config.yml").read_text(encoding="utf-8"))
-    assert config["repository"]["url"] in cells[1].source
+    assert config["sphinx"]["config"]["html_theme_options"]["repository_url"] in cells[1].source
     assert '"cuda"' not in source.read_text(encoding="utf-8")
 
 
