@@ -79,11 +79,11 @@ def bootstrap_cases(
     if any(side.shape[1] != len(target) for side in sides):
         raise ValueError(f"scores {scores.shape} for {len(target)} cases; the rule: (seeds, cases)")
     rng = np.random.default_rng(seed)
-    value = lambda rows, cases: (
-        np.subtract(*[np.mean([metric(row[cases], target[cases]) for row in side[rows]]) for side in sides])
-        if len(sides) == 2
-        else np.mean([metric(row[cases], target[cases]) for row in scores[rows]])
-    )
+
+    def value(rows, cases):
+        means = [np.mean([metric(row[cases], target[cases]) for row in side[rows]]) for side in sides]
+        return means[0] - sum(means[1:])
+
     everything = np.arange(len(scores)), np.arange(len(target))
     draws = []
     while len(draws) < resamples:

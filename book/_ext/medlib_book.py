@@ -44,7 +44,7 @@ def row(claim: dict) -> str:
     for r in claim["records"]:
         if "effect" in r:
             interval = f" [{r['low']:.3g}, {r['high']:.3g}]" if r["low"] < r["high"] else ""
-            verdict += f"<br>{cell(r['where'])}: **{r['effect']:.4g}**{interval}, n = {r['n']:,}"
+            verdict += f"<br>{cell(r['where'])}: **{r['effect']:.4g}**{interval}, n\u00a0=\u00a0{r['n']:,}"
     return (
         f"| [**{claim['id']}**]{{#{claim['id'].lower()}}} “{cell(claim['quote'])}” (section {claim['section']}) "
         f"| **{claim['literature'].capitalize()}.** {cell(claim['why'])}{cited} | {test} | {verdict} |"
