@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 
 .PHONY: book test run clean
 book: $(VENV)/.book
-	$(PY) -m jupyterbook build . --quiet --warningiserror --keep-going
+	$(VENV)/bin/jupyter-book build . --quiet --warningiserror --keep-going
 	@echo "The book is ready: open file://$(CURDIR)/_build/html/index.html"
 
 test: $(VENV)/.all

@@ -336,9 +336,9 @@ plots.say(
 # ## One small network for all of them?
 #
 # The review says that deep learning “could match” the kinds of images. The weakest form of this can be tested: the
-# same small network, LeNet of chapter 02, with the same settings, must beat chance on each. The third set is the
-# heart phantom, since no real MR set is this small: normal hearts against dilated ones. **It is simulated**, and far
-# easier than a clinic.
+# same small network, LeNet of chapter 02, with the same settings, must beat chance on each. For MR we
+# take the heart phantom, normal hearts against dilated ones, since none of the small labelled sets holds MR. **It is
+# simulated**, and far easier than a clinic.
 
 # %%
 sizes_ = profile(smoke=(60, 20, 40), cpu=(300, 100, 200), gpu=(300, 100, 200))

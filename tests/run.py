@@ -8,37 +8,28 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTEST = ["-m", "pytest", "-p", "no:cacheprovider"]
+PYTHON = [sys.executable, "-m"]
+PYTEST = [*PYTHON, "pytest", "-p", "no:cacheprovider"]
 PARALLEL = ["-n", "2", "--dist", "loadfile"]
+BUILD = [str(Path(sys.executable).parent / "jupyter-book"), "build", ".", "--all", "--quiet"]
 STAGES = {
-    "ruff: lint": ["-m", "ruff", "check", "."],
-    "ruff: format": ["-m", "ruff", "format", "--check", "."],
+    "ruff: lint": [*PYTHON, "ruff", "check", "."],
+    "ruff: format": [*PYTHON, "ruff", "format", "--check", "."],
     "unit tests and checks on notebooks": [*PYTEST, *PARALLEL, "tests", "--ignore=tests/test_book.py"],
     "chapters in the smoke profile": [*PYTEST, *PARALLEL, "--nbval-lax", "--nbval-current-env", "chapters"],
-    "book, warnings as errors": [
-        "-m",
-        "jupyterbook",
-        "build",
-        ".",
-        "--quiet",
-        "--all",
-        "--warningiserror",
-        "--keep-going",
-    ],
+    "book, warnings as errors": [*BUILD, "--warningiserror", "--keep-going"],
     "pages of the book": [*PYTEST, "-rs", "tests/test_book.py"],
 }
 
 
-def run(name: str, arguments: list[str]) -> tuple[int, int, int]:
+def run(name: str, command: list[str]) -> tuple[int, int, int]:
     """(passed, failed, skipped) of one stage; a stage without a report counts as one check."""
     print(f"\n== {name}", flush=True)
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
-        counted = "pytest" in arguments
+        counted = "pytest" in command
         extra = [f"--junitxml={report.name}"] if counted else []
         smoke = {"MEDLIB_PROFILE": "smoke", "TQDM_DISABLE": "1", "MEDLIB_OFFLINE": "1"}
-        status = subprocess.run(
-            [sys.executable, *arguments, *extra], cwd=ROOT, env=os.environ | smoke, check=False
-        ).returncode
+        status = subprocess.run([*command, *extra], cwd=ROOT, env=os.environ | smoke, check=False).returncode
         if not counted:
             return int(status == 0), int(status != 0), 0
         try:
@@ -53,7 +44,7 @@ def run(name: str, arguments: list[str]) -> tuple[int, int, int]:
 
 
 def main() -> int:
-    totals = [run(name, arguments) for name, arguments in STAGES.items()]
+    totals = [run(name, command) for name, command in STAGES.items()]
     print("\n== state of the stored chapters", flush=True)
     subprocess.run([sys.executable, "-m", "medlib.chapters", "status"], cwd=ROOT, check=False)
     passed, failed, skipped = (sum(column) for column in zip(*totals, strict=True))
