@@ -66,7 +66,7 @@ plots.show(
 
 # %%
 rows = [
-    (name, " × ".join(map(str, image.shape)), image.dtype, f"{image.min():.4g} to {image.max():.4g}")
+    (name, " × ".join(map(str, image.shape)), image.dtype, f"{image.min():.2g} to {image.max():.4g}")
     for name, image in gallery.items()
 ]
 plots.table(rows, ["image", "shape", "stored as", "range"])

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SYMBOL = {"supported": "✅", "nuanced": "⚖️", "refuted": "❌", "not testable here": "⬜"}
+SYMBOL = {"supported": "✔", "nuanced": "≈", "refuted": "✘", "not testable here": "○"}
 
 
 @cache
@@ -108,7 +108,7 @@ def box(*ids: str) -> None:
     from IPython.display import Markdown, display
 
     rows = "\n".join(
-        f"- **{c['id']}** “{c['quote']}” {c.get('predicts', 'No experiment decides this: ' + c.get('reason', ''))}"
+        f"- **{c['id']}** “{c['quote']}”. *{c.get('predicts') or 'No experiment decides this: ' + c['reason']}*"
         for c in map(claim, ids)
     )
     display(Markdown(rows))

@@ -332,7 +332,7 @@ def _banner(name: str, error: Unreachable) -> None:
     card = REGISTRY[name]
     files = ", ".join(f"`{entry['path']}`" for entry in card["file"])
     message = (
-        f"> ⚠️ **STAND-IN DATA.** {card['title']} could not be reached, so what follows runs on "
+        f"> **STAND-IN DATA.** {card['title']} could not be reached, so what follows runs on "
         "simulated or toy images. **No number below says anything about the real set.**\n>\n"
         f"> Reason: {error}.\n>\n> To use the real images, put {files} into `data/cache/` "
         f"(from {card['file'][0]['url'][0]}), or set `MEDLIB_MIRROR` to a folder that holds them, and run again."

@@ -1,10 +1,10 @@
 """The built book (_build/html; `make book` makes it), page by page: as files, and in a headless browser."""
 
-import functools
 import os
 import re
 import shutil
 import threading
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -24,11 +24,8 @@ LOOK = r"""async () => {
   body.querySelectorAll("code, pre, script, style, mjx-container").forEach(e => e.remove());
   const maths = [...document.querySelectorAll(".math")].filter(e => !e.querySelector("mjx-container"));
   return {
-    text: body.textContent,
-    images: [...document.images].filter(e => !(e.alt ?? "").trim()).map(e => e.src),
-    links: [...document.links].map(e => e.href),
-    unrendered: maths.map(e => e.textContent),
-  };
+    text: body.textContent, unrendered: maths.map(e => e.textContent), links: [...document.links].map(e => e.href),
+    images: [...document.images].filter(e => !(e.alt ?? "").trim()).map(e => e.src) };
 }"""
 
 
@@ -48,11 +45,10 @@ def browser():
         from playwright import sync_api as playwright
     except ImportError:
         absent("no playwright")
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    path = shutil.which("chromium")  # None: Playwright's own
     with playwright.sync_playwright() as p:
         try:
-            started = p.chromium.launch(executable_path=path, args=flags)
+            started = p.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
         except playwright.Error as error:
             absent(f"no browser: {error.message.splitlines()[0]}")
         yield started
@@ -63,9 +59,8 @@ def browser():
 def serve():
     servers = []
 
-    def start(folder: Path) -> str:
-        handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    def start(root: Path) -> str:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=root))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}"
@@ -76,7 +71,7 @@ def serve():
         server.server_close()
 
 
-@functools.cache
+@cache
 def anchors(path: Path) -> set[str]:
     return set(re.findall(r'\b(?:id|name)="([^"]+)"', path.read_text(encoding="utf-8")))
 

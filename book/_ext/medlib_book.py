@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))
 from medlib import claims
 
 PAGE, HOOK = "book/ledger", "<!-- the ledger stands here -->"
-SYMBOL = claims.SYMBOL | {"planned": "🕓"}
+SYMBOL = claims.SYMBOL | {"planned": "…"}
 HEAD = "| Claim | What the literature says | Prediction and rule | Verdict |\n| --- | --- | --- | --- |"
 
 
