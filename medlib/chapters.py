@@ -174,6 +174,8 @@ def faults(notebook, source: Path) -> list[str]:
     outputs = [o for c in code for o in c.outputs]
     found += [f"an error: {o.ename}: {o.evalue}" for o in outputs if o.output_type == "error"]
     found += [f"text on stderr: {o.text[:200]}" for o in outputs if o.get("name") == "stderr"]
+    if any("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs):
+        found.append("a widget, such as a progress bar, in an output")
     plain = json.dumps([{k: v for k, v in o.items() if k != "metadata"} for o in outputs])
     if path := re.search(r"(?<![\w.])(/(work|home|root|tmp|Users|content|usr)/[\w./-]*|[A-Z]:\\\\)", plain):
         found.append(f"an absolute path in an output: {path[0]}")

@@ -239,6 +239,7 @@ def _download(url: str, target: Path, entry: dict) -> None:
                     unit="B",
                     unit_scale=True,
                     leave=False,
+                    disable=bool(os.environ.get("TQDM_DISABLE")),  # its notebook form ignores the variable
                 )
                 with open(part, "ab" if resumed else "wb") as f, bar:
                     for chunk in reply.iter_content(2**16):

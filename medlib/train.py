@@ -147,7 +147,8 @@ def fit(
 
     running, started = [], time.perf_counter() - (history.seconds or [0])[-1]
     first = (history.step or [0])[-1]
-    bar = tqdm(range(first, total), initial=first, total=total, desc="training", leave=False)
+    quiet = bool(os.environ.get("TQDM_DISABLE"))  # tqdm's notebook form ignores the variable
+    bar = tqdm(range(first, total), initial=first, total=total, desc="training", leave=False, disable=quiet)
     model.train()
     try:
         for step in bar:
