@@ -51,6 +51,10 @@ def spoil(change):
     return " ".join(chapters.faults(notebook, NOTEBOOK.with_suffix(".py")))
 
 
+def widget():
+    return nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}})
+
+
 def stream(text, name="stdout"):
     return nbformat.v4.new_output("stream", text=text, name=name)
 
@@ -68,6 +72,7 @@ def stream(text, name="stdout"):
     (lambda nb, code: code[0].outputs.append(nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])), "an error"),
     (lambda nb, code: code[0].outputs.append(nbformat.v4.new_output("display_data", {"image/png": "x"})), "without alt text"),
     (lambda nb, code: code[0].outputs.append(stream("x" * 1_500_000)), "MB"),
+    (lambda nb, code: code[0].outputs.append(widget()), "a widget"),
     (lambda nb, code: nb.cells[1].update(source="> runs in a second"), "card"),
 ])  # fmt: skip
 def test_each_fault_is_found(change, fault):
