@@ -103,8 +103,8 @@ plots.show(
 # %% [markdown]
 # ## The claims that we test
 #
-# The review {cite:p}`alzubaidi2021review,rawat2017deep` introduces convolutional networks and LeNet-5 with nine
-# sentences. Here is each, with what it predicts if we take it at its word.
+# The review introduces convolutional networks and LeNet-5 with nine sentences, and leans on two surveys
+# {cite:p}`alzubaidi2021review,rawat2017deep`. Here is each sentence, with what it predicts if we take it at its word.
 
 # %% tags=["hide-input"]
 claims.box(*(f"C{i:03}" for i in range(6, 15)))
@@ -664,7 +664,11 @@ for n in sizes:
     )
 
 # %% [markdown]
-# Four claims need no training, only counting. C009 says what a segmentation is; the phantom of this book has a
+# Where a verdict here is weaker than what the literature says, look at the data first: small, centred images of two
+# classes leave little for a convolution to gain, and a small test set leaves wide intervals. A verdict speaks of these
+# data and this size of network.
+#
+# The last six claims need no training, only counting. C009 says what a segmentation is; the phantom of this book has a
 # label for each pixel, and we count that it does. C010 asks what the networks of the review's section II were made
 # for; each paper names its task.
 
@@ -734,9 +738,9 @@ for name, build in networks.items():
 # ## Pitfalls in medicine
 #
 # - **A label is an opinion.** “Pneumonia” here is the reading of an image, not a laboratory result.
-# - **Eight validation images also stand in the training set** (chapter 01 finds them). They are few, but a set
+# - **Some validation images also stand in the training set** (chapter 01 finds them). They are few, but a set
 #   with many would reward memory.
-# - **28 × 28 pixels are not a chest X-ray.** A radiologist reads one with more than four million pixels.
+# - **28 × 28 pixels are not a chest X-ray.** A radiologist reads an image with thousands of pixels on each side.
 # - **AUC hides the threshold.** {numref}`fig-confusion` shows what one threshold does to healthy children.
 # - **No patient identifiers.** If two images of one child stand on both sides of a split, nobody can tell.
 #
