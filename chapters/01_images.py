@@ -2,7 +2,7 @@
 # # Images, numbers and noise
 #
 # A computer sees a scan as a block of numbers. **What do the numbers mean, what spoils them, and does one method
-# suit them all?** The answer depends on the machine that made them, and a network that does not know it can be
+# suit them all?** The answer depends on the machine that made them, and a network that does not know it may be
 # fooled by a change of scanner.
 #
 # After this chapter you can read the shape of any medical image, turn CT numbers into a picture, say what a
@@ -39,7 +39,7 @@ from medlib.phantom import phantom
 SEEDS = profile(smoke=2, cpu=5, gpu=10)
 
 # %% [markdown]
-# ## Five machines, five kinds of numbers
+# ## Six images, six kinds of numbers
 #
 # We line up one image of each kind. The CT and MR slices come with the package pydicom, the photograph of a retina
 # and the stained tissue with scikit-image; the X-ray and the ultrasound image are from MedMNIST
@@ -66,14 +66,14 @@ plots.show(
 
 # %%
 rows = [
-    (name, " × ".join(map(str, image.shape)), image.dtype, f"{image.min():.2g} to {image.max():.4g}")
+    (name, " × ".join(map(str, image.shape)), image.dtype, f"{image.min():.3g} to {image.max():.4g}")
     for name, image in gallery.items()
 ]
-plots.table(rows, ["image", "shape", "stored as", "range"])
+plots.table(rows, ["image", "shape", "type here", "range"])
 
 # %% [markdown]
 # The book writes a batch of images as a tensor with axes $(B, C, H, W)$: $B$ images, $C$ channels (1 for grey, 3 for
-# colour), $H$ rows, $W$ columns. A volume has one axis more, the slices: $(B, C, D, H, W)$.
+# colour; files often put them last, and we move them), $H$ rows, $W$ columns. A volume has one axis more, the slices: $(B, C, D, H, W)$.
 
 # %% [markdown]
 # ## The claims that we test
@@ -160,9 +160,9 @@ plots.show(
         size=2.2,
         limits=(-200, 300),
     ),
-    alt="Reconstructed discs: grainy at a low dose, smooth at a high one; the soft insert shows only at high dose.",
-    caption="The simulated scan at rising dose, in a window from −200 to 300 HU. The dense insert is always there; "
-    "the soft one has to be paid for.",
+    alt="Reconstructed discs, grainy at the lowest dose and smooth at the highest, with a bright and a faint insert.",
+    caption="The simulated scan at rising dose, in a window from −200 to 300 HU. The dense insert is always "
+    "there; the soft one has to be paid for.",
     name="fig-dose",
 )
 
@@ -278,7 +278,8 @@ plots.table([(f"{s:g}", f"{m:.2f}", f"{m - s:+.2f}") for s, m in zip(signal, mea
 # Ultrasound adds the echoes of many scatterers too small to see. They interfere, and the sum is bright or dark at
 # random: *speckle*. The sum of many random arrows has a length whose mean is $\sqrt{\pi/(4-\pi)} \approx 1.91$ times
 # its standard deviation, however strong the tissue reflects {cite:p}`burckhardt1978speckle`. Speckle therefore
-# grows with the signal, where the noise of a CT slice does not.
+# grows with the signal. And it stays: hold the probe still and the same grain returns, so averaging repeats does not
+# remove it.
 
 # %%
 arrows = rng.normal(size=(200, 50_000)) + 1j * rng.normal(
@@ -293,8 +294,8 @@ for strength in (1, 4):
 # %%
 plots.show(
     plots.grid(breast.train.x[:8], [breast.classes[y] for y in breast.train.y[:8]], size=1.0),
-    alt="Eight breast ultrasound images, grainy, some with a dark lesion.",
-    caption="Breast ultrasound (BreastMNIST, CC BY 4.0). The grain is speckle.",
+    alt="Eight small breast ultrasound images in layers of light and dark.",
+    caption="Breast ultrasound (BreastMNIST, CC BY 4.0), at 28 × 28 pixels: too coarse to show single speckles.",
     name="fig-breast",
 )
 
@@ -316,8 +317,8 @@ if pairs:
     titles = [f"{part} {i}" for pair in pairs for part, i in (pair[:2], pair[2:])][:16]
     plots.show(
         plots.grid(twins, titles),
-        alt="Pairs of identical chest X-rays side by side, one from the training and one from the validation set.",
-        caption="Images of PneumoniaMNIST that stand in two splits, side by side.",
+        alt="Pairs of identical chest X-rays side by side, each from two splits.",
+        caption="The first pairs of PneumoniaMNIST images that stand in two splits, side by side.",
         name="fig-twins",
     )
 
@@ -328,15 +329,15 @@ plots.say(
     f"may itself be there twice), and {len({j for a, _, b, j in pairs if 'test' in (a, b)})} test images do. In "
     f"BreastMNIST there {'is' if len(breast_pairs) == 1 else 'are'} **{len(breast_pairs)}** such "
     f"pair{'s' * (len(breast_pairs) != 1)}, and {sum(bool(breast.train.y[i] != breast.test.y[j]) for _, i, _, j in breast_pairs)} of "
-    "them carries two different labels: one of the two must be wrong. The effect on a score is small. We keep the "
+    "them with two different labels, of which one must be wrong. We keep the "
     "splits as released, to stay comparable, and say so."
 )
 
 # %% [markdown]
-# ## One small network for all of them?
+# ## One small network for three of them?
 #
 # The review says that deep learning “could match” the kinds of images. The weakest form of this can be tested: the
-# same small network, LeNet of chapter 02, with the same settings, must beat chance on each. For MR we
+# same small network, LeNet of chapter 02, with the same settings, must beat chance on three of them: X-ray, ultrasound and MR. For MR we
 # take the heart phantom, normal hearts against dilated ones, since none of the small labelled sets holds MR. **It is
 # simulated**, and far easier than a clinic.
 
@@ -370,6 +371,9 @@ plots.table([(name, f"{r.n:,}", "0.500", str(r)) for name, r in found.items()],
 
 # %% [markdown]
 # ## Verdicts
+#
+# Two rules are mild. A simulation with these inserts could hardly have refuted C003, and C004's rule measures what a
+# dose buys, not the harm that it does.
 
 # %% tags=["hide-input"]
 claims.observe(
@@ -418,7 +422,7 @@ claims.observe("C108", volumes / (flat + volumes), n=flat + volumes, where="item
 #
 # - An image is a tensor with a spacing, a range and a story of how it was made.
 # - In CT, noise falls with the square root of the dose: quality is paid for in X-rays.
-# - Cardiac MR is several times coarser across slices than within them.
+# - A common cardiac MR protocol is several times coarser across slices than within them.
 # - Look for copies across splits before you train anything.
 
 # %% [markdown]
@@ -441,13 +445,13 @@ claims.observe("C108", volumes / (flat + volumes), n=flat + volumes, where="item
 #
 # ```{exercise} ★ Predict: fewer angles
 # :label: ex-01-angles
-# The scan uses 180 angles. Predict what the slice looks like with 30, then run it.
+# On a CPU the scan uses 180 angles. Predict what the slice looks like with 30, then run it.
 # ```
 #
 # ```{solution} ex-01-angles
 # :class: dropdown
 # Streaks. Filtered back-projection needs about as many angles as there are pixels across; with too few, each ray
-# leaves a trace that the others do not cancel.
+# leaves a trace that the others do not cancel. At the same number of photons per ray it is also a sixth of the dose.
 # ```
 #
 # ```{exercise} ★★ Implement: two windows in one picture
@@ -469,6 +473,7 @@ claims.observe("C108", volumes / (flat + volumes), n=flat + volumes, where="item
 #
 # ```{solution} ex-01-denoise
 # :class: dropdown
-# The CNR rises, because the noise averages out; the edge widens by the same filter. Below the size of the insert, you
+# The CNR rises at first, because the noise averages out, and falls once the filter is as wide as the insert; the edge
+# widens by the same filter. Below the size of the insert, you
 # trade resolution for noise, and small lesions go first.
 # ```
