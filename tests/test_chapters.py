@@ -1,6 +1,5 @@
 """The stored chapters are one clean run of the text beside them, on real data."""
 
-import copy
 import statistics
 import tomllib
 
@@ -46,7 +45,6 @@ def test_data_cards_name_every_set():
 
 def spoil(change):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    notebook = copy.deepcopy(notebook)
     change(notebook, [c for c in notebook.cells if c.cell_type == "code"])
     return " ".join(chapters.faults(notebook, NOTEBOOK.with_suffix(".py")))
 

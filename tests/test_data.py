@@ -49,6 +49,9 @@ class Server(http.server.BaseHTTPRequestHandler):
     def do_stubborn(self):  # half the file each time, and no resuming
         self.send(CONTENT[: len(CONTENT) // 2], length=len(CONTENT))
 
+    def do_recovering(self):  # stubborn until the first call has given up
+        self.do_stubborn() if len(Server.asked) <= data.ATTEMPTS else self.do_good()
+
     def do_short(self):  # half the file, and the server says that this is all
         self.send(CONTENT[: len(CONTENT) // 2])
 
@@ -118,13 +121,20 @@ def test_a_broken_line_resumes_where_it_broke(fetch):
     assert first is None and 0 < int(second[6:-1]) <= len(CONTENT) // 2
 
 
-def test_a_later_call_resumes_a_part_left_by_a_crash(fetch):
+def test_a_part_left_behind_is_not_the_set(fetch):
     with pytest.raises(Unreachable):
         fetch("/stubborn")
     (part,) = fetch.cache.iterdir()
     assert part.suffix == ".part"
-    part.rename(part.with_name(part.name))  # it stays a part: never mistaken for the set
-    assert not (fetch.cache / "file.npz").exists()
+    assert not (fetch.cache / "file.npz").exists()  # a part is never mistaken for the set
+
+
+def test_a_later_call_resumes_what_an_earlier_one_left(fetch):
+    with pytest.raises(Unreachable):
+        fetch("/recovering")
+    (left,) = [p.stat().st_size for p in fetch.cache.iterdir()]
+    assert fetch("/recovering")[0].read_bytes() == CONTENT
+    assert left > 0 and Server.asked[-1] == f"bytes={left}-"
 
 
 @pytest.mark.parametrize("path", ["/short", "/html", "/altered", "/endless"])

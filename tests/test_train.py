@@ -49,7 +49,7 @@ class Stop(Exception):
 
 
 def test_a_run_cut_short_resumes_to_the_same_weights(tmp_path):
-    whole, cut = net(), net()
+    whole = net()
     fit(whole, blobs(), epochs=4, batch_size=32, augment=data.random_shift(1))
     calls = 0
 
