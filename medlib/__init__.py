@@ -3,15 +3,18 @@
 models/    one file a paper, under the paper's name
 data       load(name) → images and labels, from cache, mirror or upstream, checksum verified
 phantom    a beating heart whose masks, volumes and motion are known exactly
-train      device, seed, profile, fit, evaluate
-metrics    accuracy, AUC
+train      device, seed, profile, fit, repeat, evaluate
+pretrained ImageNet weights for the full-size networks
+metrics    accuracy, AUC, calibration error
+cost       parameters, multiply-adds, milliseconds
+explain    Grad-CAM, and whether it is about the network
 stats      intervals, paired tests, Holm's correction
 claims     the review's claims: observe an effect, print the verdict
 plots      figures, tables and source listings, in one style
 chapters   runs the chapters, stamps them, says which are stale
 """
 
-__all__ = ["device", "evaluate", "fit", "load", "profile", "seed"]
+__all__ = ["device", "evaluate", "fit", "load", "profile", "repeat", "seed"]
 
 
 def __getattr__(name: str):

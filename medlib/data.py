@@ -76,6 +76,25 @@ class Dataset:
         mean, std = self.train.x.mean(), self.train.x.std()
         return self.map(lambda s: Split((s.x - mean) / std, s.y))
 
+    def resize(self, side: int) -> "Dataset":
+        """Every image at `side` × `side` pixels, bilinear: larger, not sharper."""
+
+        def larger(x: Tensor) -> Tensor:
+            return torch.nn.functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
+
+        return self.map(lambda s: Split(larger(s.x), s.y))
+
+    def pad(self, side: int) -> "Dataset":
+        """Every image at `side` × `side` pixels, with a frame of the darkest grey value of the training images."""
+
+        def framed(x: Tensor) -> Tensor:
+            rows, columns = side - x.shape[-2], side - x.shape[-1]
+            frame = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+            return torch.nn.functional.pad(x, frame, value=dark)
+
+        dark = self.train.x.min().item()
+        return self.map(lambda s: Split(framed(s.x), s.y))
+
     def subset(self, n: int, *, seed: int = 0) -> "Dataset":
         """`n` training images, those of `subset_index`; validation and test unchanged."""
         keep = self.subset_index(n, seed=seed)

@@ -25,6 +25,21 @@ def auc(logits: Tensor, target: Tensor) -> float:
     return sum(_rank_auc(scores[:, c], target == c) for c in range(logits.shape[1])) / logits.shape[1]
 
 
+def calibration_error(logits: Tensor, target: Tensor, bins: int = 15) -> float:
+    """Expected calibration error: how far confidence lies from accuracy, |difference| averaged over cases.
+
+    Cases are sorted into `bins` of equal width by their confidence, the largest softmax value; in each bin
+    the mean confidence is held against the share of correct answers (Guo et al. 2017, Eq. 3). 0 is best.
+    """
+    confidence, predicted = torch.as_tensor(logits).double().softmax(1).max(1)
+    correct = (predicted == torch.as_tensor(target)).double()
+    where = (confidence * bins).ceil().long().clamp(1, bins) - 1  # bins are open on the left
+    gap = torch.zeros(bins, dtype=torch.double, device=confidence.device).index_add_(
+        0, where, confidence - correct
+    )
+    return (gap.abs().sum() / len(confidence)).item()
+
+
 def _rank_auc(score: Tensor, positive: Tensor) -> float:
     n1 = int(positive.sum())
     n0 = len(positive) - n1

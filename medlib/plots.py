@@ -119,6 +119,29 @@ def curves(histories: dict) -> Figure:
     return figure
 
 
+def intervals(rows: dict, *, xlabel: str, references: dict | None = None) -> Figure:
+    """One line a row of {name: Interval}, its mean a dot; `references` {name: value} are dotted verticals."""
+    figure, axis = panels(1, height=1.0 + 0.27 * len(rows))
+    for i, interval in enumerate(rows.values()):
+        axis.plot([interval.low, interval.high], [i, i], color="C0", linewidth=2)
+        axis.plot(interval.mean, i, "o", color="C0")
+    for i, (name, value) in enumerate((references or {}).items()):
+        axis.axvline(value, color=f"C{i + 1}", linestyle=":", label=name)
+    axis.set(yticks=range(len(rows)), yticklabels=list(rows), xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
+    if references:
+        axis.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    return figure
+
+
+def overlay(images, maps, titles=None, *, columns: int = 8, size: float = 0.95) -> Figure:
+    """`grid` of grey images (N, H, W) with maps (N, H, W) from 0 to 1 laid over them in colour."""
+    figure = grid(images, titles, columns=columns, size=size)
+    for axis, heat in zip(figure.axes, maps, strict=False):
+        heat = _array(heat)
+        axis.imshow(heat, cmap="inferno", alpha=0.6 * heat, vmin=0, vmax=1)
+    return figure
+
+
 def confusion(evaluation, classes) -> Figure:
     """Confusion matrix of an `Evaluation`: counts, coloured by the share of each true class."""
     k = len(classes)

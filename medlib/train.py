@@ -104,6 +104,7 @@ def fit(
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     score: Callable[[Tensor, Tensor], float] = auc,
+    schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     validations: int | None = None,
     target: float | None = None,
@@ -113,6 +114,7 @@ def fit(
     """Train `model` in place on `data.train`; leave it with the weights that scored best on `data.val`.
 
     optimizer    called as optimizer(parameters, lr=lr); SGD: functools.partial(torch.optim.SGD, momentum=0.9)
+    schedule     called as schedule(optimizer, steps), steps being their number; by default one cycle
     loss, score  (logits, target) → scalar tensor, lower is better / float, higher is better
     augment      (x, generator) → x, on a whole batch
     validations  how often to validate, evenly spaced; by default once an epoch, at most 20 times
@@ -135,13 +137,16 @@ def fit(
     data = data.to(accelerator.device)
     if data.train.x.ndim == 4:
         model.to(memory_format=torch.channels_last)
-    model, opt = accelerator.prepare(model, optimizer(model.parameters(), lr=lr))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(opt.optimizer, lr, total_steps=max(total, 2))
-    settings = (
-        f"{n} images, {total} steps of {batch_size}, lr {lr}, seed {seed}, {type(opt.optimizer).__name__}"
-    )
-    state = _State(checkpoint, settings, accelerator.unwrap_model(model), opt.optimizer, schedule)
+    model.to(accelerator.device)
+    opt = optimizer(model.parameters(), lr=lr)
+    if schedule:
+        rate = schedule(opt, total)
+    else:
+        rate = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=max(total, 2))
+    settings = f"{n} images, {total} steps of {batch_size}, lr {lr}, seed {seed}, {type(opt).__name__}"
+    state = _State(checkpoint, settings, model, opt, rate)
     history = state.history
+    model, opt = accelerator.prepare(model, opt)
 
     from tqdm.auto import tqdm
 
@@ -155,7 +160,8 @@ def fit(
             if history.reached_target:
                 break
             # Drawn from (seed, epoch) and (seed, step) alone, so that a resumed run sees the same batches.
-            order = torch.randperm(n, generator=_generator(seed, step // per_epoch))
+            if step == first or step % per_epoch == 0:
+                order = torch.randperm(n, generator=_generator(seed, step // per_epoch))
             index = order[(step % per_epoch) * batch_size :][:batch_size].to(accelerator.device)
             x, y = data.train.x[index], data.train.y[index]
             if augment:
@@ -166,7 +172,7 @@ def fit(
             opt.zero_grad()
             accelerator.backward(value)
             opt.step()
-            schedule.step()
+            rate.step()
             running.append(value.detach())
             if (step + 1) % every and step + 1 < total:
                 continue
@@ -217,6 +223,7 @@ class _State:
                 part.load_state_dict(saved[name])
             self.history, self.best = History(**saved["history"]), saved["best"]
             torch.set_rng_state(saved["rng"])
+            torch.cuda.set_rng_state_all(saved["cuda_rng"])
 
     def save(self) -> None:
         if self.history.best == len(self.history.score) - 1:
@@ -226,7 +233,7 @@ class _State:
             torch.save(
                 {name: part.state_dict() for name, part in self.parts.items()}
                 | {"settings": self.settings, "history": asdict(self.history), "best": self.best}
-                | {"rng": torch.get_rng_state()},
+                | {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all()},
                 partial,
             )
             os.replace(partial, self.path)  # a crash leaves the old file or the new one, never half of one
@@ -251,3 +258,32 @@ def evaluate(
     logits = _logits(model, x)
     check(split, logits.shape[1], "evaluate")
     return Evaluation(logits, y, loss(logits, y).item(), accuracy(logits, y), auc(logits, y))
+
+
+class Runs(NamedTuple):
+    """Several trainings of one network, one a seed, judged on the test images."""
+
+    logits: np.ndarray  # (seeds, N, num_classes)
+    target: np.ndarray  # (N,)
+    histories: list[History]
+    seconds: list[float]  # of the processor, one a seed; wall time on a GPU
+    model: nn.Module  # of the first seed
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(seeds, N): the logit of class 1 minus that of class 0."""
+        return self.logits[..., 1] - self.logits[..., 0]
+
+
+def repeat(build: Callable[[], nn.Module], data: Dataset, *, seeds: int = 5, **options) -> Runs:
+    """`fit(build(), data, **options)` with seeds 0, 1, …; the seed draws weights, batches and augmentation."""
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    logits, histories, seconds, models = [], [], [], []
+    for s in range(seeds):
+        seed(s)
+        model, started = build(), clock()
+        histories.append(fit(model, data, seed=s, **options))
+        seconds.append(clock() - started)
+        logits.append(evaluate(model, data.test).logits.cpu().numpy())
+        models = models or [model]
+    return Runs(np.stack(logits), data.test.y.cpu().numpy(), histories, seconds, models[0])

@@ -267,3 +267,12 @@ def test_pickles_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "find", lambda entry: (path, "cache"))
     with pytest.raises(ValueError, match="allow_pickle"):
         data._medmnist("breastmnist")
+
+
+def test_resize_and_pad():
+    digits = data.load("digits", device="cpu")
+    larger, framed = digits.resize(16), digits.pad(11)
+    assert larger.test.x.shape[1:] == (1, 16, 16) and framed.val.x.shape[1:] == (1, 11, 11)
+    torch.testing.assert_close(framed.test.x[..., 1:9, 1:9], digits.test.x)
+    assert (framed.test.x[..., 0, :] == digits.train.x.min()).all()
+    assert abs(larger.train.x.mean() - digits.train.x.mean()) < 0.01

@@ -87,3 +87,8 @@ def test_lenet5_overfits_one_batch():
 def test_a_wrong_size_says_which_is_needed(build, wrong):
     with pytest.raises(ValueError, match=f"{wrong}.*needs"):
         build()(torch.zeros(1, 1, wrong, wrong))
+
+
+def test_width_multiplies_every_layer():
+    wide = LeNet(1, 10, width=2)
+    assert [p.shape[0] for p in wide.parameters() if p.ndim > 1] == [12, 32, 240, 168, 10]

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from medlib.metrics import accuracy, auc
+from medlib.metrics import accuracy, auc, calibration_error
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -41,3 +41,16 @@ def test_auc_without_a_class_is_nan():
 
 def test_accuracy_by_hand():
     assert accuracy(torch.eye(4), torch.tensor([0, 1, 2, 0])) == 0.75
+
+
+def test_calibration_error_by_hand():
+    # Confidence .8 four times, three of them right: |.75 − .8|. Then two at .5 in another bin, one right: 0.
+    logits = torch.tensor([[0, np.log(4)]] * 4 + [[0.0, 0]] * 2)
+    target = torch.tensor([1, 1, 1, 0, 0, 1])
+    assert calibration_error(logits, target) == pytest.approx(4 / 6 * 0.05, abs=1e-6)
+    assert calibration_error(logits[:4], target[:4]) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_calibration_error_of_sure_answers_is_their_error_rate():
+    logits = 1000 * torch.eye(2)[torch.tensor([0, 1, 1, 0])]
+    assert calibration_error(logits, torch.tensor([0, 1, 0, 0])) == 0.25

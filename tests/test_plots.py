@@ -3,6 +3,7 @@ import pytest
 
 from medlib import plots
 from medlib.metrics import auc
+from medlib.stats import Interval
 
 
 @pytest.fixture
@@ -26,6 +27,15 @@ def test_a_figure_carries_its_words(shown):
         "alt": "two pixels"
     }
     assert options["metadata"]["medlib"]["figure"]["name"] == "fig-two"
+
+
+def test_intervals_and_overlays_hold_what_they_were_given():
+    rows = {"a": Interval(0.9, 0.8, 0.95, 5), "b": Interval(0.7, 0.6, 0.8, 5)}
+    axis = plots.intervals(rows, xlabel="AUC", references={"published": 0.944}).axes[0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["a", "b"]
+    assert axis.get_legend().get_texts()[0].get_text() == "published"
+    figure = plots.overlay(np.zeros((3, 4, 4)), np.ones((3, 4, 4)), ["x", "y", "z"], columns=2)
+    assert [len(a.images) for a in figure.axes] == [2, 2, 2, 0]
 
 
 def test_tables_and_sources_are_markdown(shown):

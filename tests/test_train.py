@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from medlib import data, evaluate, fit, profile, seed, train
+from medlib import data, evaluate, fit, profile, repeat, seed, train
 from medlib.data import Dataset, Split
 
 
@@ -121,6 +121,35 @@ def test_a_new_optimizer_can_be_named():
         net(), blobs(), epochs=4, batch_size=32, lr=0.05, optimizer=partial(torch.optim.SGD, momentum=0.9)
     )
     assert history.train_loss[-1] < history.train_loss[0]
+
+
+def test_a_schedule_can_be_named():
+    rates = []
+
+    def halve(optimizer, steps):
+        rates.append(steps)
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rates.append(step) or 0.5**step)
+
+    fit(net(), blobs(), epochs=2, batch_size=32, lr=0.1, schedule=halve)
+    assert rates == [8, *range(9)]
+
+
+def test_a_refused_checkpoint_leaves_the_model_alone(tmp_path):
+    fit(net(), blobs(), epochs=1, checkpoint=tmp_path / "c.pt")
+    model = net()
+    with pytest.raises(ValueError, match="another run"):
+        fit(model, blobs(), epochs=2, checkpoint=tmp_path / "c.pt")
+    assert "forward" not in vars(model)
+
+
+def test_repeat_is_fit_with_one_seed_after_another():
+    runs = repeat(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), blobs(), seeds=2, epochs=1, batch_size=32
+    )
+    assert runs.logits.shape == (2, 32, 2) and runs.scores.shape == (2, 32) and len(runs.histories) == 2
+    again = evaluate(runs.model, blobs().test).logits.numpy()
+    assert (again == runs.logits[0]).all() and (runs.logits[0] != runs.logits[1]).any()
+    assert min(runs.seconds) > 0
 
 
 def test_profile(monkeypatch):

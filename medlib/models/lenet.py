@@ -134,21 +134,22 @@ class LeNet5(nn.Module):
 
 
 class LeNet(nn.Module):
-    """The modern port: (B, in_channels, 28, 28) → logits (B, num_classes)."""
+    """The modern port: (B, in_channels, 28, 28) → logits (B, num_classes). `width` multiplies every layer."""
 
-    def __init__(self, in_channels: int = 1, num_classes: int = 10):
+    def __init__(self, in_channels: int = 1, num_classes: int = 10, *, width: float = 1.0):
         super().__init__()
+        c1, c3, c5, f6 = (round(width * units) for units in (6, 16, 120, 84))
         self.features = nn.Sequential(
-            nn.Conv2d(in_channels, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),  # → (B, 6, 14, 14)
-            nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),  # → (B, 16, 5, 5)
+            nn.Conv2d(in_channels, c1, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),  # → (B, 6, 14, 14)
+            nn.Conv2d(c1, c3, 5), nn.ReLU(), nn.MaxPool2d(2),  # → (B, 16, 5, 5)
         )  # fmt: skip
         self.classifier = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(400, 120),
+            nn.Linear(25 * c3, c5),
             nn.ReLU(),
-            nn.Linear(120, 84),
+            nn.Linear(c5, f6),
             nn.ReLU(),
-            nn.Linear(84, num_classes),
+            nn.Linear(f6, num_classes),
         )
 
     def forward(self, x: Tensor) -> Tensor:

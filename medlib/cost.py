@@ -1,0 +1,82 @@
+"""What a network costs: parameters, multiply-adds and measured time."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def parameters(model: nn.Module) -> int:
+    """Trainable numbers of `model`."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def count(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> tuple[int, int]:
+    """(parameters, multiply-adds) of `build()` on one input of `shape` (C, H, W).
+
+    Counted on the meta device, which holds shapes without numbers: nothing is computed, and any size
+    fits. Multiply-adds are those of convolutions and matrix products, as papers count them.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model = build().eval()
+        model(torch.empty(1, *shape))
+    return parameters(model), counter.get_total_flops() // 2
+
+
+def alternate(actions: dict[str, Callable[[], object]], repeats: int = 10) -> dict[str, np.ndarray]:
+    """Milliseconds of each action, `repeats` times, in turn, so that a busy moment hits all of them.
+
+    On a CPU these are seconds of this process, which a neighbour's work does not enter; on a GPU, wall
+    time with the queue emptied before and after.
+    """
+    on_gpu = torch.cuda.is_available()
+    clock = time.perf_counter if on_gpu else time.process_time
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for round_ in range(repeats + 1):
+        for name, action in actions.items():
+            if on_gpu:
+                torch.cuda.synchronize()
+            started = clock()
+            action()
+            if on_gpu:
+                torch.cuda.synchronize()
+            if round_:  # the first round warms up
+                times[name].append(1000 * (clock() - started))
+    return {name: np.array(t) for name, t in times.items()}
+
+
+def forward(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None]:
+    """An action for `alternate`: one prediction on a batch of `shape` (B, C, H, W), in fp32."""
+    from medlib.train import device
+
+    model, x = model.to(device()).eval(), torch.zeros(shape, device=device())
+
+    def action():
+        with torch.no_grad():
+            model(x)
+
+    return action
+
+
+def training_step(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None]:
+    """An action for `alternate`: forward, backward and an SGD step, as `fit` does them."""
+    from medlib.train import device, precision
+
+    where = device()
+    model = model.to(where, memory_format=torch.channels_last).train()
+    x = torch.randn(shape, device=where).contiguous(memory_format=torch.channels_last)
+    y = torch.zeros(len(x), dtype=torch.long, device=where)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+
+    def action():
+        with torch.autocast(where.type, torch.bfloat16, enabled=precision() == "bf16"):
+            logits = model(x)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(logits.float(), y).backward()
+        optimizer.step()
+
+    return action

@@ -1,0 +1,79 @@
+"""Where did the network look? Grad-CAM, and the test that it is about the network at all.
+
+Grad-CAM (Selvaraju et al. 2017) weights the maps of one layer by the mean gradient of a class score and
+keeps the positive part of their sum. Captum computes it. A map that stays the same when the weights are
+randomised explains the image, not the network (Adebayo et al. 2018): `sanity` measures that.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+
+def cases(split, each: int = 4) -> Tensor:
+    """The test images that every chapter looks at: the first `each` of class 0, then of class 1, …"""
+    y = split.y.cpu()
+    return torch.cat([(y == c).nonzero().flatten()[:each] for c in range(int(y.max()) + 1)])
+
+
+def grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, target: Tensor) -> Tensor:
+    """Maps (B, H, W) from 0 to 1 of where `layer` of `model` speaks for class `target` (B,), at the size of x.
+
+    A map of zeros means that nothing in that layer speaks for the class.
+    """
+    from captum.attr import LayerAttribution, LayerGradCam
+
+    where = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        maps = LayerGradCam(model, layer).attribute(
+            x.to(where), target=target.to(where), relu_attributions=True
+        )
+    finally:
+        model.train(was_training)
+    maps = LayerAttribution.interpolate(maps.detach().float(), tuple(x.shape[-2:]), "bilinear")[:, 0]
+    return maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
+
+
+def feature_maps(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
+    """What `layer` of `model` gives for x, (B, C, H, W)."""
+    seen = []
+    hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().float()))
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(x.to(next(model.parameters()).device))
+    finally:
+        hook.remove()
+        model.train(was_training)
+    return seen[0].cpu()
+
+
+def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
+    """A copy of `model` with every layer's weights drawn anew."""
+    model = copy.deepcopy(model)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for layer in model.modules():
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
+    return model
+
+
+def sanity(model: nn.Module, find_layer, x: Tensor, target: Tensor, seed: int = 0) -> list[float]:
+    """Rank correlation of each image's map before and after the weights are randomised; near 0 is well.
+
+    find_layer   model → the layer to explain, e.g. lambda m: m.features
+    Images whose map is flat on either side have no ranks and are left out.
+    """
+    from scipy.stats import spearmanr
+
+    other = randomised(model, seed)
+    pairs = zip(
+        grad_cam(model, find_layer(model), x, target).cpu().flatten(1),
+        grad_cam(other, find_layer(other), x, target).cpu().flatten(1),
+        strict=True,
+    )
+    return [float(spearmanr(a, b).statistic) for a, b in pairs if a.std() > 0 and b.std() > 0]

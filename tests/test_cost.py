@@ -1,0 +1,34 @@
+import pytest
+import torch
+from torch import nn
+
+from medlib import cost
+
+
+def net():
+    return nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(4 * 36, 3))
+
+
+def test_count_by_hand():
+    # 4 maps of 6 × 6 places, 9 products each since a group sees one map; then 144 · 3.
+    assert cost.count(net, (2, 8, 8)) == (4 * 9 + 4 + 144 * 3 + 3, 4 * 36 * 9 + 144 * 3)
+
+
+def test_alternate_takes_turns():
+    calls = []
+    times = cost.alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3)
+    assert calls == ["a", "b"] * 4 and times["a"].shape == (3,) and (times["b"] >= 0).all()
+
+
+def test_a_training_step_changes_the_weights_and_a_forward_pass_does_not():
+    model = net()
+    before = model[2].bias.detach().clone()
+    cost.forward(model, (5, 2, 8, 8))()
+    assert torch.equal(before, model[2].bias) and not model.training
+    cost.training_step(model, (5, 2, 8, 8))()
+    assert not torch.equal(before, model[2].bias) and model.training
+
+
+def test_count_of_a_wrong_shape_fails():
+    with pytest.raises(RuntimeError):
+        cost.count(net, (3, 8, 8))
