@@ -1,0 +1,594 @@
+# %% [markdown]
+# # More filters, or more ideas? AlexNet
+#
+# In 2012 one network, AlexNet, won a contest on photographs by so much that a field changed. It has a thousand times
+# the parameters of LeNet-5. The review calls it “similar to LeNet”, with “more filters”. **Is it a large LeNet, or do
+# its new parts matter?** We take the parts out one at a time and look.
+#
+# After this chapter you can name what AlexNet added to LeNet, compute a local response normalisation by hand, run an
+# ablation, and read a Grad-CAM map with the right amount of doubt.
+
+# %% tags=["hide-input", "colab"]
+import subprocess
+import sys
+
+if (
+    "google.colab" in sys.modules
+):  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
+    subprocess.run(
+        "git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True
+    )
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "accelerate", "pydicom", "captum"], check=True
+    )
+    sys.path.insert(0, "medlib-book")
+elif ".." not in sys.path:
+    sys.path.insert(0, "..")
+
+# %%
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
+from medlib.data import Split, random_shift
+from medlib.metrics import accuracy, auc
+from medlib.models import AlexNet, LeNet, LeNet5, ResNet, VGG
+from medlib.models.alexnet import LAYERS_2012, LAYERS_2014, LocalResponseNorm, small_alexnet
+from medlib.models.efficientnet import EfficientNet
+from medlib.models.mobilenet import MobileNetV1
+from medlib.models.mobilenet_v3 import MobileNetV3
+from medlib.pretrained import copy_weights, train_full_size
+
+SEEDS = profile(smoke=2, cpu=5, gpu=10)
+STEPS = profile(smoke=4, cpu=300, gpu=1500)
+BATCH = 64
+
+# %% [markdown]
+# ## Where we are in the story
+#
+# The networks of this book's first half appeared over thirty years, most of them within seven. The review shows them on a
+# timeline, its figure 1. Here is ours. Each parameter count is computed, from the code of this book.
+
+# %%
+history = {
+    "LeNet-5": (1998, LeNet5, (1, 32, 32)),
+    "AlexNet": (2012, AlexNet, (3, 227, 227)),
+    "VGG-16": (2014, VGG, (3, 224, 224)),
+    "ResNet-18": (2015, ResNet, (3, 224, 224)),
+    "MobileNetV1": (2017, MobileNetV1, (3, 224, 224)),
+    "MobileNetV3-Large": (2019, MobileNetV3, (3, 224, 224)),
+    "EfficientNet-B0": (2019, EfficientNet, (3, 224, 224)),
+}
+counted = {name: cost.count(build, shape) for name, (_, build, shape) in history.items()}
+
+# %%
+figure, (old, new) = plots.panels(2, width=7.2, height=3.6, sharey=True, width_ratios=(1, 3))
+for axis, years in ((old, (1996, 2000)), (new, (2011, 2021))):
+    for name, (year, *_) in history.items():
+        if years[0] <= year <= years[1]:
+            size, work = counted[name]
+            axis.scatter(year, size, s=3 * np.sqrt(work / 1e5) + 12, alpha=0.7)
+            axis.annotate(f" {name}", (year, size), xytext=(4, 8), textcoords="offset points", fontsize=8)
+    axis.set(xlim=years, yscale="log", ylim=(2e4, 6e8), xlabel="year of the paper")
+old.set(ylabel="parameters", xticks=[1998])
+plots.show(
+    figure,
+    alt="Timeline from 1998 to 2019. Each network is a dot; its height is the number of parameters on a logarithmic "
+    "axis, its area grows with the multiply-adds for one image.",
+    caption="The networks of chapters 02 to 07. Height: parameters. Size of a dot: multiply-adds for one image.",
+    name="fig-timeline",
+)
+
+# %% [markdown]
+# The sources, in order of publication: LeNet-5 {cite:p}`lecun1998gradient`, AlexNet {cite:p}`krizhevsky2012imagenet`,
+# VGG {cite:p}`simonyan2014vgg`, ResNet {cite:p}`he2016resnet`, MobileNetV1 {cite:p}`howard2017mobilenets`, MobileNetV3
+# {cite:p}`howard2019mobilenetv3`, EfficientNet {cite:p}`tan2019efficientnet`. Before them stand the Neocognitron of
+# 1980 {cite:p}`fukushima1980neocognitron` and the LeNet that read zip codes in 1989
+# {cite:p}`lecun1989backpropagation`. Between them stand others that we count but do not build: GoogLeNet
+# {cite:p}`szegedy2015going`, SqueezeNet {cite:p}`iandola2016squeezenet`, DenseNet {cite:p}`huang2017densenet`. The
+# networks for segmentation follow from chapter 10 on.
+#
+# ## The problem, seen on our data
+#
+# We stay with the chest X-rays of chapter 02. From now on every chapter looks at the same eight test images: the first
+# four of each class.
+
+# %%
+xray = load("pneumoniamnist")
+data = xray.standardise()
+truth = data.test.y.cpu().numpy()
+cases = explain.cases(xray.test)
+names = [f"#{i} {xray.classes[xray.test.y[i]]}" for i in cases]
+plots.show(
+    plots.grid(xray.test.x[cases], names, columns=8),
+    alt="Eight small chest X-rays, four labelled normal and four labelled pneumonia, with their numbers.",
+    caption="The eight test images that every chapter looks at (PneumoniaMNIST, CC BY 4.0).",
+    name="fig-03-cases",
+)
+
+# %% [markdown]
+# ## The ideas
+#
+# AlexNet has LeNet's plan: convolutions and pooling, then dense layers. Five things are new in section 3 and 4 of its
+# paper {cite:p}`krizhevsky2012imagenet`.
+#
+# **ReLU.** LeNet bends its maps with tanh. For a large input tanh is flat: it *saturates*, its slope is almost zero,
+# and a weight behind it hardly learns. The rectified linear unit {cite:p}`nair2010rectified`
+#
+# $$ \mathrm{ReLU}(x) = \max(0, x) $$ (eq-relu)
+#
+# has slope 1 for every positive input.
+
+# %%
+x = torch.linspace(-4, 4, 200)
+figure, axes = plots.panels(2)
+for name, function in {"tanh": torch.tanh, "ReLU": torch.relu}.items():
+    axes[0].plot(x, function(x), label=name)
+    slope = torch.func.vmap(torch.func.grad(function))(x)
+    axes[1].plot(x, slope, label=name)
+axes[0].set(xlabel="input", ylabel="output", ylim=(-1.5, 4))
+axes[1].set(xlabel="input", ylabel="slope")
+axes[0].legend()
+plots.show(
+    figure,
+    alt="Left: tanh is S-shaped, ReLU is zero and then a straight line. Right: their slopes; that of tanh is a bell.",
+    caption="Two activation functions and their slopes. Where the slope is near zero, nothing is learnt.",
+    name="fig-relu",
+)
+
+# %% [markdown]
+# **Dropout** {cite:p}`srivastava2014dropout`. During training each unit of a dense layer is set to zero with
+# probability one half, anew for each image. A unit cannot rely on one particular neighbour.
+#
+# **Overlapping pooling.** LeNet's pooling windows stand side by side: 2 × 2, moved by 2. AlexNet's are 3 × 3 and moved
+# by 2, so neighbours share a row.
+#
+# **Augmentation.** Each image is cropped, mirrored and tinted at random, so that the network never sees quite the same
+# image twice.
+#
+# **Local response normalisation** (LRN). Let $a_c$ be the value of map $c$ at one place of the image. It is divided
+# by the activity of its neighbours among the maps, at the same place:
+#
+# $$ b_c = \frac{a_c}{\left( k + \alpha \sum_{c' = c - 2}^{c + 2} a_{c'}^2 \right)^{\beta}} . $$ (eq-lrn)
+#
+# The paper sets $k = 2$, $\alpha = 10^{-4}$ and $\beta = 0.75$. A map that shouts makes its neighbours quieter.
+#
+# ## The claims that we test
+
+# %% tags=["hide-input"]
+claims.box("C015", "C016")
+
+# %% [markdown]
+# ## The key block by hand
+#
+# Equation {eq}`eq-lrn`, with a loop over the maps. At the first and last maps the sum has fewer terms.
+
+
+# %%
+def normalise(a, k=2.0, alpha=1e-4, beta=0.75):
+    """a (C, H, W) → the same shape."""
+    b = torch.empty_like(a)
+    for c in range(len(a)):
+        neighbours = a[max(0, c - 2) : c + 3]
+        b[c] = a[c] / (k + alpha * neighbours.square().sum(0)) ** beta
+    return b
+
+
+# %% tags=["nbval-check-output"]
+a = 100 * torch.randn(8, 3, 3, generator=torch.Generator().manual_seed(0))
+torch.testing.assert_close(normalise(a), LocalResponseNorm()(a[None])[0])
+print("by hand equals medlib: yes;", "largest value before", f"{a.max():.0f}, after {normalise(a).max():.1f}")
+
+# %% [markdown]
+# ## The source, and the paper's numbers
+#
+# One class holds the network of 2012, its one-tower successor of 2014 {cite:p}`krizhevsky2014weird`, which torchvision
+# ships as `alexnet`, and our small twin for 28 × 28 images. They differ in the table of layers.
+
+# %%
+plots.show_source(AlexNet)
+
+# %%
+with torch.device("meta"):
+    paper = AlexNet()
+    x = torch.empty(1, 3, 227, 227)
+    rows = []
+    for layer in [*paper.features, nn.Flatten(), *paper.classifier]:
+        x = layer(x)
+        if n := sum(p.numel() for p in layer.parameters()):
+            groups = getattr(layer, "groups", 1)
+            rows.append((type(layer).__name__, tuple(x.shape[1:]), groups, f"{n:,}"))
+plots.table(rows, ["layer", "output", "groups", "parameters"])
+
+# %% [markdown]
+# `groups` is the trace of two graphics cards with 3 GB of memory each. Every card held half of the maps, and in three of
+# the layers a map sees only the maps of its own card. PyTorch has an argument for that, and it halves the weights of
+# these layers.
+
+# %% tags=["nbval-check-output"]
+ungrouped = tuple((m, k, s, p, 1, n, o) for m, k, s, p, _, n, o in LAYERS_2012)
+for label, layers in (
+    ("2012, two groups", LAYERS_2012),
+    ("2012, one group", ungrouped),
+    ("2014", LAYERS_2014),
+):
+    print(
+        f"{label:17} {cost.count(lambda layers=layers: AlexNet(layers=layers), (3, 227, 227))[0]:,} parameters"
+    )
+
+# %%
+from torchvision.models import alexnet
+
+theirs, ours = alexnet(num_classes=2).eval(), AlexNet(3, 2, layers=LAYERS_2014).eval()
+copy_weights(ours, theirs.state_dict())
+photo = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+torch.testing.assert_close(ours(photo), theirs(photo), rtol=1e-5, atol=1e-5)
+print("On copied weights ours equals torchvision's alexnet to 1e-5.")
+del theirs, ours
+
+# %% [markdown]
+# ## Is ReLU faster than tanh?
+#
+# Figure 1 of the paper has become famous: on small photographs, a network with ReLU reached a training error of 25 %
+# about six times sooner than the same network with tanh. We repeat it on digits, where 90 % is the error of guessing.
+# The network is our small twin without dropout and LRN; the optimiser is stochastic gradient descent with momentum and
+# a constant rate. As in the paper, each activation gets the learning rate that suits it best, out of five.
+
+# %%
+digits = load("mnist10k").standardise()
+some = 2000  # the error is measured on these training images
+digits = replace(digits, val=Split(digits.train.x[:some], digits.train.y[:some]))
+sgd = partial(torch.optim.SGD, momentum=0.9)
+
+
+def constant(optimizer, steps):
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+
+
+def steps_to_target(activation, lr, s):
+    """Steps until the training error is at most 25 %; infinite where that never happens."""
+    seed(s)
+    model = small_alexnet(1, 10, activation=activation, lrn=False, dropout=0.0)
+    options = dict(batch_size=BATCH, validations=LIMIT // 7, target=0.75, score=accuracy)
+    try:
+        h = fit(model, digits, epochs=LIMIT / 109, lr=lr, seed=s, optimizer=sgd, schedule=constant, **options)
+    except FloatingPointError:
+        return np.inf
+    return h.step[-1] if h.reached_target else np.inf
+
+
+# %%
+LIMIT = profile(smoke=7, cpu=280, gpu=560)  # steps; an epoch has 109
+rates = (0.0003, 0.001, 0.003, 0.01, 0.03)
+steps = {
+    (activation.__name__, lr): [
+        steps_to_target(activation, lr, s) for s in range(profile(smoke=1, cpu=3, gpu=5))
+    ]
+    for activation in (nn.ReLU, nn.Tanh)
+    for lr in rates
+}
+medians = {key: np.median(values) for key, values in steps.items()}
+rows = [(name, *(f"{medians[name, lr]:.0f}" for lr in rates)) for name in ("ReLU", "Tanh")]
+plots.table(rows, ["median steps to 25 % training error", *(f"rate {lr}" for lr in rates)])
+
+# %% tags=["hide-input"]
+best = {name: min(rates, key=lambda lr: medians[name, lr]) for name in ("ReLU", "Tanh")}
+fastest = {name: medians[name, best[name]] for name in best}
+plots.say(
+    f"At its best rate ReLU takes **{fastest['ReLU']:.0f}** steps and tanh **{fastest['Tanh']:.0f}** "
+    "(the error is looked at every 7 steps; “inf” means: not within the limit). "
+    + (
+        "The paper's factor of six does not appear here."
+        if fastest["Tanh"] < 3 * fastest["ReLU"]
+        else "ReLU is the faster one here too, as in the paper."
+    )
+)
+
+# %% [markdown]
+# Do not read this as “the paper was wrong”. Two things have changed since. Our weights start at a size that keeps
+# the signal from shrinking or growing from layer to layer {cite:p}`he2015delving,glorot2010understanding`, so tanh
+# does not start out saturated; in 2012 that was not yet common. And digits are learnt in a few dozen steps, before a unit has had
+# time to saturate. What helps depends on what else is there. That is why the next section takes parts out
+# *of the whole*.
+
+# %% [markdown]
+# ## The ablation: one part out at a time
+#
+# An *ablation* removes one part and keeps all else. Each row below trains five networks, with five seeds. All take the same
+# number of steps with the same optimiser, AdamW {cite:p}`loshchilov2019adamw`. The weights that score best on the
+# validation images are kept. The augmentation is a random shift by up to two pixels; mirroring would put the heart on the wrong side.
+
+# %%
+shift = random_shift(2)
+per_epoch = len(data.train.x) // BATCH
+options = dict(seeds=SEEDS, epochs=STEPS / per_epoch, batch_size=BATCH, validations=6)
+variants = {
+    "AlexNet, small twin": (small_alexnet, shift),
+    "tanh for ReLU": (partial(small_alexnet, activation=nn.Tanh), shift),
+    "no dropout": (partial(small_alexnet, dropout=0.0), shift),
+    "no LRN": (partial(small_alexnet, lrn=False), shift),
+    "no overlap in pooling": (partial(small_alexnet, overlap=False), shift),
+    "no augmentation": (small_alexnet, None),
+}
+runs = {name: repeat(build, data, augment=augment, **options) for name, (build, augment) in variants.items()}
+
+# %% [markdown]
+# And the rival of claim C016: a LeNet whose layers are all made wider, until it has as many parameters. If “more filters”
+# were the difference, it would do as well.
+
+
+# %%
+def wide_lenet(parameters):
+    """The narrowest LeNet with at least as many parameters."""
+    widths = np.arange(1, 12, 0.05)
+    return partial(
+        LeNet, 1, 2, width=next(w for w in widths if cost.parameters(LeNet(1, 2, width=w)) >= parameters)
+    )
+
+
+rival = wide_lenet(cost.parameters(small_alexnet()))
+for name, build in {"LeNet": partial(LeNet, 1, 2), "LeNet, more filters": rival}.items():
+    variants[name] = (build, shift)
+    runs[name] = repeat(build, data, augment=shift, **options)
+
+# %%
+RESAMPLES = profile(smoke=20, cpu=1000, gpu=1000)
+full = runs["AlexNet, small twin"]
+
+
+def right(scores, target):
+    return np.mean((scores > 0) == target)
+
+
+def interval(metric, runs, baseline=None):
+    rival = None if baseline is None else baseline.scores
+    return stats.bootstrap_cases(metric, runs.scores, runs.target, rival, resamples=RESAMPLES)
+
+
+table = {name: [interval(metric, r) for metric in (auc, right)] for name, r in runs.items()}
+change = {name: interval(auc, r, full) for name, r in runs.items() if r is not full}
+rows = [
+    (name, f"{cost.parameters(variants[name][0]()):,}", *map(str, table[name]), str(change.get(name, "")))
+    for name in runs
+]
+plots.table(rows, ["PneumoniaMNIST", "parameters", "test AUC", "test accuracy", "AUC against the first row"])
+
+# %%
+plots.show(
+    plots.intervals(change, xlabel="test AUC minus that of the small AlexNet", references={"no change": 0}),
+    alt="For each variant a dot with a horizontal bar: the difference in test AUC from the small AlexNet.",
+    caption="What each part is worth on PneumoniaMNIST: the change in test AUC when it is taken out, with 95 % "
+    "intervals over seeds and test images. Left of the line: the part helped.",
+    name="fig-ablation",
+)
+
+# %% tags=["hide-input"]
+helped = [name for name, ci in change.items() if ci.high < 0]
+hurt = [name for name, ci in change.items() if ci.low > 0]
+plots.say(
+    f"Of {len(change)} changes, {len(helped)} lower the AUC by more than the noise"
+    + (f" ({'; '.join(helped)})" if helped else "")
+    + f", {len(hurt)} raise it"
+    + (f" ({'; '.join(hurt)})" if hurt else "")
+    + ". For the rest this test set cannot tell. An interval this wide does not say that a part is useless: it says "
+    "that its effect, if there is one, is smaller than what 624 images can show."
+)
+
+# %% [markdown]
+# ## A second data set
+#
+# The same two rivals on ultrasound images of the breast, 546 to train on and 156 to test.
+
+# %%
+breast = load("breastmnist").standardise()
+breast_options = options | {"epochs": STEPS / max(1, len(breast.train.x) // BATCH)}
+breast_runs = {
+    name: repeat(variants[name][0], breast, augment=shift, **breast_options)
+    for name in ("AlexNet, small twin", "LeNet, more filters")
+}
+rows = [(name, *(str(interval(metric, r)) for metric in (auc, right))) for name, r in breast_runs.items()]
+plots.table(rows, ["BreastMNIST", "test AUC", "test accuracy"])
+
+# %% [markdown]
+# ## Look: filters, maps, and where the network looks
+#
+# The first layer's kernels, and what they make of one X-ray.
+
+# %%
+model = full.model
+first = model.features[0]
+kernels = first.weight.detach().float().cpu()
+maps = explain.feature_maps(model, first, data.test.x[cases[:1]])[0]
+plots.show(
+    plots.grid(
+        [*kernels, *maps], [*(f"kernel {i}" for i in range(16)), *(f"map {i}" for i in range(16))], columns=8
+    ),
+    alt="Sixteen kernels of five by five pixels, and below them the sixteen maps they make of one chest X-ray.",
+    caption="Above: the sixteen kernels of the first layer. Below: their maps of the first of our eight cases.",
+    name="fig-03-filters",
+)
+
+# %% [markdown]
+# Which part of an image speaks for a class? **Grad-CAM** {cite:p}`selvaraju2017gradcam` asks the last convolution. Let
+# $A_c$ be its map $c$ and $s$ the logit of the class. The mean slope of $s$ over the map is its weight, $w_c$; the map of the image
+# is $\mathrm{ReLU}(\sum_c w_c A_c)$, enlarged to the image. We use the implementation in Captum
+# {cite:p}`kokhlikyan2020captum`.
+
+# %%
+plots.show_source(explain.grad_cam)
+
+
+# %%
+def last(model):
+    """The last convolution with its activation, before the last pooling."""
+    return model.features[-2]
+
+
+maps = explain.grad_cam(model, last(model), data.test.x[cases], data.test.y[cases])
+plots.show(
+    plots.overlay(xray.test.x[cases], maps, names, columns=8),
+    alt="The eight X-rays with coloured patches where the last convolution speaks for the true class.",
+    caption="Grad-CAM of the true class for our eight cases. A plain image: nothing in the layer speaks for the class.",
+    name="fig-03-gradcam",
+)
+
+# %% [markdown]
+# Such maps look convincing, and that is the danger. The last maps here have 6 × 6 values, so a patch covers a fifth of
+# the chest. And some methods paint the same picture whatever the network has learnt {cite:p}`adebayo2018sanity`. So we
+# test it: randomise all weights, compute the map again, and compare. If the two agree, the map was never about the
+# network.
+
+# %%
+n = profile(smoke=16, cpu=200, gpu=624)
+agreement = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
+mean = stats.bootstrap(agreement)
+
+# %% tags=["hide-input"]
+plots.say(
+    f"Rank correlation between the maps before and after randomising, over {mean.n} test images with a map on both sides: "
+    f"**{mean}**. "
+    + (
+        "That is close to zero: the maps depend on what was learnt."
+        if abs(mean.mean) < 0.3
+        else "That is not close to zero: part of each map comes from the image and the layout of the network, not from "
+        "what was learnt. Read them with care."
+    )
+)
+
+# %% [markdown]
+# And the mistakes, the surest first.
+
+# %%
+result = evaluate(model, data.test)
+margin = (result.logits[:, 1] - result.logits[:, 0]).cpu()
+wrong = torch.where(result.target.cpu() == 1, -margin, margin)
+worst = wrong.argsort(descending=True)[:8]
+maps = explain.grad_cam(model, last(model), data.test.x[worst], result.logits[worst].argmax(1))
+plots.show(
+    plots.overlay(xray.test.x[worst], maps, [f"#{i} is {xray.classes[truth[i]]}" for i in worst], columns=8),
+    alt="Eight X-rays on which the network was most confidently wrong, with coloured patches of Grad-CAM.",
+    caption="The eight surest mistakes of the first seed, with the Grad-CAM of the class that was wrongly chosen.",
+    name="fig-03-worst",
+)
+
+# %% [markdown]
+# ## Verdicts
+
+# %% tags=["hide-input"]
+year = {"AlexNet at NeurIPS": 2012, "reprint in the Communications of the ACM, the review's reference": 2017}
+claims.observe("C015", min(year.values()) - 2012, n=len(year), where="years of the paper and of its reprint")
+
+# %% tags=["hide-input"]
+for where, r in (("PneumoniaMNIST", runs), ("BreastMNIST", breast_runs)):
+    ci = interval(right, r["AlexNet, small twin"], r["LeNet, more filters"])
+    claims.observe("C016", ci.mean, (ci.low, ci.high), n=SEEDS, where=f"{where}, equal parameters and steps")
+
+# %% [markdown]
+# The rule asks for a difference of at most one point of accuracy. With test sets of 624 and 156 images, an interval
+# that narrow is out of reach, whatever the truth: one standard error on 156 images is about three points. A verdict of
+# “nuanced” here speaks of the size of the test set as much as of the networks.
+#
+# ## At full size
+#
+# In the `gpu` profile this cell trains the one-tower network with its 57 million parameters on X-rays enlarged to
+# 224 × 224 pixels, from torchvision's ImageNet weights where they can be fetched. Elsewhere it takes two steps.
+
+# %%
+train_full_size(AlexNet(1, 2, layers=LAYERS_2014), xray.standardise(), "alexnet")
+
+# %% [markdown]
+# ## What it costs
+#
+# Milliseconds for one image in a batch of 64, in turn, so that a busy moment of the machine hits all alike.
+
+# %% tags=["timing"]
+networks = {
+    name: variants[name][0] for name in ("LeNet", "LeNet, more filters", "AlexNet, small twin", "no LRN")
+}
+times = cost.alternate({name: cost.forward(build(), (BATCH, 1, 28, 28)) for name, build in networks.items()})
+for name, build in networks.items():
+    size, work = cost.count(build, (1, 28, 28))
+    print(
+        f"{name:20} {size:8,} parameters {work:10,} multiply-adds {np.median(times[name]) / BATCH:.3f} ms an image"
+    )
+
+# %% [markdown]
+# LRN has no parameters and hardly any multiply-adds, yet it takes time: it reads and writes every value of the
+# largest maps. VGG's authors measured no gain from it and left it out.
+#
+# ## Pitfalls in medicine
+#
+# - **Mirroring is not harmless.** A mirrored chest has its heart on the right. Whether that matters depends on the
+#   question; for photographs of cats it does not.
+# - **A heat map is not a finding.** It says which patch moved a logit. It does not say why, and it does not say that
+#   there is fluid in it.
+# - **An ablation is about one setting.** A part that adds nothing on 28 × 28 pixels may be needed on 224 × 224, and the
+#   other way round.
+# - **Seven rows, seven chances.** With enough rows one interval will exclude zero by luck. Read single rows with care;
+#   chapter 16 corrects for it.
+#
+# ## Summary
+#
+# - AlexNet keeps LeNet's plan and adds ReLU, dropout, LRN, overlapping pooling and augmentation.
+# - Nine tenths of its parameters are in dense layers. Its groups come from two graphics cards.
+# - An ablation takes one part out of the whole and needs seeds and intervals.
+# - What a part is worth depends on what else is there: good starting weights take away much of what ReLU once gained.
+# - Grad-CAM shows which patches speak for a class. Test it by randomising the weights before you believe it.
+#
+# ## Check yourself
+#
+# 1. A convolution with 256 output maps, 96 input maps, 5 × 5 kernels and two groups: how many weights?
+# 2. What is the slope of tanh at 0, and at 4?
+# 3. Why does dropout act only during training?
+#
+# <details><summary>Answers</summary>
+#
+# 1. 256 · 48 · 25 = 307,200: each output map sees half of the inputs.
+# 2. 1 at 0; at 4 it is $1 - \tanh^2 4 \approx 0.0013$.
+# 3. It is a noise that keeps units from relying on each other. For a prediction we want the same answer each time,
+#    so all units stay, scaled to the mean that they had in training.
+#
+# </details>
+#
+# ## Exercises
+#
+# ```{exercise} ★ Predict: the price of a larger image
+# :label: ex-03-side
+# The layers of 2012 give maps of 6 × 6 for images of 227 × 227. How many parameters would the first dense layer
+# have for images of 291 × 291, without the adaptive pooling?
+# ```
+#
+# ```{solution} ex-03-side
+# :class: dropdown
+# 291 → 71 → 35 → 17 → 8: maps of 8 × 8. 256 · 64 · 4096 + 4096 = 67,112,960, against 37,752,832 before. The dense
+# layer alone would be larger than the whole network was.
+# ```
+#
+# ```{exercise} ★★ Implement: inverted dropout
+# :label: ex-03-dropout
+# Write `dropout(x, p)` that sets each value to zero with probability `p` and divides the others by `1 - p`. Check on a
+# long vector of ones that its mean stays 1.
+# ```
+#
+# ```{solution} ex-03-dropout
+# :class: dropdown
+# `return x * (torch.rand_like(x) >= p) / (1 - p)`
+# ```
+#
+# ```{exercise} ★★★ Investigate: where does ReLU win?
+# :label: ex-03-relu
+# Repeat the comparison of ReLU and tanh with the paper's own start: weights from a normal distribution with standard
+# deviation 0.01, and biases of 1 in the layers after the first. Then with ten times that deviation. State your guess
+# first.
+# ```
+#
+# ```{solution} ex-03-relu
+# :class: dropdown
+# Loop over `model.modules()` and use `nn.init.normal_` and `nn.init.constant_`. With 0.01 our narrow twin may not learn at
+# all within the limit, with either function: the signal shrinks by a large factor in each layer. Compare the
+# standard deviation of the last maps at the start; it explains most of what you see.
+# ```
