@@ -17,6 +17,12 @@ def cases(split, each: int = 4) -> Tensor:
     return torch.cat([(y == c).nonzero().flatten()[:each] for c in range(int(y.max()) + 1)])
 
 
+def surest_mistakes(result, n: int = 8) -> Tensor:
+    """Indices of the `n` images of an `Evaluation` whose true class got the least probability, worst first."""
+    probability = result.logits.softmax(1).gather(1, result.target[:, None])[:, 0]
+    return probability.argsort()[:n].cpu()
+
+
 def grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, target: Tensor) -> Tensor:
     """Maps (B, H, W) from 0 to 1 of where `layer` of `model` speaks for class `target` (B,), at the size of x.
 

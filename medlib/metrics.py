@@ -6,7 +6,7 @@ from torch import Tensor
 
 def accuracy(logits: Tensor, target: Tensor) -> float:
     """Share of images whose largest logit is the label's."""
-    return (logits.argmax(1) == target).float().mean().item()
+    return (torch.as_tensor(logits).argmax(1) == torch.as_tensor(target)).float().mean().item()
 
 
 def auc(logits: Tensor, target: Tensor) -> float:

@@ -69,7 +69,7 @@ def bootstrap_cases(
 ) -> Interval:
     """Interval that carries both chances: which patients were tested, and which seed was drawn.
 
-    scores    (seeds, N): one row of predictions a seed; `baseline` likewise, for the difference
+    scores    (seeds, N) or (seeds, N, num_classes): one row a seed; `baseline` likewise, for the difference
     target    (N,)
     Each resample draws N cases and as many seeds, the same for both sides of a difference. Draws that
     lack a class are drawn again. `n` of the result is the number of cases.
@@ -77,7 +77,7 @@ def bootstrap_cases(
     scores, target = np.atleast_2d(scores), np.asarray(target)
     sides = [scores] if baseline is None else [scores, np.atleast_2d(baseline)]
     if any(side.shape[1] != len(target) for side in sides):
-        raise ValueError(f"scores {scores.shape} for {len(target)} cases; the rule: (seeds, cases)")
+        raise ValueError(f"scores {scores.shape} for {len(target)} cases; the rule: (seeds, cases, …)")
     rng = np.random.default_rng(seed)
 
     def value(rows, cases):

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from medlib.data import Dataset, Split, check
 from medlib.metrics import accuracy, auc
+from medlib.stats import bootstrap_cases
 
 PROFILES = ("smoke", "cpu", "gpu")
 
@@ -269,10 +270,12 @@ class Runs(NamedTuple):
     seconds: list[float]  # of the processor, one a seed; wall time on a GPU
     model: nn.Module  # of the first seed
 
-    @property
-    def scores(self) -> np.ndarray:
-        """(seeds, N): the logit of class 1 minus that of class 0."""
-        return self.logits[..., 1] - self.logits[..., 0]
+    def interval(self, metric: Callable[..., float] = auc, baseline: "Runs | None" = None):
+        """The metric's mean over seeds, or its lead over a baseline's, with a 95 % interval over seeds and
+        test images (medlib.stats.bootstrap_cases)."""
+        rival = None if baseline is None else baseline.logits
+        resamples = profile(smoke=20, cpu=1000, gpu=1000)
+        return bootstrap_cases(metric, self.logits, self.target, rival, resamples=resamples)
 
 
 def repeat(build: Callable[[], nn.Module], data: Dataset, *, seeds: int = 5, **options) -> Runs:

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import torch
 from torch import nn
 
@@ -59,3 +61,9 @@ def test_sanity_sees_a_map_that_ignores_the_weights():
 def test_cases_are_the_first_of_each_class():
     split = Split(torch.zeros(6, 1, 2, 2), torch.tensor([1, 0, 1, 0, 0, 1]))
     assert explain.cases(split, 2).tolist() == [1, 3, 0, 2]
+
+
+def test_surest_mistakes_come_first():
+    logits = torch.tensor([[5.0, 0], [0, 5], [0, 1], [3, 0]])
+    result = SimpleNamespace(logits=logits, target=torch.tensor([1, 1, 0, 0]))
+    assert explain.surest_mistakes(result, 2).tolist() == [0, 2]

@@ -1,0 +1,491 @@
+# %% [markdown]
+# # Deeper or wider? VGG
+#
+# In 2014 two researchers asked what happens if a network has nothing but small kernels, and more and more of them in a
+# row. Their networks, known as VGG, came second in that year's contest and are still used. The review concludes that “stacking more layers
+# was the best way to improve the accuracy”. **If you may add parameters to a network, should it get deeper or wider?**
+# And does deeper stay better for ever?
+#
+# After this chapter you can compute a receptive field, say where the parameters of VGG-16 sit, compare two networks at
+# equal size, and recognise the moment when more layers make even the *training* error worse.
+
+# %% tags=["hide-input", "colab"]
+import subprocess
+import sys
+
+if (
+    "google.colab" in sys.modules
+):  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
+    subprocess.run(
+        "git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True
+    )
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "accelerate", "pydicom", "captum"], check=True
+    )
+    sys.path.insert(0, "medlib-book")
+elif ".." not in sys.path:
+    sys.path.insert(0, "..")
+
+# %%
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+
+from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
+from medlib.data import random_shift
+from medlib.metrics import accuracy, auc
+from medlib.models.vgg import VGG, A, B, D, E, small_vgg
+from medlib.pretrained import copy_weights, train_full_size
+
+SEEDS = profile(smoke=2, cpu=5, gpu=10)
+STEPS = profile(smoke=4, cpu=300, gpu=1500)
+BATCH = 64
+
+# %% [markdown]
+# ## The problem, seen on our data
+#
+# To call a lung hazy, how much of the image must a unit see? Below, the same X-ray through windows of 5, 11 and 21
+# pixels around one point. Five pixels show a grey patch; twenty-one show a lung between ribs.
+
+# %%
+xray = load("pneumoniamnist")
+data = xray.standardise()
+cases = explain.cases(xray.test)
+names = [f"#{i} {xray.classes[xray.test.y[i]]}" for i in cases]
+image = xray.test.x[cases[4], 0].cpu()
+windows = [image[14 - r : 15 + r, 9 - min(r, 9) : 10 + r] for r in (2, 5, 10)]
+plots.show(
+    plots.grid([image, *windows], ["28 × 28", "5 × 5", "11 × 11", "21 rows"], columns=4, size=1.6),
+    alt="A small chest X-ray, and three cut-outs around one point of a lung, growing from five to twenty-one pixels.",
+    caption="One X-ray of our eight cases, and what windows of three sizes show of it.",
+    name="fig-04-windows",
+)
+
+# %% [markdown]
+# ## The idea: small kernels in a row
+#
+# The *receptive field* of a unit is the part of the image that it can see. One 5 × 5 kernel sees 5 × 5 pixels. Now put two
+# 3 × 3 kernels in a row. A unit of the second sees 3 × 3 units of the first, and each of those sees 3 × 3 pixels: together
+# 5 × 5 pixels again. In general, with kernel sides $k_1, k_2, \dots, k_L$ and strides $s_1, s_2, \dots$, the side of
+# the receptive field is
+#
+# $$ r_L = 1 + \sum_{l=1}^{L} (k_l - 1) \prod_{m=1}^{l-1} s_m . $$ (eq-receptive)
+#
+# The row is cheaper. With $C$ maps going in and out, one 5 × 5 layer has $25 C^2$ weights, and two 3 × 3 layers have
+# $18 C^2$. And it can bend twice, since a ReLU follows each layer. This is the argument of section 2.3 of the paper
+# {cite:p}`simonyan2014vgg`.
+#
+# ## The claims that we test
+
+# %% tags=["hide-input"]
+claims.box("C017", "C018", "C019")
+
+# %% [markdown]
+# ## The key block by hand
+#
+# Equation {eq}`eq-receptive`, and an honest way to check it: ask the network itself. A unit sees a pixel if its value changes with
+# the pixel, that is, if its gradient there is not zero.
+
+
+# %%
+def receptive_field(layers):
+    """Side of the receptive field of a row of (kernel, stride)."""
+    side, jump = 1, 1
+    for kernel, stride in layers:
+        side += (kernel - 1) * jump
+        jump *= stride
+    return side
+
+
+def seen(net, size=64):
+    """The same, measured: rows of the image on which the middle unit of the output depends."""
+    x = torch.zeros(1, 1, size, size, requires_grad=True)
+    y = net(x)
+    y[0, 0, y.shape[2] // 2, y.shape[3] // 2].backward()
+    return int((x.grad[0, 0] != 0).any(1).sum())
+
+
+# %% tags=["nbval-check-output"]
+def ones(layers):
+    """Convolutions whose weights are all 1, so that no path cancels another."""
+    net = nn.Sequential(*(nn.Conv2d(1, 1, k, s, bias=False) for k, s in layers))
+    for parameter in net.parameters():
+        nn.init.ones_(parameter)
+    return net
+
+
+for label, layers in {
+    "one 5 × 5": [(5, 1)],
+    "two 3 × 3": [(3, 1)] * 2,
+    "three 3 × 3": [(3, 1)] * 3,
+    "3 × 3, 2 × 2 at stride 2, 3 × 3": [(3, 1), (2, 2), (3, 1)],
+}.items():
+    assert receptive_field(layers) == seen(ones(layers))
+    print(f"{label:33} sees {receptive_field(layers):2} pixels, by the equation and by the gradient")
+
+# %% [markdown]
+# ## The source, and the paper's numbers
+#
+# The paper's Table 1 has configurations A to E. They differ only in the number of convolutions in each of five stages.
+# Everything else is one loop.
+
+# %%
+plots.show_source(VGG)
+
+# %% tags=["nbval-check-output"]
+for name, convs in {"A": A, "B": B, "D": D, "E": E}.items():
+    size, work = cost.count(partial(VGG, convs=convs), (3, 224, 224))
+    print(f"{name} {convs}: {sum(convs)} + 3 layers, {size:,} parameters, {work / 1e9:.2f} G multiply-adds")
+
+# %% [markdown]
+# Where do they sit? Count the weights of each layer of configuration D, the network known as VGG-16.
+
+# %%
+with torch.device("meta"):
+    vgg16 = VGG()
+layers = [m for m in vgg16.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+sizes = [sum(p.numel() for p in m.parameters()) / 1e6 for m in layers]
+dense = [isinstance(m, nn.Linear) for m in layers]
+figure, axis = plots.panels(1, height=2.8)
+axis.bar(range(1, len(sizes) + 1), sizes, color=["C1" if d else "C0" for d in dense])
+axis.set(xlabel="layer (blue: convolution; orange: dense)", ylabel="million parameters", xticks=range(1, 17))
+plots.show(
+    figure,
+    alt="Sixteen bars, the parameters of each layer of VGG-16. The first dense layer towers over all others.",
+    caption="The parameters of VGG-16, layer by layer, biases included.",
+    name="fig-04-layers",
+)
+
+# %% tags=["hide-input"]
+share = sum(s for s, d in zip(sizes, dense, strict=True) if d) / sum(sizes)
+plots.say(
+    f"The three dense layers hold **{100 * share:.1f} %** of the parameters. The first of them alone, which ties each of "
+    f"7 × 7 × 512 values to each of 4,096 units, holds {100 * max(sizes) / sum(sizes):.1f} %."
+)
+
+# %%
+from torchvision.models import vgg11_bn
+
+theirs, ours = vgg11_bn(num_classes=2).eval(), VGG(3, 2, convs=A, batch_norm=True).eval()
+copy_weights(ours, theirs.state_dict())
+photo = torch.randn(1, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+torch.testing.assert_close(ours(photo), theirs(photo), rtol=1e-5, atol=1e-5)
+print("On copied weights ours equals torchvision's vgg11_bn to 1e-5.")
+del theirs, ours
+
+# %% [markdown]
+# ## Two small kernels against one large one
+#
+# Our twins for 28 × 28 images have three stages instead of five, and 16 maps in the first stage instead of 64. First the
+# argument of the paper: replace each pair of 3 × 3 layers by one 5 × 5 layer with the same receptive field.
+
+# %%
+shift = random_shift(2)
+per_epoch = len(data.train.x) // BATCH
+options = {"seeds": SEEDS, "epochs": STEPS / per_epoch, "batch_size": BATCH, "validations": 6}
+options |= {"lr": 1e-3, "augment": shift}
+twins = {
+    "two 3 × 3 a stage": partial(small_vgg, convs=(2, 2, 2)),
+    "one 5 × 5 a stage": partial(small_vgg, convs=(1, 1, 1), kernel=5),
+}
+runs = {name: repeat(build, data, **options) for name, build in twins.items()}
+
+
+# %%
+def compare(names, first):
+    """A row a network: size, work, AUC, accuracy, and the AUC's lead over the network `first`."""
+    rows = []
+    for name in names:
+        size, work = cost.count(twins[name], (1, 28, 28))
+        lead = "" if name == first else str(runs[name].interval(auc, runs[first]))
+        scores = [str(runs[name].interval(metric)) for metric in (auc, accuracy)]
+        rows.append((name, f"{size:,}", f"{work / 1e6:.1f} M", *scores, lead))
+    heads = ["parameters", "multiply-adds", "test AUC", "test accuracy", f"AUC against {first}"]
+    plots.table(rows, ["PneumoniaMNIST", *heads])
+
+
+compare(list(twins), "one 5 × 5 a stage")
+
+# %% [markdown]
+# ## Deeper or wider?
+#
+# Now claim C017. A, B and D are the first three stages of the paper's configurations. The rivals of D are two networks with A's depth: A
+# made wider until it has as many parameters as D, and A as it is.
+
+
+# %%
+def widened(convs, parameters):
+    """The narrowest VGG of this depth with at least as many parameters."""
+    width = next(w for w in range(8, 64) if cost.parameters(small_vgg(convs=convs, width=w)) >= parameters)
+    return partial(small_vgg, convs=convs, width=width)
+
+
+deep = {f"{name}, {sum(c)} convolutions": partial(small_vgg, convs=c) for name, c in
+        {"A": (1, 1, 2), "B": (2, 2, 2), "D": (2, 2, 3)}.items()}  # fmt: skip
+twins |= deep
+twins["A, made wider"] = widened((1, 1, 2), cost.parameters(twins["D, 7 convolutions"]()))
+for name in [*deep, "A, made wider"]:
+    runs[name] = repeat(twins[name], data, **options)
+compare([*deep, "A, made wider"], "A, made wider")
+
+# %%
+breast = load("breastmnist").standardise()
+breast_options = options | {"epochs": STEPS / max(1, len(breast.train.x) // BATCH)}
+pair = ("D, 7 convolutions", "A, made wider")
+breast_runs = {name: repeat(twins[name], breast, **breast_options) for name in pair}
+rows = [(name, *(str(breast_runs[name].interval(m)) for m in (auc, accuracy))) for name in pair]
+plots.table(rows, ["BreastMNIST", "test AUC", "test accuracy"])
+
+# %% tags=["hide-input"]
+lead = runs[pair[0]].interval(auc, runs[pair[1]])
+plots.say(
+    f"On X-rays, the deeper network leads the wider one of its size by **{lead}** in AUC. "
+    + (
+        "Zero lies inside: this test cannot tell deeper from wider."
+        if lead.low <= 0 <= lead.high
+        else "Zero lies outside."
+    )
+)
+
+# %% [markdown]
+# ## The dense head
+#
+# Nine tenths of VGG-16 are dense layers. *Global average pooling* {cite:p}`lin2013network` does without them: take the
+# mean of each of the last maps, and connect these few means to the classes.
+
+# %%
+twins["D, mean of each map"] = partial(small_vgg, convs=(2, 2, 3), head=None)
+runs["D, mean of each map"] = repeat(twins["D, mean of each map"], data, **options)
+compare(["D, 7 convolutions", "D, mean of each map"], "D, 7 convolutions")
+
+# %% [markdown]
+# ## How deep before it hurts?
+#
+# If layers are good, take many. We train networks of 8, 14, 20 and 32 layers, all of one width, with global average
+# pooling. Each convolution is followed by *batch normalisation* {cite:p}`ioffe2015batchnorm`: every map is shifted and
+# scaled to mean 0 and standard deviation 1 over the batch, then given a learnt scale and offset. This keeps the signal
+# from dying or exploding on its way through many layers, so whatever goes wrong now has another cause.
+#
+# Watch the *training* loss. A deeper network can do all that a shallower one can: its extra layers would only have to
+# copy their input. So a rising training loss is not overfitting. It says that the optimiser does not *find* what is there.
+
+# %%
+DEPTHS = profile(smoke=(8, 14), cpu=(8, 14, 20, 32), gpu=(8, 14, 20, 32, 56))
+DEEP_SEEDS = profile(smoke=2, cpu=3, gpu=5)
+deep_options = {k: v for k, v in options.items() if k != "seeds"} | {"lr": 3e-3, "augment": None}
+
+
+def plain(depth):
+    """depth − 1 convolutions in three stages and one dense layer."""
+    each, rest = divmod(depth - 1, 3)
+    return small_vgg(convs=(each, each + (rest > 1), each + (rest > 0)), width=8, head=None, batch_norm=True)
+
+
+def train_deep(depth, s):
+    seed(s)
+    model = plain(depth)
+    h = fit(model, data, seed=s, **deep_options)
+    train, test = evaluate(model, data.train), evaluate(model, data.test)
+    return h.train_loss[-1], 1 - train.accuracy, test.accuracy
+
+
+# %%
+deepest = {depth: np.array([train_deep(depth, s) for s in range(DEEP_SEEDS)]) for depth in DEPTHS}
+rows = []
+for depth, values in deepest.items():
+    size = cost.parameters(plain(depth))
+    rows.append((depth, f"{size:,}", *(str(stats.bootstrap(column)) for column in values.T)))
+plots.table(rows, ["layers", "parameters", "training loss", "training error", "test accuracy"])
+
+# %%
+figure, axes = plots.panels(2)
+for axis, column, label in ((axes[0], 0, "training loss at the end"), (axes[1], 2, "test accuracy")):
+    for depth, values in deepest.items():
+        axis.plot([depth] * len(values), values[:, column], "o", color="C0", alpha=0.5)
+    axis.plot(DEPTHS, [values[:, column].mean() for values in deepest.values()], color="C0")
+    axis.set(xlabel="layers", ylabel=label, xticks=DEPTHS)
+axes[0].set(ylim=(0, None))
+plots.show(
+    figure,
+    alt="Left: training loss against the number of layers. Right: test accuracy against the number of layers. A dot for "
+    "each seed, and a line through the means.",
+    caption="Plain networks of growing depth on PneumoniaMNIST, after the same number of steps. A dot is one seed.",
+    name="fig-04-depth",
+)
+
+# %% tags=["hide-input"]
+losses = {depth: values[:, 0].mean() for depth, values in deepest.items()}
+lowest = min(losses, key=losses.get)
+rise, _ = stats.paired(deepest[DEPTHS[-1]][:, 0], deepest[lowest][:, 0])
+plots.say(
+    f"The training loss is lowest at **{lowest} layers**. At {DEPTHS[-1]} layers it is higher by **{rise}**"
+    + (
+        ": more layers, and a worse fit to the very images that the network is trained on. This is what the ResNet "
+        "paper calls *degradation* {cite:p}`he2016resnet`, seen here after a fixed number of steps. Chapter 05 looks for a cure, "
+        "chapter 13 for the cause."
+        if rise.low > 0
+        else "; these seeds do not show a rise beyond chance."
+    )
+)
+
+# %% [markdown]
+# ## Look: where does it look?
+
+# %%
+model = runs["D, 7 convolutions"].model
+
+
+def last(model):
+    """The last convolution with its ReLU, before the last pooling."""
+    return model.features[-2]
+
+
+maps = explain.grad_cam(model, last(model), data.test.x[cases], data.test.y[cases])
+plots.show(
+    plots.overlay(xray.test.x[cases], maps, names, columns=8),
+    alt="The eight X-rays of every chapter with coloured patches where the last convolution speaks for the true class.",
+    caption="Grad-CAM of the true class for our eight cases, small VGG-D. A plain image: nothing in the layer speaks for "
+    "the class.",
+    name="fig-04-gradcam",
+)
+
+# %%
+result = evaluate(model, data.test)
+worst = explain.surest_mistakes(result)
+maps = explain.grad_cam(model, last(model), data.test.x[worst], result.logits[worst].argmax(1))
+labels = [f"#{i} is {xray.classes[result.target[i]]}" for i in worst]
+plots.show(
+    plots.overlay(xray.test.x[worst], maps, labels, columns=8),
+    alt="The eight X-rays on which the network was most confidently wrong, with coloured patches of Grad-CAM.",
+    caption="The eight surest mistakes of the first seed, with the Grad-CAM of the class that was wrongly chosen.",
+    name="fig-04-worst",
+)
+
+# %%
+n = profile(smoke=16, cpu=200, gpu=624)
+agreement = stats.bootstrap(explain.sanity(model, last, data.test.x[:n], data.test.y[:n]))
+
+# %% tags=["hide-input"]
+plots.say(
+    f"The test of chapter 03 again: with all weights randomised, the rank correlation of the maps with the trained ones is "
+    f"**{agreement}** over {agreement.n} images."
+)
+
+# %% [markdown]
+# ## Verdicts
+
+# %% tags=["hide-input"]
+for where, r in (("PneumoniaMNIST", runs), ("BreastMNIST", breast_runs)):
+    ci = r[pair[0]].interval(auc, r[pair[1]])
+    claims.observe("C017", ci.mean, (ci.low, ci.high), n=SEEDS, where=f"{where}, 7 convolutions against 4")
+
+# %% tags=["hide-input"]
+distance = abs(dense.count(False) - 13) + abs(dense.count(True) - 3)
+claims.observe("C018", distance, n=len(layers), where="layers of configuration D, counted above")
+
+# %% tags=["hide-input"]
+half = min(DEPTHS, key=lambda depth: abs(depth - DEPTHS[-1] / 2))
+gap, _ = stats.paired(deepest[DEPTHS[-1]][:, 2], deepest[half][:, 2])
+claims.observe(
+    "C019", gap.mean, (gap.low, gap.high), n=DEEP_SEEDS, where=f"plain, {DEPTHS[-1]} layers against {half}"
+)
+
+# %% [markdown]
+# C019 says that accuracy saturates. {numref}`fig-04-depth` shows the training loss beside it; three seeds say little about
+# a difference of two points. Chapter 13 comes back to this claim with more of them.
+#
+# ## At full size
+#
+# In the `gpu` profile this cell trains VGG-16, all 134 million parameters of it, on X-rays enlarged to 224 × 224 pixels,
+# from torchvision's ImageNet weights where they can be fetched. Elsewhere it takes two steps with a narrow VGG-16.
+
+# %%
+train_full_size(VGG(1, 2, width=profile(smoke=8, cpu=8, gpu=64)), xray.standardise(), "vgg16")
+
+# %% [markdown]
+# ## What it costs
+
+# %% tags=["timing"]
+shown = ["two 3 × 3 a stage", "one 5 × 5 a stage", *deep, "A, made wider", "D, mean of each map"]
+times = cost.alternate({name: cost.forward(twins[name](), (BATCH, 1, 28, 28)) for name in shown})
+for name in shown:
+    size, work = cost.count(twins[name], (1, 28, 28))
+    print(
+        f"{name:21} {size:8,} parameters {work / 1e6:5.1f} M multiply-adds {np.median(times[name]) / BATCH:.3f} ms an image"
+    )
+
+# %% [markdown]
+# A convolution's parameters are few but work at every place; a dense layer's are many and work once. So parameters say
+# how much memory a network takes on disk, and multiply-adds say more about its time.
+#
+# ## Pitfalls in medicine
+#
+# - **A comparison at unequal size compares sizes.** “Deeper” often also means “more parameters” and “more
+#   training”. Hold one fixed, and say which.
+# - **What fits in a few hundred steps is not what fits in a few thousand.** Our networks are compared after equal steps. A deep
+#   network may need more of them.
+# - **Large networks do not need large images, but they need detail to pay.** On 28 × 28 pixels the finest signs of
+#   disease are gone before the first layer.
+# - **Three or five seeds** bound the luck of training. They do not bound the luck of the hospital.
+#
+# ## Summary
+#
+# - Two 3 × 3 kernels in a row see what one 5 × 5 kernel sees, with 18 weights in place of 25, and bend twice.
+# - VGG-16 has 13 convolutions and 3 dense layers; the dense ones hold nine tenths of its 138,357,544 parameters.
+# - To ask “deeper or wider?”, match the parameters and look at the interval of the difference.
+# - Beyond some depth, plain networks fit even their training images worse. That is not overfitting.
+#
+# ## Check yourself
+#
+# 1. How large is the receptive field of five 3 × 3 convolutions in a row?
+# 2. What share of the weights does a 7 × 7 layer save when three 3 × 3 layers replace it, at $C$ maps in and out?
+# 3. A 56-layer network has a higher training error than a 20-layer one. Why is that not overfitting?
+#
+# <details><summary>Answers</summary>
+#
+# 1. 1 + 5 · 2 = 11 pixels.
+# 2. 27 C² against 49 C²: it saves 45 %.
+# 3. Overfitting means a low training error and a high test error. Here the training error itself is high.
+#
+# </details>
+#
+# ## Exercises
+#
+# ```{exercise} ★ Predict: VGG-16's view
+# :label: ex-04-field
+# How large is the receptive field of a unit in the last convolution of VGG-16? Use `receptive_field`; a pooling of
+# 2 × 2 is a layer (2, 2).
+# ```
+#
+# ```{solution} ex-04-field
+# :class: dropdown
+# 196 pixels: `layers = []`, then for each stage of `D` add `(3, 1)` that many times and `(2, 2)` once; leave out the last
+# pooling.
+# ```
+#
+# ```{exercise} ★★ Implement: one kernel from two
+# :label: ex-04-compose
+# Without a ReLU between them, two 3 × 3 convolutions of one map are one 5 × 5 convolution. Compute its kernel from
+# theirs, and check it on an image.
+# ```
+#
+# ```{solution} ex-04-compose
+# :class: dropdown
+# It is the full convolution of the two kernels:
+# `F.conv2d(F.pad(w1, (2, 2, 2, 2)), w2.flip(2, 3))` for `w1` and `w2` of shape (1, 1, 3, 3).
+# ```
+#
+# ```{exercise} ★★★ Investigate: is it the steps?
+# :label: ex-04-steps
+# Train the plain networks for three times as many steps. Does the training loss of the deepest one catch up with that of
+# the best? State your guess first, and use at least three seeds.
+# ```
+#
+# ```{solution} ex-04-steps
+# :class: dropdown
+# Change `STEPS` and run the section again. Report the paired difference with its interval. Whatever you find, it
+# concerns these images and this optimiser; the ResNet paper trained until nothing improved any more and still
+# found a gap.
+# ```
