@@ -36,11 +36,8 @@ from torch import nn
 from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
 from medlib.data import Split, random_shift
 from medlib.metrics import accuracy, auc
-from medlib.models import AlexNet, LeNet, LeNet5, ResNet, VGG
+from medlib.models import VGG, AlexNet, EfficientNet, LeNet, LeNet5, MobileNetV1, MobileNetV3, ResNet
 from medlib.models.alexnet import LAYERS_2012, LAYERS_2014, LocalResponseNorm, small_alexnet
-from medlib.models.efficientnet import EfficientNet
-from medlib.models.mobilenet import MobileNetV1
-from medlib.models.mobilenet_v3 import MobileNetV3
 from medlib.pretrained import copy_weights, train_full_size
 
 SEEDS = profile(smoke=2, cpu=5, gpu=10)
@@ -253,7 +250,7 @@ def steps_to_target(activation, lr, s):
     """Steps until the training error is at most 25 %; infinite where that never happens."""
     seed(s)
     model = small_alexnet(1, 10, activation=activation, lrn=False, dropout=0.0)
-    options = dict(batch_size=BATCH, validations=LIMIT // 7, target=0.75, score=accuracy)
+    options = {"batch_size": BATCH, "validations": LIMIT // 7, "target": 0.75, "score": accuracy}
     try:
         h = fit(model, digits, epochs=LIMIT / 109, lr=lr, seed=s, optimizer=sgd, schedule=constant, **options)
     except FloatingPointError:
@@ -305,7 +302,7 @@ plots.say(
 # %%
 shift = random_shift(2)
 per_epoch = len(data.train.x) // BATCH
-options = dict(seeds=SEEDS, epochs=STEPS / per_epoch, batch_size=BATCH, validations=6)
+options = {"seeds": SEEDS, "epochs": STEPS / per_epoch, "batch_size": BATCH, "validations": 6}
 variants = {
     "AlexNet, small twin": (small_alexnet, shift),
     "tanh for ReLU": (partial(small_alexnet, activation=nn.Tanh), shift),
@@ -336,21 +333,9 @@ for name, build in {"LeNet": partial(LeNet, 1, 2), "LeNet, more filters": rival}
     runs[name] = repeat(build, data, augment=shift, **options)
 
 # %%
-RESAMPLES = profile(smoke=20, cpu=1000, gpu=1000)
 full = runs["AlexNet, small twin"]
-
-
-def right(scores, target):
-    return np.mean((scores > 0) == target)
-
-
-def interval(metric, runs, baseline=None):
-    rival = None if baseline is None else baseline.scores
-    return stats.bootstrap_cases(metric, runs.scores, runs.target, rival, resamples=RESAMPLES)
-
-
-table = {name: [interval(metric, r) for metric in (auc, right)] for name, r in runs.items()}
-change = {name: interval(auc, r, full) for name, r in runs.items() if r is not full}
+table = {name: [r.interval(metric) for metric in (auc, accuracy)] for name, r in runs.items()}
+change = {name: r.interval(auc, full) for name, r in runs.items() if r is not full}
 rows = [
     (name, f"{cost.parameters(variants[name][0]()):,}", *map(str, table[name]), str(change.get(name, "")))
     for name in runs
@@ -390,7 +375,7 @@ breast_runs = {
     name: repeat(variants[name][0], breast, augment=shift, **breast_options)
     for name in ("AlexNet, small twin", "LeNet, more filters")
 }
-rows = [(name, *(str(interval(metric, r)) for metric in (auc, right))) for name, r in breast_runs.items()]
+rows = [(name, *(str(r.interval(metric)) for metric in (auc, accuracy))) for name, r in breast_runs.items()]
 plots.table(rows, ["BreastMNIST", "test AUC", "test accuracy"])
 
 # %% [markdown]
@@ -464,9 +449,7 @@ plots.say(
 
 # %%
 result = evaluate(model, data.test)
-margin = (result.logits[:, 1] - result.logits[:, 0]).cpu()
-wrong = torch.where(result.target.cpu() == 1, -margin, margin)
-worst = wrong.argsort(descending=True)[:8]
+worst = explain.surest_mistakes(result)
 maps = explain.grad_cam(model, last(model), data.test.x[worst], result.logits[worst].argmax(1))
 plots.show(
     plots.overlay(xray.test.x[worst], maps, [f"#{i} is {xray.classes[truth[i]]}" for i in worst], columns=8),
@@ -484,7 +467,7 @@ claims.observe("C015", min(year.values()) - 2012, n=len(year), where="years of t
 
 # %% tags=["hide-input"]
 for where, r in (("PneumoniaMNIST", runs), ("BreastMNIST", breast_runs)):
-    ci = interval(right, r["AlexNet, small twin"], r["LeNet, more filters"])
+    ci = r["AlexNet, small twin"].interval(accuracy, r["LeNet, more filters"])
     claims.observe("C016", ci.mean, (ci.low, ci.high), n=SEEDS, where=f"{where}, equal parameters and steps")
 
 # %% [markdown]
