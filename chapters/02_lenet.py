@@ -25,7 +25,6 @@ elif ".." not in sys.path:
     sys.path.insert(0, "..")
 
 # %%
-import time
 from itertools import product
 
 import numpy as np
@@ -33,7 +32,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import claims, evaluate, fit, load, plots, profile, seed, stats
+from medlib import baselines, claims, cost, evaluate, fit, load, plots, profile, seed, stats
 from medlib.data import Split, random_shift
 from medlib.metrics import auc
 from medlib.models import LeNet, LeNet5
@@ -228,18 +227,14 @@ def mlp(hidden, num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(784, hidden), nn.ReLU(), nn.Linear(hidden, num_classes))
 
 
-def size(model):
-    return sum(p.numel() for p in model.parameters())
-
-
 def matched(parameters, num_classes):
     """Hidden units of the smallest MLP that has at least as many parameters."""
-    return next(h for h in range(1, 2000) if size(mlp(h, num_classes)) >= parameters)
+    return next(h for h in range(1, 2000) if cost.parameters(mlp(h, num_classes)) >= parameters)
 
 
 digits = load("mnist10k").standardise()
-padded = digits.map(lambda s: Split(F.pad(s.x, (2, 2, 2, 2), value=s.x.min().item()), s.y))
-h10 = matched(size(LeNet()), 10)
+padded = digits.pad(32)
+h10 = matched(cost.parameters(LeNet()), 10)
 contest = {
     "LeNet-5 (1998)": (LeNet5, padded),
     "LeNet, modern port": (LeNet, digits),
@@ -263,7 +258,9 @@ digit_results = {name: judge(build, data) for name, (build, data) in contest.ite
 digit_accuracy = {name: [r.accuracy for r in results] for name, results in digit_results.items()}
 
 # %%
-rows = [(n, f"{size(contest[n][0]()):,}", str(stats.bootstrap(a))) for n, a in digit_accuracy.items()]
+rows = [
+    (n, f"{cost.parameters(contest[n][0]()):,}", str(stats.bootstrap(a))) for n, a in digit_accuracy.items()
+]
 plots.table(rows, ["network", "parameters", f"test accuracy, mean of {SEEDS} seeds [95 % interval]"])
 
 # %% tags=["hide-input"]
@@ -296,7 +293,7 @@ plots.say(
 sizes = profile(smoke=(60, 300), cpu=(50, 150, 500, 1500, 4708), gpu=(50, 150, 500, 1500, 4708))
 sizes = tuple(n for n in sizes if n <= len(xray.train.x))
 data = xray.standardise()
-h2 = matched(size(LeNet(1, 2)), 2)
+h2 = matched(cost.parameters(LeNet(1, 2)), 2)
 networks = {
     "LeNet": lambda: LeNet(1, 2),
     "MLP, same size": lambda: mlp(h2, 2),
@@ -322,60 +319,16 @@ for n, (name, build) in product(sizes, networks.items()):
 
 # %% [markdown]
 # The classical baselines get pixels, or HOG features: in each small cell of the image, how much edge points in each
-# of eight directions.
-
-# %%
-from skimage.feature import hog
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.svm import SVC
-
-
-def pixels(x):
-    return x.flatten(1).cpu().numpy()
-
-
-def gradients(x):
-    return np.stack([hog(i, 8, (7, 7), (2, 2)) for i in x[:, 0].cpu().numpy()])
-
-
-classical = {
-    "logistic regression": (pixels, [LogisticRegression(C=c, max_iter=2000) for c in (0.001, 0.01, 0.1)]),
-    "SVM": (pixels, [SVC(C=c) for c in (1, 10)]),
-    "random forest": (pixels, [RandomForestClassifier(200, min_samples_leaf=m) for m in (1, 5)]),
-    "HOG + logistic regression": (gradients, [LogisticRegression(C=c, max_iter=2000) for c in (0.1, 1, 10)]),
-}
-
-
-# %%
-def score_of(model, x):
-    return model.decision_function(x) if hasattr(model, "decision_function") else model.predict_proba(x)[:, 1]
-
-
-def train_classical(features, models, subset, s):
-    """Test scores of the setting that validates best, and its validation AUC."""
-    fitted = []
-    for model in models:
-        if "random_state" in model.get_params():
-            model.set_params(random_state=s)
-        model.fit(features["train"][subset], data.train.y.cpu().numpy()[subset])
-        fitted.append(
-            (auc(score_of(model, features["val"]), data.val.y.cpu()), score_of(model, features["test"]))
-        )
-    return max(fitted, key=lambda pair: pair[0])
-
+# of eight directions. Each has a setting or two to choose, on the validation images.
 
 # %%
 validation = {}  # (baseline, n) → mean validation AUC
-for name, (describe, models) in classical.items():
-    features = {part: describe(getattr(data, part).x) for part in ("train", "val", "test")}
-    for n in sizes:
-        # The full set is one subset: where the method has no chance of its own, one fit stands for all seeds.
-        fits = 1 if n == len(data.train.x) and name != "random forest" else SEEDS
-        subsets = [data.subset_index(n, seed=s).cpu().numpy() for s in range(fits)]
-        found = [train_classical(features, models, i, s) for s, i in enumerate(subsets)]
-        scores[name, n] = np.stack([test for _, test in found] * (SEEDS // fits))
-        validation[name, n] = np.mean([val for val, _ in found])
+for n, name in product(sizes, baselines.NAMES):
+    # The full set is one subset: where the method has no chance of its own, one fit stands for all seeds.
+    fits = 1 if n == len(data.train.x) and name != "random forest" else SEEDS
+    found = [baselines.train(name, data.subset(n, seed=s), seed=s) for s in range(fits)]
+    scores[name, n] = np.stack([baseline.scores for baseline in found] * (SEEDS // fits))
+    validation[name, n] = np.mean([baseline.validation for baseline in found])
 
 # %% [markdown]
 # Each number below is a mean over seeds. The interval carries both chances: another draw of the seed, and another
@@ -391,7 +344,7 @@ def interval(name, n, baseline=None):
     )
 
 
-names = [*networks, *classical]
+names = [*networks, *baselines.NAMES]
 table = {(name, n): interval(name, n) for name, n in product(names, sizes)}
 plots.table(
     [[name, *(str(table[name, n]) for n in sizes)] for name in names],
@@ -422,7 +375,7 @@ plots.show(
 )
 
 # %% tags=["hide-input"]
-best_classical = {n: max(classical, key=lambda name: validation[name, n]) for n in sizes}
+best_classical = {n: max(baselines.NAMES, key=lambda name: validation[name, n]) for n in sizes}
 small, large = sizes[0], sizes[-1]
 lead = {n: interval("LeNet", n, best_classical[n]) for n in sizes}
 plots.say(
@@ -534,11 +487,16 @@ ours, correct = interval("LeNet, shifts", large), accuracy("LeNet, shifts")
 majority = max(truth.mean(), 1 - truth.mean())
 rows = [
     ("always the larger class", "0", "0.500", f"{majority:.3f}"),
-    ("LeNet, no shifts", f"{size(LeNet(1, 2)):,}", str(table["LeNet", large]), str(accuracy("LeNet"))),
-    ("LeNet, random shifts", f"{size(LeNet(1, 2)):,}", str(ours), str(correct)),
+    (
+        "LeNet, no shifts",
+        f"{cost.parameters(LeNet(1, 2)):,}",
+        str(table["LeNet", large]),
+        str(accuracy("LeNet")),
+    ),
+    ("LeNet, random shifts", f"{cost.parameters(LeNet(1, 2)):,}", str(ours), str(correct)),
     (
         "MLP, random shifts",
-        f"{size(mlp(h2, 2)):,}",
+        f"{cost.parameters(mlp(h2, 2)):,}",
         str(interval("MLP, shifts", large)),
         str(accuracy("MLP, shifts")),
     ),
@@ -632,7 +590,7 @@ breast_scores = {
 
 # %%
 rows = [
-    (name, f"{size(networks[name]()):,}", str(stats.bootstrap_cases(auc, s, breast_truth)))
+    (name, f"{cost.parameters(networks[name]()):,}", str(stats.bootstrap_cases(auc, s, breast_truth)))
     for name, s in breast_scores.items()
 ]
 plots.table(
@@ -732,28 +690,14 @@ claims.observe("C014", len(kinds) - 2, n=1, where="C1, C3 and C5 of the network 
 # Parameters take memory and multiplications take time, but the count alone does not predict the time: how the work is
 # laid out matters too. Times are of this run, for one image in a batch of 128, and will differ on yours.
 
-
 # %% tags=["timing"]
-def milliseconds(model, batch=128):
-    model, x = model.eval(), torch.zeros(batch, 1, 28, 28)
-    with torch.no_grad():
-        times = []
-        for _ in range(20):
-            start = time.perf_counter()
-            model(x)
-            times.append(time.perf_counter() - start)
-    return 1000 * np.median(times) / batch
-
-
-macs = {
-    "LeNet": 25 * 6 * 28 * 28 + 150 * 16 * 100 + 400 * 120 + 120 * 84 + 84 * 2,
-    "MLP, same size": 786 * h2,
-    "MLP, wide": 786 * 512,
-}
+times = cost.alternate(
+    {name: cost.forward(build(), (128, 1, 28, 28)) for name, build in networks.items()}, 20
+)
 for name, build in networks.items():
-    print(
-        f"{name:15} {size(build()):8,} parameters {macs[name]:8,} multiply-adds {milliseconds(build()):.3f} ms an image"
-    )
+    number, work = cost.count(build, (1, 28, 28))
+    ms = np.median(times[name]) / 128
+    print(f"{name:15} {number:8,} parameters {work:8,} multiply-adds {ms:.3f} ms an image")
 
 # %% [markdown]
 # ## Pitfalls in medicine

@@ -5,6 +5,7 @@ data       load(name) → images and labels, from cache, mirror or upstream, che
 phantom    a beating heart whose masks, volumes and motion are known exactly
 train      device, seed, profile, fit, repeat, evaluate
 pretrained ImageNet weights for the full-size networks
+baselines  classical classifiers, to be beaten first
 metrics    accuracy, AUC, calibration error
 cost       parameters, multiply-adds, milliseconds
 explain    Grad-CAM, and whether it is about the network

@@ -93,7 +93,7 @@ class AlexNet(nn.Module):
             if "too small" not in str(error) and "greater than actual input" not in str(error):
                 raise
             raise ValueError(
-                f"images {tuple(x.shape[-2:])} vanish in the pooling; AlexNet needs about 63 × 63 or more, "
+                f"images {tuple(x.shape[-2:])} vanish in the pooling; AlexNet needs 67 × 67 or more, "
                 "and 28 × 28 with LAYERS_SMALL"
             ) from None
         return self.classifier(torch.flatten(self.pool(x), 1))

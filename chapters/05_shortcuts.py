@@ -1,0 +1,601 @@
+# %% [markdown]
+# # What to add: a first look at shortcuts
+#
+# In chapter 04, networks of 32 layers fitted even their training images worse than networks of 14. Nothing was wrong with the
+# layers; the optimiser did not find good weights for so many of them. In 2015 the ResNet paper proposed a cure of one
+# plus sign. **What does a shortcut change, and does it make a network heavy or light?**
+#
+# After this chapter you can write a residual block, tell which part of a network's cost it changes, and read a table
+# of parameters, multiply-adds and milliseconds without confusing the three. Chapter 13 asks *why* shortcuts work.
+
+# %% tags=["hide-input", "colab"]
+import subprocess
+import sys
+
+if (
+    "google.colab" in sys.modules
+):  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
+    subprocess.run(
+        "git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True
+    )
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "accelerate", "pydicom", "captum"], check=True
+    )
+    sys.path.insert(0, "medlib-book")
+elif ".." not in sys.path:
+    sys.path.insert(0, "..")
+
+# %%
+from functools import partial
+
+import numpy as np
+import torch
+import torchvision.models as tv
+from torch import nn
+
+from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, seed, stats
+from medlib.models import VGG, AlexNet, EfficientNet, LeNet, MobileNetV1, MobileNetV3, ResNet
+from medlib.models.mobilenet_v3 import SMALL
+from medlib.models.resnet import BasicBlock, resnet34, resnet50, small_resnet
+from medlib.models.vgg import A
+from medlib.pretrained import copy_weights, train_full_size
+
+SEEDS = profile(smoke=2, cpu=3, gpu=5)
+STEPS = profile(smoke=4, cpu=300, gpu=1500)
+BATCH = 64
+
+# %% [markdown]
+# ## The problem, seen on our data
+#
+# Take a network that has learnt something and put two more layers behind it. It need not get worse: the new layers
+# could copy their input. But can they *learn* to copy? We ask two layers with random weights to reproduce an X-ray.
+
+# %%
+xray = load("pneumoniamnist")
+data = xray.standardise()
+cases = explain.cases(xray.test)
+names = [f"#{i} {xray.classes[xray.test.y[i]]}" for i in cases]
+
+
+class Copier(nn.Module):
+    """Two 3 × 3 layers that try to give back their input; with a shortcut, what they add to it."""
+
+    def __init__(self, shortcut):
+        super().__init__()
+        self.shortcut = shortcut
+        self.layers = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 3, padding=1))
+
+    def forward(self, x):
+        return self.layers(x) + x if self.shortcut else self.layers(x)
+
+
+# %%
+def copy_error(shortcut, s, steps):
+    """Mean squared error after each step of learning to copy the same 64 X-rays."""
+    seed(s)
+    model, x = Copier(shortcut), data.train.x[:64].cpu()
+    optimizer, errors = torch.optim.SGD(model.parameters(), lr=0.03), []
+    for _ in range(steps):
+        error = (model(x) - x).square().mean()
+        errors.append(error.item())
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+    return errors
+
+
+copying = {
+    label: np.mean([copy_error(shortcut, s, profile(smoke=5, cpu=60, gpu=60)) for s in range(SEEDS)], 0)
+    for label, shortcut in (("two layers", False), ("two layers and a shortcut", True))
+}
+
+# %%
+figure, axis = plots.panels(1, width=5, height=2.8)
+for label, errors in copying.items():
+    axis.plot(errors, label=label)
+axis.set(xlabel="step", ylabel="mean squared error", yscale="log")
+axis.legend(fontsize=8)
+plots.show(
+    figure,
+    alt="Two curves of error against step on a logarithmic axis, one with and one without a shortcut.",
+    caption="Learning to do nothing: the error of copying an X-ray, mean over seeds.",
+    name="fig-05-copy",
+)
+
+# %% [markdown]
+# To copy, the layers without a shortcut have to find particular weights. Those with one only have to find weights near
+# zero. If doing nothing is a good start, the second task is the easier one.
+#
+# ## The idea
+#
+# Let $x$ be the maps that enter a block, and let $H(x)$ be what the block should give. The paper
+# {cite:p}`he2016resnet` lets the layers compute only the difference, the *residual* $F(x) = H(x) - x$, and adds the input
+# back:
+#
+# $$ H(x) = F(x) + x . $$ (eq-residual)
+#
+# The path of the $x$ around the layers is the *shortcut*. It has no weights. In the block, $F$ is two 3 × 3 convolutions, each with batch normalisation
+# (chapter 04), with a ReLU between them; a second ReLU follows the addition.
+
+# %%
+figure, axis = plots.panels(1, width=7, height=2.2)
+boxes = {"conv 3 × 3": 1, "norm": 2.2, "ReLU": 3.2, "conv 3 × 3 ": 4.3, "norm ": 5.5, "+": 6.5, "ReLU ": 7.4}
+for label, x in boxes.items():
+    axis.text(
+        x, 0, label.strip(), ha="center", va="center", fontsize=9, bbox={"boxstyle": "round", "fc": "w"}
+    )
+axis.annotate("", (8.4, 0), (-0.3, 0), arrowprops={"arrowstyle": "->", "color": "0.5"}, zorder=0)
+arc = {"arrowstyle": "->", "connectionstyle": "arc3,rad=-0.35", "color": "C1", "linewidth": 2}
+axis.annotate("", (6.5, 0.16), (0.1, 0.04), arrowprops=arc)
+axis.text(3.3, 0.95, "shortcut: x", color="C1", ha="center")
+axis.text(3.3, -0.4, "F(x)", ha="center")
+axis.text(-0.45, 0, "x", ha="right", va="center")
+axis.text(8.5, 0, "ReLU(F(x) + x)", ha="left", va="center")
+axis.set(xlim=(-0.8, 10.4), ylim=(-0.6, 1.3))
+axis.axis("off")
+plots.show(
+    figure,
+    alt="Block diagram: convolution, normalisation, ReLU, convolution, normalisation, a plus sign, ReLU. An orange "
+    "arrow leads from the input around the layers to the plus sign.",
+    caption="A residual block. The orange path carries the input past the layers.",
+    name="fig-05-block",
+)
+
+# %% [markdown]
+# Where a block halves the sides and doubles the maps, $x$ no longer fits. Then a 1 × 1 convolution with stride 2 makes it fit (the
+# paper's option B).
+#
+# ## The claims that we test
+
+# %% tags=["hide-input"]
+claims.box(*(f"C{i:03}" for i in range(44, 48)))
+
+# %% [markdown]
+# ## The key block by hand
+
+
+# %%
+def residual_block(x, block):
+    """One basic block from its parts; x (B, C, H, W) → the same shape."""
+    f = block.bn1(block.conv1(x)).clamp(min=0)
+    f = block.bn2(block.conv2(f))
+    return (f + x).clamp(min=0)
+
+
+# %% tags=["nbval-check-output"]
+block = BasicBlock(16, 16).eval()
+x = torch.randn(2, 16, 7, 7, generator=torch.Generator().manual_seed(0))
+torch.testing.assert_close(residual_block(x, block), block(x))
+print("by hand equals medlib: yes")
+
+# %% [markdown]
+# ## The source, and the paper's numbers
+
+# %%
+plots.show_source(BasicBlock, ResNet)
+
+# %% [markdown]
+# ResNet-50 has a cheaper block, the *bottleneck*: a 1 × 1 convolution to a quarter of the maps, the 3 × 3 convolution there, and a 1 × 1 convolution back.
+
+# %% tags=["nbval-check-output"]
+for name, build in {"ResNet-18": ResNet, "ResNet-34": resnet34, "ResNet-50": resnet50}.items():
+    size, work = cost.count(build, (3, 224, 224))
+    print(f"{name}: {size:,} parameters, {work / 1e9:.3f} G multiply-adds")
+
+# %%
+for name, build in {"resnet18": ResNet, "resnet50": resnet50}.items():
+    theirs, ours = getattr(tv, name)(num_classes=2).eval(), build(3, 2).eval()
+    copy_weights(ours, theirs.state_dict())
+    photo = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ours(photo), theirs(photo), rtol=1e-5, atol=1e-5)
+    print(f"On copied weights ours equals torchvision's {name} to 1e-5.")
+
+# %% [markdown]
+# Is Eq. {eq}`eq-residual` what the code computes? We stop each block of a ResNet-18 just before its last ReLU, and
+# compare what stands there with $F(x) + x$.
+
+
+# %%
+def before_last_relu(block, x):
+    """What enters the last ReLU of `block`."""
+    seen = []
+    hook = block.relu.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
+    block(x)
+    hook.remove()
+    return seen[-1]
+
+
+net = ResNet(1, 2).eval()
+x = net.pool(
+    net.relu(net.bn1(net.conv1(torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)))))
+)
+gaps = []
+with torch.no_grad():
+    for block in (b for stage in net.stages for b in stage):
+        gaps.append((before_last_relu(block, x) - (block.residual(x) + block.shortcut(x))).abs().max().item())
+        x = block(x)
+largest_gap = max(gaps)
+
+# %% [markdown]
+# ## Deep networks again, with and without shortcuts
+#
+# The paper's own small networks have 6n + 2 layers in three stages. The plain twin has the same layers and lacks only
+# the addition. We train both at four depths, as in chapter 04: the same steps, the same optimiser, three seeds.
+
+# %%
+DEPTHS = profile(smoke=(8, 14), cpu=(8, 14, 20, 32), gpu=(8, 14, 20, 32, 56))
+per_epoch = len(data.train.x) // BATCH
+kinds = {"plain": False, "residual": True}
+
+
+def train(depth, shortcut, s):
+    seed(s)
+    model = small_resnet(depth, width=8, shortcut=shortcut)
+    history = fit(model, data, epochs=STEPS / per_epoch, batch_size=BATCH, validations=10, seed=s)
+    return model, history
+
+
+trained = {
+    (kind, depth, s): train(depth, shortcut, s)
+    for depth in DEPTHS for kind, shortcut in kinds.items() for s in range(SEEDS)
+}  # fmt: skip
+
+
+# %%
+def measure(model, history):
+    train_error = 1 - evaluate(model, data.train).accuracy
+    return history.train_loss[-1], train_error, evaluate(model, data.test).accuracy
+
+
+values = {key: measure(*pair) for key, pair in trained.items()}
+table = {
+    (kind, depth): np.array([values[kind, depth, s] for s in range(SEEDS)])
+    for kind in kinds
+    for depth in DEPTHS
+}
+rows = [
+    (f"{kind}, {depth} layers", f"{cost.parameters(small_resnet(depth, width=8, shortcut=kinds[kind])):,}",
+     *(str(stats.bootstrap(column)) for column in table[kind, depth].T))
+    for kind, depth in table
+]  # fmt: skip
+plots.table(rows, ["network", "parameters", "training loss", "training error", "test accuracy"])
+
+# %%
+figure, axes = plots.panels(2)
+for i, kind in enumerate(kinds):
+    for axis, column in zip(axes, (0, 2), strict=True):
+        for depth in DEPTHS:
+            axis.plot([depth] * SEEDS, table[kind, depth][:, column], "o", color=f"C{i}", alpha=0.4)
+        axis.plot(
+            DEPTHS, [table[kind, depth][:, column].mean() for depth in DEPTHS], color=f"C{i}", label=kind
+        )
+axes[0].set(xlabel="layers", ylabel="training loss at the end", xticks=DEPTHS, ylim=(0, None))
+axes[1].set(xlabel="layers", ylabel="test accuracy", xticks=DEPTHS)
+axes[0].legend(fontsize=8)
+plots.show(
+    figure,
+    alt="Left: training loss against the number of layers, for plain and residual networks. Right: their test accuracy.",
+    caption="Plain and residual networks of growing depth on PneumoniaMNIST, after the same number of steps. A dot is "
+    "one seed.",
+    name="fig-05-depth",
+)
+
+# %% tags=["hide-input"]
+deepest, shallow = DEPTHS[-1], DEPTHS[0]
+loss_gap, _ = stats.paired(table["residual", deepest][:, 0], table["plain", deepest][:, 0])
+test_gap, _ = stats.paired(table["residual", deepest][:, 2], table["plain", deepest][:, 2])
+plots.say(
+    f"At {deepest} layers the shortcut changes the training loss by **{loss_gap}** and the test accuracy by **{test_gap}** (residual minus plain, paired by seed). "
+    + (
+        "The deep residual network fits better. "
+        if loss_gap.high < 0
+        else "These seeds do not show that it fits better. "
+    )
+    + (
+        "On the test images no difference can be shown."
+        if test_gap.low <= 0 <= test_gap.high
+        else "On the test images they differ too."
+    )
+)
+
+# %% [markdown]
+# A better fit to the training images is what the shortcut promises. It does not promise a better *test* score: for that,
+# what was hard must have been the fitting. On small, easy images it was not.
+#
+# ## Does a shortcut save time?
+#
+# The review says that the residual network is a “less time-consuming model” (C045). An addition is cheap, but it is one
+# more thing to do: the input has to be kept in memory until the layers are done. We time whole training steps of twins,
+# in turn.
+
+# %% tags=["timing"]
+pairs = {
+    f"{kind} {depth}": small_resnet(depth, width=8, shortcut=kinds[kind])
+    for depth in DEPTHS
+    for kind in kinds
+}
+times = cost.alternate(
+    {name: cost.training_step(model, (BATCH, 1, 28, 28)) for name, model in pairs.items()},
+    repeats=profile(smoke=2, cpu=12, gpu=30),
+)
+ratios = {depth: times[f"residual {depth}"] / times[f"plain {depth}"] - 1 for depth in DEPTHS}
+for depth, ratio in ratios.items():
+    print(
+        f"{depth:2} layers: a residual step against a plain one: {100 * np.median(ratio):+.1f} % of its time"
+    )
+
+# %% tags=["hide-input", "timing"]
+first = {
+    key: next((step for step, score in zip(h.step, h.score, strict=True) if score >= 0.98), np.inf)
+    for key, (_, h) in trained.items()
+}
+reached = {kind: [first[kind, deepest, s] for s in range(SEEDS)] for kind in kinds}
+plots.say(
+    f"Time can also be saved by needing fewer steps. At {deepest} layers, a validation AUC of 0.98 was first seen after "
+    + " and after ".join(
+        f"{', '.join(str(v) for v in sorted(reached[kind]))} steps ({kind})" for kind in reached
+    )
+    + ", one number a seed; validation happens ten times in a run, and “inf” means never."
+)
+
+# %% [markdown]
+# ## Heavy or light?
+#
+# The review calls ResNet a heavy model (C047). Heavy has three meanings: parameters (memory on disk), multiply-adds (work on
+# paper), and milliseconds (what a user waits for). Here are fifteen networks, one image of 224 × 224, in fp32 on one
+# thread unless the card above says otherwise. Eleven are ours; the others are torchvision's.
+
+# %%
+zoo = {
+    "LeNet (28 × 28)": (partial(LeNet, 1, 2), (1, 28, 28)),
+    "AlexNet": (AlexNet, (3, 227, 227)),
+    "VGG-11": (partial(VGG, convs=A), (3, 224, 224)),
+    "VGG-16": (VGG, (3, 224, 224)),
+    "ResNet-18": (ResNet, (3, 224, 224)),
+    "ResNet-34": (resnet34, (3, 224, 224)),
+    "ResNet-50": (resnet50, (3, 224, 224)),
+    "MobileNetV1": (MobileNetV1, (3, 224, 224)),
+    "MobileNetV3-Small": (partial(MobileNetV3, table=SMALL), (3, 224, 224)),
+    "MobileNetV3-Large": (MobileNetV3, (3, 224, 224)),
+    "EfficientNet-B0": (EfficientNet, (3, 224, 224)),
+}
+others = {"SqueezeNet": tv.squeezenet1_0, "DenseNet-121": tv.densenet121, "MobileNetV2": tv.mobilenet_v2}
+others |= {"GoogLeNet": partial(tv.googlenet, aux_logits=False, init_weights=False)}
+zoo |= {name + " (torchvision)": (build, (3, 224, 224)) for name, build in others.items()}
+
+# %%
+counts = {name: cost.count(build, shape) for name, (build, shape) in zoo.items()}
+side = profile(smoke=96, cpu=None, gpu=None)  # in the smoke profile, smaller images
+timed = {
+    name: (1, shape[0], *([side] * 2 if side and shape[1] > 64 else shape[1:]))
+    for name, (_, shape) in zoo.items()
+}
+milliseconds = cost.alternate(
+    {name: cost.forward(build(), timed[name]) for name, (build, _) in zoo.items()},
+    repeats=profile(smoke=1, cpu=8, gpu=30),
+)
+
+# %%
+order = sorted(zoo, key=lambda name: np.median(milliseconds[name]))
+rows = [
+    (name, f"{counts[name][0] / 1e6:.2f}", f"{counts[name][1] / 1e9:.3f}", f"{np.median(milliseconds[name]):.1f}",
+     f"{counts[name][1] / 1e6 / np.median(milliseconds[name]):.1f}")
+    for name in order
+]  # fmt: skip
+plots.table(
+    rows, ["network", "million parameters", "G multiply-adds", "milliseconds", "G multiply-adds a second"]
+)
+
+# %%
+figure, axes = plots.panels(2, height=3.4, sharey=True)
+for axis, column, unit, label in (
+    (axes[0], 0, 1e6, "million parameters"),
+    (axes[1], 1, 1e9, "G multiply-adds"),
+):
+    for name in order:
+        place = counts[name][column] / unit, np.median(milliseconds[name])
+        axis.plot(*place, "o", color="C1" if name.startswith("ResNet") else "C0")
+        short = (
+            name.split(" (")[0]
+            .replace("MobileNet", "MN-")
+            .replace("EfficientNet", "EN")
+            .replace("ResNet", "RN")
+        )
+        axis.annotate(short, place, xytext=(4, -3), textcoords="offset points", fontsize=6.5)
+    axis.set(xscale="log", yscale="log", xlabel=label)
+axes[0].set(ylabel="milliseconds for one image")
+plots.show(
+    figure,
+    alt="Two scatter plots on logarithmic axes: milliseconds against parameters, and milliseconds against multiply-adds, "
+    "a dot a network; the ResNets are orange.",
+    caption="Time for one image against parameters (left) and against multiply-adds (right). MN: MobileNet, EN: "
+    "EfficientNet, RN: ResNet.",
+    name="fig-05-cost",
+)
+
+
+# %% tags=["hide-input"]
+def rank_correlation(column):
+    from scipy.stats import spearmanr
+
+    return spearmanr(
+        [counts[n][column] for n in order], [np.median(milliseconds[n]) for n in order]
+    ).statistic
+
+
+plots.say(
+    f"Over these {len(order)} networks the rank correlation of time with parameters is **{rank_correlation(0):.2f}**, with "
+    f"multiply-adds **{rank_correlation(1):.2f}**. ResNet-50 takes "
+    f"{np.median(milliseconds['ResNet-50']) / np.median(milliseconds['VGG-16']):.2f} times the time of VGG-16 and "
+    f"{np.median(milliseconds['ResNet-50'] / milliseconds['MobileNetV1']):.2f} times that of MobileNetV1. Whether that is "
+    "heavy depends on what stands beside it."
+)
+
+# %% [markdown]
+# The last column of the table says how many multiply-adds each network gets done in a second. The networks with few
+# multiply-adds are often not the ones with the highest speed: chapter 06 looks at why.
+#
+# ## Look: where does it look?
+
+# %%
+model = trained["residual", DEPTHS[1], 0][0]
+
+
+def last(model):
+    return model.stages[-1]
+
+
+maps = explain.grad_cam(model, last(model), data.test.x[cases], data.test.y[cases])
+plots.show(
+    plots.overlay(xray.test.x[cases], maps, names, columns=8),
+    alt="The eight X-rays of every chapter with coloured patches where the last stage speaks for the true class.",
+    caption="Grad-CAM of the true class for our eight cases, small ResNet. A plain image: nothing in the layer speaks for "
+    "the class.",
+    name="fig-05-gradcam",
+)
+
+# %%
+result = evaluate(model, data.test)
+worst = explain.surest_mistakes(result)
+maps = explain.grad_cam(model, last(model), data.test.x[worst], result.logits[worst].argmax(1))
+labels = [f"#{i} is {xray.classes[result.target[i]]}" for i in worst]
+plots.show(
+    plots.overlay(xray.test.x[worst], maps, labels, columns=8),
+    alt="The eight X-rays on which the network was most confidently wrong, with coloured patches of Grad-CAM.",
+    caption="The eight surest mistakes of the first seed, with the Grad-CAM of the class that was wrongly chosen.",
+    name="fig-05-worst",
+)
+
+# %%
+n = profile(smoke=16, cpu=200, gpu=624)
+agreement = stats.bootstrap(explain.sanity(model, last, data.test.x[:n], data.test.y[:n]))
+
+# %% tags=["hide-input"]
+plots.say(
+    f"With all weights randomised, the rank correlation of the maps with the trained ones is **{agreement}** over "
+    f"{agreement.n} images."
+)
+
+# %% [markdown]
+# ## Verdicts
+
+# %% tags=["hide-input"]
+claims.observe("C044", largest_gap, n=len(gaps), where="the blocks of a ResNet-18")
+
+# %% tags=["hide-input", "timing"]
+for depth, ratio in ratios.items():
+    ci = stats.bootstrap(ratio)
+    claims.observe(
+        "C045", ci.mean, (ci.low, ci.high), n=ci.n, where=f"{depth} layers, training steps in turn"
+    )
+
+# %% tags=["hide-input"]
+for depth in DEPTHS[:-1]:
+    rise, _ = stats.paired(table["residual", deepest][:, 1], table["residual", depth][:, 1])
+    claims.observe(
+        "C046", rise.mean, (rise.low, rise.high), n=SEEDS, where=f"{deepest} layers against {depth}"
+    )
+
+# %% tags=["hide-input", "timing"]
+heavier = stats.bootstrap(milliseconds["ResNet-50"] / milliseconds["MobileNetV1"] - 1)
+claims.observe(
+    "C047", heavier.mean, (heavier.low, heavier.high), n=heavier.n, where="one image of 224 × 224, in turn"
+)
+
+# %% [markdown]
+# C045 concerns one step. The shortcut saves no time there; what it can save is steps. And a residual network may be
+# *chosen* smaller than VGG-16, as the table shows, but that is the choice of its width, not the work of the shortcut.
+#
+# ## At full size
+#
+# In the `gpu` profile this cell trains ResNet-18 on X-rays enlarged to 224 × 224 pixels, from torchvision's ImageNet
+# weights where they can be fetched. Elsewhere it takes two steps.
+
+# %%
+train_full_size(ResNet(1, 2), xray.standardise(), "resnet18")
+
+# %% [markdown]
+# ## What our code costs
+#
+# The networks of this book are written to be read. Do they pay for it? One training step of ours against one of
+# torchvision's, in turn, on eight images of 64 × 64.
+
+# %% tags=["timing"]
+twins = {
+    "resnet18": ResNet, "resnet50": resnet50, "vgg11": partial(VGG, convs=A), "mobilenet_v3_large": MobileNetV3,
+    "efficientnet_b0": EfficientNet,
+}  # fmt: skip
+for name, build in twins.items():
+    both = {"ours": build(3, 10), "theirs": getattr(tv, name)(num_classes=10)}
+    steps = {who: cost.training_step(model, (8, 3, 64, 64)) for who, model in both.items()}
+    t = cost.alternate(steps, repeats=profile(smoke=1, cpu=12, gpu=30))
+    print(
+        f"{name:18} ours {np.median(t['ours']):6.1f} ms, ratio to torchvision {np.median(t['ours'] / t['theirs']):.3f}"
+    )
+
+# %% [markdown]
+# ## Pitfalls in medicine
+#
+# - **A lower training loss is not a better diagnosis.** It removes one obstacle. Whether that one mattered, only the test
+#   images say.
+# - **“Fast” needs a machine.** A ranking by milliseconds on a processor may differ from one on a graphics card or a phone.
+# - **Batch normalisation hides the batch.** With batches of two or three volumes, as in chapter 17, its means are noise.
+# - **The deepest network is not the best one by right.** With few images and easy classes, eight layers may do.
+#
+# ## Summary
+#
+# - A residual block adds its input to what its layers compute: H(x) = F(x) + x.
+# - Doing nothing is easy for such a block. Deep residual networks fit their training images where deep plain ones
+#   struggle.
+# - A shortcut has no weights and saves no time in a step; it may save steps.
+# - Parameters, multiply-adds and milliseconds are three different costs. Report the one that you mean.
+#
+# ## Check yourself
+#
+# 1. A block has weights of zero everywhere. What does it give, with and without its shortcut?
+# 2. Why does the first block of a stage need a 1 × 1 convolution on its shortcut?
+# 3. Network A has half of the multiply-adds of B and takes longer. Name a possible reason.
+#
+# <details><summary>Answers</summary>
+#
+# 1. With the shortcut: ReLU(x), which is x where x is the output of another ReLU. Without: zero.
+# 2. The sides are halved and the maps doubled there, so x and F(x) have different shapes.
+# 3. Its operations may be of a kind for which reading and writing memory takes longer than the arithmetic.
+#
+# </details>
+#
+# ## Exercises
+#
+# ```{exercise} ★ Predict: how many shortcuts?
+# :label: ex-05-count
+# A small ResNet has 6n + 2 layers. How many shortcuts has it at 32 layers, and how many of them need a 1 × 1 convolution?
+# ```
+#
+# ```{solution} ex-05-count
+# :class: dropdown
+# n = 5: three stages of five blocks, 15 shortcuts. The first block of the second and of the third stage change
+# the shape: 2 of them.
+# ```
+#
+# ```{exercise} ★★ Implement: a shortcut without weights
+# :label: ex-05-pad
+# The paper's option A needs no 1 × 1 convolution: take every second row and column of x, and fill the missing maps with zeros.
+# Write it in two lines.
+# ```
+#
+# ```{solution} ex-05-pad
+# :class: dropdown
+# `x = x[:, :, ::2, ::2]` and `F.pad(x, (0, 0, 0, 0, 0, channels - x.shape[1]))`.
+# ```
+#
+# ```{exercise} ★★★ Investigate: where should the shortcut start?
+# :label: ex-05-where
+# Give the plain network of 32 layers shortcuts in its last stage only, or in its first stage only. Which of the two
+# brings the training loss closer to that of the residual network? State your guess first, and use three seeds.
+# ```
+#
+# ```{solution} ex-05-where
+# :class: dropdown
+# Build both networks with `small_resnet` and swap a stage: `plain.stages[2] = residual.stages[2]`. Train as above and compare
+# by seed with `stats.paired`.
+# ```
