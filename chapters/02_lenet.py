@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 from medlib import baselines, claims, cost, evaluate, fit, load, plots, profile, seed, stats
 from medlib.data import Split, random_shift
-from medlib.metrics import auc
+from medlib.metrics import accuracy, auc
 from medlib.models import LeNet, LeNet5
 from medlib.models.lenet import C3_INPUTS, Subsample
 
@@ -479,11 +479,11 @@ plots.show(
 
 
 # %%
-def accuracy(name):
-    return stats.bootstrap_cases(lambda s, t: np.mean((s > 0) == t), scores[name, large], truth)
+def share_right(name):
+    return stats.bootstrap_cases(accuracy, scores[name, large], truth)
 
 
-ours, correct = interval("LeNet, shifts", large), accuracy("LeNet, shifts")
+ours, correct = interval("LeNet, shifts", large), share_right("LeNet, shifts")
 majority = max(truth.mean(), 1 - truth.mean())
 rows = [
     ("always the larger class", "0", "0.500", f"{majority:.3f}"),
@@ -491,14 +491,14 @@ rows = [
         "LeNet, no shifts",
         f"{cost.parameters(LeNet(1, 2)):,}",
         str(table["LeNet", large]),
-        str(accuracy("LeNet")),
+        str(share_right("LeNet")),
     ),
     ("LeNet, random shifts", f"{cost.parameters(LeNet(1, 2)):,}", str(ours), str(correct)),
     (
         "MLP, random shifts",
         f"{cost.parameters(mlp(h2, 2)):,}",
         str(interval("MLP, shifts", large)),
-        str(accuracy("MLP, shifts")),
+        str(share_right("MLP, shifts")),
     ),
     ("ResNet-18 at 28 px, published", "about 11 million", "0.944", "0.854"),
 ]

@@ -41,7 +41,7 @@ from medlib.models.alexnet import LAYERS_2012, LAYERS_2014, LocalResponseNorm, s
 from medlib.pretrained import copy_weights, train_full_size
 
 SEEDS = profile(smoke=2, cpu=5, gpu=10)
-STEPS = profile(smoke=4, cpu=300, gpu=1500)
+STEPS = profile(smoke=4, cpu=240, gpu=1500)
 BATCH = 64
 
 # %% [markdown]
@@ -259,7 +259,7 @@ def steps_to_target(activation, lr, s):
 
 
 # %%
-LIMIT = profile(smoke=7, cpu=280, gpu=560)  # steps; an epoch has 109
+LIMIT = profile(smoke=7, cpu=140, gpu=560)  # steps; an epoch has 109
 rates = (0.0003, 0.001, 0.003, 0.01, 0.03)
 steps = {
     (activation.__name__, lr): [

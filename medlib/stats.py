@@ -58,7 +58,7 @@ def paired(a, b, *, level: float = 0.95) -> tuple[Interval, float]:
 
 
 def bootstrap_cases(
-    metric: Callable[[np.ndarray, np.ndarray], float],
+    metric: Callable,
     scores,
     target,
     baseline=None,
@@ -69,6 +69,7 @@ def bootstrap_cases(
 ) -> Interval:
     """Interval that carries both chances: which patients were tested, and which seed was drawn.
 
+    metric    of medlib.metrics, or `mean_value`: (scores, target, weight) → (R,)
     scores    (seeds, N) or (seeds, N, num_classes): one row a seed; `baseline` likewise, for the difference
     target    (N,)
     Each resample draws N cases and as many seeds, the same for both sides of a difference. Draws that
@@ -78,20 +79,30 @@ def bootstrap_cases(
     sides = [scores] if baseline is None else [scores, np.atleast_2d(baseline)]
     if any(side.shape[1] != len(target) for side in sides):
         raise ValueError(f"scores {scores.shape} for {len(target)} cases; the rule: (seeds, cases, …)")
-    rng = np.random.default_rng(seed)
+    rng, n = np.random.default_rng(seed), len(target)
+    classes = np.stack([target == c for c in np.unique(target)], 1).astype(float)
+    weight = np.empty((0, n))
+    while len(weight) < resamples:
+        drawn = rng.multinomial(n, np.full(n, 1 / n), resamples).astype(float)
+        weight = np.concatenate([weight, drawn[(drawn @ classes > 0).all(1)]])
+    weight = weight[:resamples]
+    lots = rng.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), resamples) / len(scores)
 
-    def value(rows, cases):
-        means = [np.mean([metric(row[cases], target[cases]) for row in side[rows]]) for side in sides]
-        return means[0] - sum(means[1:])
+    def values(rows):  # (resamples, seeds), and the value without resampling
+        found = np.stack([np.asarray(metric(row, target, weight)) for row in rows], 1)
+        return (lots * found).sum(1), np.mean([float(metric(row, target)) for row in rows])
 
-    everything = np.arange(len(scores)), np.arange(len(target))
-    draws = []
-    while len(draws) < resamples:
-        cases = rng.integers(0, len(target), len(target))
-        if len(np.unique(target[cases])) == len(np.unique(target)):
-            draws.append(value(rng.integers(0, len(scores), len(scores)), cases))
+    (draws, value), *rest = (values(side) for side in sides)
+    for other, centre in rest:
+        draws, value = draws - other, value - centre
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(value(*everything)), low, high, len(target))
+    return Interval(float(value), low, high, n)
+
+
+def mean_value(values, target, weight=None):
+    """For `bootstrap_cases` on one number a case, such as its Dice: the mean."""
+    values = np.asarray(values, dtype=float)
+    return values.mean() if weight is None else weight @ values / weight.sum(1)
 
 
 def holm(p_values) -> np.ndarray:

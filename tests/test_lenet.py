@@ -11,7 +11,7 @@ def count(model):
 
 
 @pytest.mark.parametrize("build, arguments, parameters", [
-    (LeNet, (1, 10), 61_706), (LeNet, (3, 10), 62_006), (LeNet, (1, 2), 61_026), (LeNet5, (1, 10), 60_000),
+    (LeNet, (1, 10), 61_706), (LeNet, (3, 10), 62_006), (LeNet, (1, 2), 61_026), (LeNet5, (1, 10), 60_000), (LeNet5, (1, 2), 60_000),
 ])  # fmt: skip
 def test_parameter_count_on_the_meta_device(build, arguments, parameters):
     with torch.device("meta"):
@@ -61,10 +61,11 @@ def test_every_parameter_gets_a_finite_gradient(build, side):
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
 
 
+@pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize("build, side", [(LeNet, 28), (LeNet5, 32)])
-def test_a_training_step_on_the_meta_device(build, side):
+def test_a_training_step_on_the_meta_device(build, side, classes):
     with torch.device("meta"):
-        net = build(1, 10)
+        net = build(1, classes)
         loss = F.cross_entropy(net(torch.randn(4, 1, side, side)), torch.zeros(4, dtype=torch.long))
     loss.backward()
     assert net.c1.weight.grad.is_meta if build is LeNet5 else net.features[0].weight.grad.is_meta

@@ -54,3 +54,18 @@ def test_calibration_error_by_hand():
 def test_calibration_error_of_sure_answers_is_their_error_rate():
     logits = 1000 * torch.eye(2)[torch.tensor([0, 1, 1, 0])]
     assert calibration_error(logits, torch.tensor([0, 1, 0, 0])) == 0.25
+
+
+@pytest.mark.parametrize("metric", [accuracy, auc, calibration_error])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_weight_counts_a_case_that_often(metric, classes):
+    g = torch.Generator().manual_seed(0)
+    logits, y = torch.randn(60, classes, generator=g), torch.randint(0, classes, (60,), generator=g)
+    logits[:30] = logits[:30].round()  # ties
+    weight = torch.randint(0, 4, (5, 60), generator=g)
+    repeated = [metric(logits.repeat_interleave(w, 0), y.repeat_interleave(w)) for w in weight]
+    assert metric(logits, y, weight).tolist() == pytest.approx(repeated, abs=1e-12)
+
+
+def test_accuracy_of_one_score_a_case():
+    assert accuracy(torch.tensor([-1.0, 2, 3, -4]), torch.tensor([0, 1, 0, 0])) == 0.75

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from medlib.metrics import auc
-from medlib.stats import bootstrap, bootstrap_cases, holm, paired
+from medlib.stats import bootstrap, bootstrap_cases, holm, mean_value, paired
 
 
 def test_bootstrap_of_five_covers_about_as_often_as_it_says():
@@ -48,6 +48,16 @@ def test_bootstrap_cases_of_a_difference():
     assert lead.low > 0 and lead.n == 300
     assert lead.mean == pytest.approx(np.mean([auc(g, y) for g in good]) - np.mean([auc(b, y) for b in bad]))
     assert bootstrap_cases(auc, good, y, good, resamples=50)[:3] == (0, 0, 0)
+
+
+def test_bootstrap_cases_covers_the_spread_of_patients_and_of_seeds():
+    rng = np.random.default_rng(0)
+    per_case = rng.normal(size=(1, 400)).repeat(3, 0)  # three seeds that agree: patients alone vary
+    found = bootstrap_cases(mean_value, per_case, np.zeros(400))
+    assert found.mean == pytest.approx(per_case.mean())
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * per_case[0].std() / 20, rel=0.1)
+    seeds = bootstrap_cases(mean_value, np.array([[0.0] * 400, [1.0] * 400]), np.zeros(400))
+    assert (seeds.low, seeds.mean, seeds.high) == (0, 0.5, 1)
 
 
 def test_bootstrap_cases_refuses_other_lengths():

@@ -85,13 +85,9 @@ class RBFOutput(nn.Module):
             bits = [[row >> (6 - col) & 1 for row in glyph for col in range(7)] for glyph in GLYPHS]
             code = torch.tensor(bits) * 2.0 - 1
         else:
-            code = (
-                torch.randint(
-                    0, 2, (num_classes, 84), generator=torch.Generator("cpu").manual_seed(1998), device="cpu"
-                )
-                * 2.0
-                - 1
-            )
+            signs = torch.Generator("cpu").manual_seed(1998)
+            bits = torch.randint(0, 2, (num_classes, 84), generator=signs, device="cpu")
+            code = bits.to(torch.get_default_device()) * 2.0 - 1
         self.register_buffer("code", code)
 
     def forward(self, x: Tensor) -> Tensor:

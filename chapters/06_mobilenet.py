@@ -1,0 +1,958 @@
+# %% [markdown]
+# # What does a cheaper convolution cost? MobileNet
+#
+# A network for a phone, or for an ultrasound probe that fits in a pocket, must get by with little memory and little
+# power. In 2017 a group at Google took the convolution apart into two cheap steps and built a whole network from them,
+# MobileNet {cite:p}`howard2017mobilenets`. It needs about an eighth of the multiplications. **What do we pay for a
+# cheaper convolution?** In accuracy, perhaps; and is the time really an eighth?
+#
+# After this chapter you can compute the cost of a convolution, build a depthwise-separable one by hand, say why fewer
+# multiplications need not mean less time, and read the blocks of MobileNetV3, one of which you will use to find a
+# heart.
+
+# %% tags=["hide-input", "colab"]
+import subprocess
+import sys
+
+if (
+    "google.colab" in sys.modules
+):  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
+    subprocess.run(
+        "git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True
+    )
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "accelerate", "pydicom", "captum"], check=True
+    )
+    sys.path.insert(0, "medlib-book")
+elif ".." not in sys.path:
+    sys.path.insert(0, "..")
+
+# %%
+from functools import partial
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medlib import claims, cost, device, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
+from medlib.data import Split, random_shift
+from medlib.metrics import accuracy, auc
+from medlib.models import LeNet
+from medlib.models.mobilenet import LAYERS, Conv, DepthwiseSeparable, MobileNetV1
+from medlib.models.mobilenet_v3 import LARGE, LRASPP, SMALL, InvertedResidual, MobileNetV3, SqueezeExcitation
+from medlib.phantom import LABELS, phantom
+from medlib.pretrained import copy_weights, train_full_size
+
+SEEDS = profile(smoke=2, cpu=5, gpu=10)
+FEW = profile(smoke=2, cpu=3, gpu=5)  # seeds of the side experiments
+STEPS = profile(smoke=4, cpu=200, gpu=1500)
+BATCH = 64
+
+# %% [markdown]
+# ## The problem, seen on our data
+#
+# A convolution does two jobs at once. It looks at a *neighbourhood* in each map, and it *mixes* the maps with each
+# other. Here are the two jobs done one after the other. We start from three maps of one X-ray: the image, and how much
+# the grey value changes from left to right and from top to bottom. Step one blurs each map alone. Step two adds maps
+# up, pixel by pixel.
+
+# %%
+xray = load("pneumoniamnist")
+data = xray.standardise()
+cases = explain.cases(xray.test)
+names = [f"#{i} {xray.classes[xray.test.y[i]]}" for i in cases]
+image = xray.test.x[cases[4], 0].cpu()
+across, down = (F.pad(image.diff(dim=d).abs(), pad) for d, pad in ((1, (0, 1, 0, 0)), (0, (0, 0, 0, 1))))
+maps = torch.stack([image, across, down])
+
+# %%
+blurred = F.avg_pool2d(maps, 3, stride=1, padding=1)
+mixed = [blurred[1] + blurred[2], blurred[0] - 2 * blurred[1] - 2 * blurred[2]]
+titles = [
+    "image",
+    "left–right",
+    "top–bottom",
+    *["depthwise: blurred"] * 3,
+    "mix: edges",
+    "mix: image − edges",
+]
+plots.show(
+    plots.grid([*maps, *blurred, *mixed], titles, columns=3, size=1.4),
+    alt="Three rows: three maps of a chest X-ray, the same three maps blurred, and two mixtures of the blurred ones.",
+    caption="Above: three maps of one X-ray. Middle: each filtered alone (depthwise step). Below: two mixtures of the results "
+    "(pointwise step).",
+    name="fig-06-steps",
+)
+
+# %% [markdown]
+# ## The idea: first the neighbourhood, then the maps
+#
+# Let a layer take $M$ maps and give $N$ maps, with kernels of $K × K$. Count the multiplications, each with its
+# addition, that one pixel of the output needs. We call such a pair a *multiply-add*.
+#
+# An ordinary convolution, which we call *dense*, has a kernel for each pair of an input map and an output map:
+# $K^2 M N$ multiply-adds a pixel.
+#
+# The *depthwise* step has one kernel for each input map, and no more: $K^2 M$.
+#
+# The *pointwise* step is a convolution with kernels of 1 × 1. At each pixel it forms $N$ weighted sums of the $M$
+# maps: $M N$.
+#
+# One after the other they make a *depthwise-separable* convolution. Divide its cost by that of the dense one:
+#
+# $$ \frac{K^2 M + M N}{K^2 M N} = \frac{1}{N} + \frac{1}{K^2} . $$ (eq-separable)
+#
+# With $K = 3$ and many maps, the first term is small and the second is 1/9: an eighth to a ninth of the work. The size
+# of the image drops out, and so does $M$. The price is freedom: the dense layer may look for another pattern in map 1
+# for each output, the separable one has a single pattern for it and can only change its weight.
+
+# %%
+M, N, K = 4, 6, 3
+grid = np.zeros((N, K + 1, M, K + 1))  # output map, row of its kernel, input map, column of the kernel
+weights = {title: grid.copy() for title in ("dense: $K^2MN$", "depthwise: $K^2M$", "pointwise: $MN$")}
+weights["dense: $K^2MN$"][:, :K, :, :K] = 1
+weights["depthwise: $K^2M$"][2, :K, :, :K] = 1
+weights["pointwise: $MN$"][:, 1, :, 1] = 1
+
+# %%
+figure, axes = plots.panels(3, height=2.9)
+for axis, (title, w) in zip(axes, weights.items(), strict=True):
+    squares = np.ma.masked_equal(w.reshape(N * (K + 1), M * (K + 1)), 0)
+    axis.pcolormesh(squares, cmap="Blues", vmin=0, vmax=1.5, edgecolor="white", linewidth=0.8)
+    axis.set(title=f"{title} = {int(w.sum())} weights", xticks=[], yticks=[], xlabel=f"{M} input maps")
+    axis.set_aspect("equal")
+    axis.spines[:].set_visible(False)
+for axis in axes[[0, 2]]:
+    axis.set_ylabel(f"{N} output maps")
+plots.show(
+    figure,
+    alt="Three drawings of squares, one square a weight. Dense: a block of nine for each of 4 by 6 pairs of maps. Depthwise: "
+    "one row of four blocks of nine. Pointwise: one square for each of the 4 by 6 pairs.",
+    caption="The weights of a dense layer from 4 to 6 maps, and of the two steps that stand in for it. One square is one weight.",
+    name="fig-06-weights",
+)
+
+# %% [markdown]
+# ## The claims that we test
+
+# %% tags=["hide-input"]
+claims.box("C048", "C049", "C050")
+
+# %% [markdown]
+# ## The key block by hand
+#
+# The depthwise step is a loop over the maps. The pointwise step is a matrix product: write each map as one long row,
+# and multiply the $N × M$ weights with the $M$ rows.
+
+
+# %%
+def depthwise(x, w):
+    """x (M, H, W), w (M, 3, 3) → (M, H, W): kernel c slides over map c, and over no other."""
+    padded, y = F.pad(x, (1, 1, 1, 1)), torch.empty_like(x)
+    for c in range(len(x)):
+        windows = padded[c].unfold(0, 3, 1).unfold(1, 3, 1)  # (H, W, 3, 3)
+        y[c] = (windows * w[c]).sum((2, 3))
+    return y
+
+
+def pointwise(x, w):
+    """x (M, H, W), w (N, M) → (N, H, W): at each pixel, N weighted sums of the M maps."""
+    return (w @ x.flatten(1)).view(-1, *x.shape[1:])
+
+
+# %% [markdown]
+# It must give what medlib's block gives on the same weights. We compare the two convolutions; the batch normalisation
+# and the ReLU that follow each of them are left out on both sides.
+
+# %% tags=["nbval-check-output"]
+block = DepthwiseSeparable(8, 16)
+first, second = block[0][0], block[1][0]  # the two convolutions
+x = torch.randn(8, 20, 28, generator=torch.Generator().manual_seed(0))
+mine = pointwise(depthwise(x, first.weight[:, 0]), second.weight[:, :, 0, 0])
+torch.testing.assert_close(mine, second(first(x[None]))[0], rtol=1e-4, atol=1e-5)
+print("by hand:", tuple(mine.shape), "equal to the layer: yes")
+
+# %% [markdown]
+# ## The source, and the paper's numbers
+#
+# The network is a row of thirteen such blocks behind one dense convolution. A number α, called `width` here, makes all
+# layers narrower by the same factor.
+
+# %%
+plots.show_source(DepthwiseSeparable, MobileNetV1)
+
+# %% tags=["nbval-check-output"]
+for width in (1.0, 0.75, 0.5, 0.25):
+    size, work = cost.count(partial(MobileNetV1, width=width), (3, 224, 224))
+    print(f"width {width:4}: {size:9,} parameters, {work / 1e6:5.1f} M multiply-adds")
+size, work = cost.count(partial(MobileNetV1, separable=False), (3, 224, 224))
+print(f"dense blocks: {size:,} parameters, {work / 1e6:,.1f} M multiply-adds")
+
+# %% [markdown]
+# The paper's Table 4 has 4.2 and 29.3 million parameters, 569 and 4,866 million multiply-adds. Now equation
+# {eq}`eq-separable`, block by block: we count the multiply-adds of each of the thirteen blocks, and of the dense layer
+# in its place.
+
+# %%
+blocks, side = [], 112  # (M, N, stride, side of the input)
+for (m, _), (n, stride) in pairwise(LAYERS):
+    blocks.append((m, n, stride, side))
+    side //= stride
+
+
+def counted(kind):
+    """(parameters, multiply-adds) of the thirteen blocks, each built as `kind`."""
+    found = [cost.count(partial(kind, m, n, stride=s), (m, side, side)) for m, n, s, side in blocks]
+    return np.array(found)
+
+
+# %%
+separable, dense = counted(DepthwiseSeparable), counted(Conv)
+ratio = separable[:, 1] / dense[:, 1]
+equation = np.array([1 / n + 1 / 9 for _, n, _, _ in blocks])
+
+# %% tags=["nbval-check-output"]
+for (m, n, stride, side), r, e in list(zip(blocks, ratio, equation, strict=True))[:7]:
+    print(f"{m:3} → {n:3} maps of {side:3}², stride {stride}: counted {r:.5f}, equation {e:.5f}")
+print(f"largest distance over {len(blocks)} blocks: {abs(ratio - equation).max():.6f}")
+
+# %% [markdown]
+# ## An eighth of the work, an eighth of the time?
+#
+# A processor does not only multiply. It fetches each number from memory and puts each result back. So we ask of a
+# layer how many multiply-adds it does for each number that it moves. This is its *arithmetic intensity*:
+#
+# $$ \text{intensity} = \frac{\text{multiply-adds}}{\text{numbers read} + \text{numbers written}} . $$ (eq-intensity)
+#
+# A depthwise step reads a pixel, uses it nine times, and writes a pixel: about 9 / 2 at best. A dense layer uses each
+# pixel nine times *for each output map*. Where the intensity is low, we expect the layer to wait for memory, however few
+# its multiplications.
+
+
+# %%
+def layers(m, n, s, side):
+    """A dense layer and its two steps, each as (maps in, maps out, kernel, groups, stride, side of the input)."""
+    return {
+        "dense": (m, n, 3, 1, s, side),
+        "pointwise": (m, n, 1, 1, 1, side // s),
+        "depthwise": (m, m, 3, m, s, side),
+    }
+
+
+def work_and_moves(m, n, kernel, groups, stride, side):
+    """Multiply-adds of one convolution, and the numbers that it reads or writes, for one image."""
+    places = (side // stride) ** 2
+    weights = kernel**2 * m * n // groups
+    return weights * places, m * side**2 + weights + n * places
+
+
+# %% [markdown]
+# And we measure, with one image: each block, the dense block in its place (both with batch normalisation and ReLU), and
+# each convolution alone.
+
+# %%
+actions = {}
+for i, (m, n, s, side) in enumerate(blocks):
+    actions[i, "separable block"] = cost.forward(DepthwiseSeparable(m, n, stride=s), (1, m, side, side))
+    actions[i, "dense block"] = cost.forward(Conv(m, n, stride=s), (1, m, side, side))
+    for name, (a, b, kernel, groups, stride, rows) in layers(m, n, s, side).items():
+        conv = Conv(a, b, kernel, stride=stride, groups=groups)[0]
+        actions[i, name] = cost.forward(conv, (1, a, rows, rows))
+measured = cost.alternate(actions, repeats=profile(smoke=1, cpu=10, gpu=30))
+
+
+# %%
+def times(name):
+    """Milliseconds of the thirteen blocks or layers."""
+    return np.array([np.median(measured[i, name]) for i in range(len(blocks))])
+
+
+time_ratio = times("separable block") / times("dense block")
+totals = {name: np.array([work_and_moves(*layers(*b)[name]) for b in blocks]) for name in layers(*blocks[0])}
+intensity = {name: work / moves for name, (work, moves) in ((k, v.T) for k, v in totals.items())}
+speed = {name: total[:, 0] / 1e6 / times(name) for name, total in totals.items()}
+
+# %%
+figure, (left, right) = plots.panels(2, height=3)
+number = range(1, len(blocks) + 1)
+left.plot(number, time_ratio, "o-", color="C1", label="time, measured")
+left.plot(number, ratio, "s-", color="C0", label="multiply-adds")
+left.plot(number, separable[:, 0] / dense[:, 0], "x--", color="C2", label="parameters")
+left.set(xlabel="block", ylabel="separable / dense", ylim=(0, 1.05 * max(1, time_ratio.max())), xticks=number)
+for name, mark in zip(totals, "s^o", strict=True):
+    right.plot(intensity[name], speed[name], mark, alpha=0.7, label=name)
+right.set(
+    xlabel="multiply-adds a number moved", ylabel="million multiply-adds a ms", xscale="log", yscale="log"
+)
+left.legend(fontsize=8)
+right.legend(fontsize=8)
+plots.show(
+    figure,
+    alt="Left: for the thirteen blocks, what the separable block takes as a share of the dense block, in time, multiply-adds "
+    "and parameters. Right, both axes logarithmic: the measured speed of dense, pointwise and depthwise convolutions against "
+    "their arithmetic intensity.",
+    caption="Left: the cost of each separable block of MobileNetV1 as a share of the dense block's. Right: how fast this "
+    "machine gets through the work of each convolution, against its arithmetic intensity.",
+    name="fig-06-ratios",
+)
+
+# %% tags=["hide-input"]
+later = int((time_ratio > ratio).sum())
+sum_of = {name: times(name).sum() for name in ("separable block", "dense block", *totals)}
+plots.say(
+    f"The thirteen blocks together take **{100 * separable[:, 1].sum() / dense[:, 1].sum():.0f} %** of the dense blocks' "
+    f"multiply-adds and, on this machine, **{100 * sum_of['separable block'] / sum_of['dense block']:.0f} %** of their time. "
+    f"In {later} of {len(blocks)} blocks the time falls by less than the multiply-adds."
+)
+plots.say(
+    f"The depthwise steps do {100 * totals['depthwise'][:, 0].sum() / separable[:, 1].sum():.0f} % of the separable "
+    f"multiply-adds and take {100 * sum_of['depthwise'] / sum_of['separable block']:.0f} % of the time; the pointwise steps "
+    f"take {100 * sum_of['pointwise'] / sum_of['separable block']:.0f} %. The rest is batch normalisation and ReLU, which hardly "
+    "multiply at all. In the median this machine gets through "
+    + ", ".join(f"{np.median(v):.1f} ({name})" for name, v in speed.items())
+    + " million multiply-adds a millisecond, at a median intensity of "
+    + ", ".join(f"{np.median(v):.1f}" for v in intensity.values())
+    + "."
+)
+
+# %% [markdown]
+# Whole networks show the same thing. Here are MobileNets of several widths on images of 64 × 64, eight at a time. Each
+# number says how many times more the dense network costs than the separable one.
+
+# %%
+WIDTHS = profile(smoke=(0.25,), cpu=(0.25, 0.5, 0.75, 1.0), gpu=(0.25, 0.5, 0.75, 1.0))
+
+
+def saved(width):
+    """How many times more the dense network costs: parameters, multiply-adds, prediction, training step."""
+    nets = [partial(MobileNetV1, width=width, separable=s) for s in (False, True)]
+    (size, work), (small_size, small_work) = (cost.count(net, (3, 64, 64)) for net in nets)
+    actions = {
+        (act, i): act(net(), (8, 3, 64, 64))
+        for act in (cost.forward, cost.training_step) for i, net in enumerate(nets)
+    }  # fmt: skip
+    ms = {
+        k: np.median(t) for k, t in cost.alternate(actions, repeats=profile(smoke=1, cpu=5, gpu=20)).items()
+    }
+    time = [ms[act, 0] / ms[act, 1] for act in (cost.forward, cost.training_step)]
+    return size / small_size, work / small_work, *time
+
+
+# %%
+factors = {width: saved(width) for width in WIDTHS}
+plots.table(
+    [(f"width {width}", *(f"{f:.1f} ×" for f in four)) for width, four in factors.items()],
+    ["dense / separable", "parameters", "multiply-adds", "time of a prediction", "time of a training step"],
+)
+
+# %% tags=["hide-input"]
+_, work, predict, train = factors[WIDTHS[-1]]
+plots.say(
+    f"At width {WIDTHS[-1]} the separable network saves a factor of **{work:.1f}** in multiply-adds, **{predict:.1f}** in the "
+    f"time of a prediction and **{train:.1f}** in that of a training step. "
+    + (
+        "Multiply-adds promise more than the clock gives."
+        if max(predict, train) < work
+        else "Here the clock gives at least one of them in full."
+    )
+)
+
+# %% [markdown]
+# The factors depend on the machine and on how well its library was tuned for each kind of layer. Measure on the device
+# that you mean to use.
+#
+# ## Does it cost accuracy?
+#
+# Now train. Our twin for 28 × 28 images is MobileNetV1 at a narrow width; `small_images=True` leaves out the first two
+# halvings of the image, or nothing would be left. It has three rivals:
+#
+# - the **dense** network with the same channels, which costs more of everything;
+# - a dense network **narrowed** until it needs no more multiply-adds than the separable one: what else could we buy
+#   for the same work?
+# - **LeNet** of chapter 02, to see whether either is worth it.
+
+# %%
+WIDTH = profile(smoke=0.125, cpu=0.125, gpu=0.25)
+shape = (1, 28, 28)
+small = partial(MobileNetV1, 1, 2, small_images=True)
+budget = cost.count(partial(small, width=WIDTH), shape)[1]
+
+
+def fits(width):
+    return cost.count(partial(small, width=width, separable=False), shape)[1] <= budget
+
+
+# %%
+narrow = next(w for w in np.linspace(WIDTH, 0, 100, endpoint=False) if fits(w))
+twins = {
+    "separable": partial(small, width=WIDTH),
+    "dense": partial(small, width=WIDTH, separable=False),
+    "dense, narrowed": partial(small, width=narrow, separable=False),
+    "LeNet": partial(LeNet, 1, 2),
+}
+
+# %%
+per_epoch = len(data.train.x) // BATCH
+options = {"epochs": STEPS / per_epoch, "batch_size": BATCH, "validations": 6}
+options |= {"lr": 3e-3, "augment": random_shift(2)}
+runs = {name: repeat(build, data, seeds=SEEDS, **options) for name, build in twins.items()}
+
+
+# %%
+def compare(names, rival):
+    """A row a network: size, work, seconds of training, AUC, accuracy, and the AUC's lead over `rival`."""
+    rows = []
+    for name in names:
+        size, work = cost.count(twins[name], shape)
+        scores = [str(runs[name].interval(metric)) for metric in (auc, accuracy)]
+        lead = "" if name == rival else str(runs[name].interval(auc, runs[rival]))
+        rows.append(
+            (name, f"{size:,}", f"{work / 1e6:.2f} M", f"{np.mean(runs[name].seconds):.0f}", *scores, lead)
+        )
+    share = xray.test.y.float().mean().item()
+    rows.append(("the larger class, always", *[""] * 3, "0.500", f"{max(share, 1 - share):.3f}", ""))
+    heads = ["parameters", "multiply-adds", "seconds a training", "test AUC", "test accuracy"]
+    plots.table(rows, ["PneumoniaMNIST", *heads, f"AUC against {rival}"])
+
+
+compare(list(twins), "separable")
+
+
+# %% tags=["hide-input"]
+def reading(ci, more, less):
+    """What an interval of a difference says, in words."""
+    if ci.low <= 0 <= ci.high:
+        return "Zero lies inside, so this test cannot tell them apart."
+    return more if ci.low > 0 else less
+
+
+costs = "Here the cheap convolution costs accuracy."
+better = "The cheap convolution is even the better one here."
+few = "The same work is better spent on few dense channels."
+many = "The same work is better spent on many separable channels."
+old, new = "The small old network is the better one on these images.", "The newer network is the better one."
+lead = {name: runs[name].interval(auc, runs["separable"]) for name in twins if name != "separable"}
+plots.say(
+    f"In AUC the dense network leads the separable one by **{lead['dense']}**. {reading(lead['dense'], costs, better)} The "
+    f"narrowed dense network, with no more multiply-adds, leads it by **{lead['dense, narrowed']}**. "
+    f"{reading(lead['dense, narrowed'], few, many)} LeNet leads it by **{lead['LeNet']}**. {reading(lead['LeNet'], old, new)}"
+)
+
+# %% tags=["hide-input"]
+spent = {name: np.mean(runs[name].seconds) for name in twins}
+plots.say(
+    f"A training takes the dense network **{spent['dense'] / spent['separable']:.1f} times** as long as the separable one, and "
+    f"the narrowed dense network {spent['dense, narrowed'] / spent['separable']:.1f} times as long."
+)
+
+# %%
+breast = load("breastmnist").standardise()
+breast_options = options | {"epochs": STEPS / max(1, len(breast.train.x) // BATCH)}
+pair = ("separable", "dense")
+breast_runs = {name: repeat(twins[name], breast, seeds=FEW, **breast_options) for name in pair}
+rows = [(name, *(str(breast_runs[name].interval(m)) for m in (auc, accuracy))) for name in pair]
+share = breast.test.y.float().mean().item()
+rows.append(("the larger class, always", "0.500", f"{max(share, 1 - share):.3f}"))
+plots.table(rows, ["BreastMNIST", "test AUC", "test accuracy"])
+
+# %% tags=["hide-input"]
+breast_lead = breast_runs["dense"].interval(auc, breast_runs["separable"])
+plots.say(
+    f"On ultrasound the dense network leads the separable one by **{breast_lead}**. {reading(breast_lead, costs, better)}"
+)
+
+# %% [markdown]
+# ## Version 3: four more ideas
+#
+# MobileNetV3 {cite:p}`howard2019mobilenetv3` came out of a search by computer over kernel sizes and widths. Its
+# building blocks are four ideas that you can read one at a time.
+#
+# **Inverted residual.** A ResNet block narrows, works, and widens again. MobileNetV2 {cite:p}`sandler2018mobilenetv2`
+# turns it round: a 1 × 1 convolution *widens*, the cheap depthwise convolution works on many maps, a 1 × 1 convolution
+# narrows. The shortcut of chapter 05 joins the narrow ends.
+#
+# **Linear bottleneck.** No ReLU follows the narrowing step. ReLU sets what is negative to zero: of (−1, 2) it leaves
+# (0, 2). Among many maps the lost number may still stand in another one. Among few it is gone.
+#
+# **Squeeze-and-excitation** {cite:p}`hu2018squeeze`. Take the mean $\bar x_c$ of each map $c$. Let a small network of
+# two layers turn these means into one weight $s_c$ between 0 and 1 for each map, and multiply: $y_c = s_c \, x_c$. The
+# network can turn a map down for this image and up for the next. Chapter 18 treats it as attention.
+#
+# **h-swish.** The function $\mathrm{swish}(x) = x \, \sigma(x)$, with $\sigma(x) = 1 / (1 + e^{-x})$, did better than
+# ReLU in some networks {cite:p}`ramachandran2017searching,elfwing2018sigmoid`, but an exponential is dear on a phone.
+# So replace the curve $\sigma$ by a straight line between two clamps:
+#
+# $$ \text{h-swish}(x) = x \cdot \frac{\min(\max(x + 3, 0), 6)}{6} . $$ (eq-hswish)
+
+# %%
+t = torch.linspace(-6, 6, 241)
+figure, (left, right) = plots.panels(2)
+left.plot(t, t.sigmoid(), label="sigmoid σ")
+left.plot(t, F.hardsigmoid(t), "--", label="hard sigmoid")
+right.plot(t, F.silu(t), label="swish")
+right.plot(t, F.hardswish(t), "--", label="h-swish")
+right.plot(t, F.relu(t), ":", label="ReLU")
+for axis in (left, right):
+    axis.set(xlabel="x")
+    axis.legend(fontsize=8)
+plots.show(
+    figure,
+    alt="Left: the S-shaped sigmoid, and the hard sigmoid made of three straight lines. Right: swish and h-swish, two curves "
+    "close together that dip a little below zero for negative x and grow like x for positive x, and ReLU.",
+    caption="The sigmoid and swish, and their hard versions; ReLU for comparison.",
+    name="fig-06-hswish",
+)
+
+# %% [markdown]
+# Is it faster here? We time it on a large tensor, once as PyTorch has it, in one pass over memory, and once as
+# equation {eq}`eq-hswish` is written, in one pass for each operation.
+
+# %% tags=["timing"]
+big = torch.randn(profile(smoke=2**16, cpu=2**22, gpu=2**26), device=device())
+functions = {"ReLU": F.relu, "swish": F.silu, "h-swish": F.hardswish}
+functions["h-swish, step by step"] = lambda x: x * (x + 3).clamp(0, 6) / 6
+torch.testing.assert_close(functions["h-swish, step by step"](big), F.hardswish(big))
+ms = cost.alternate({name: partial(f, big) for name, f in functions.items()}, repeats=20)
+ms = {name: np.median(values) for name, values in ms.items()}
+for name, value in ms.items():
+    print(f"{name:22} {value:7.2f} ms for {len(big):,} numbers")
+
+# %% tags=["hide-input"]
+plots.say(
+    f"On this machine h-swish takes **{ms['h-swish'] / ms['swish']:.2f}** times as long as swish and "
+    f"{ms['h-swish'] / ms['ReLU']:.2f} times as long as ReLU; written step by step, "
+    f"{ms['h-swish, step by step'] / ms['swish']:.2f} times as long as swish. "
+    + (
+        "One pass less over memory is worth more than one exponential less."
+        if ms["h-swish, step by step"] > ms["swish"]
+        else "Even step by step it beats the exponential."
+    )
+)
+
+# %%
+plots.show_source(SqueezeExcitation, InvertedResidual)
+
+# %% [markdown]
+# The network is these blocks in the order of the paper's Table 1 (LARGE) or 2 (SMALL). Once more we ask torchvision
+# for a second opinion. A fresh network in evaluation has not seen a batch, so first we let it see one, in training.
+
+# %%
+from torchvision.models import mobilenet_v3_small
+
+seed(0)
+photos = torch.randn(4, 3, 64, 64)
+theirs, ours = mobilenet_v3_small(num_classes=2), MobileNetV3(3, 2, table=SMALL)
+for norm in (m for m in theirs.modules() if isinstance(m, nn.BatchNorm2d)):
+    norm.momentum = None  # the average over all batches: here, of one
+with torch.no_grad():
+    theirs.train()(photos)
+    copy_weights(ours, theirs.state_dict())
+    torch.testing.assert_close(ours.eval()(photos), theirs.eval()(photos), rtol=1e-4, atol=1e-6)
+print("On copied weights ours equals torchvision's mobilenet_v3_small.")
+
+# %% [markdown]
+# Parameters, multiply-adds and time, side by side, for one image of 224 × 224.
+
+# %%
+family = {
+    "MobileNetV1": MobileNetV1,
+    "MobileNetV3-Small": partial(MobileNetV3, table=SMALL),
+    "MobileNetV3-Large": partial(MobileNetV3, table=LARGE),
+}
+counts = {name: cost.count(build, (3, 224, 224)) for name, build in family.items()}
+actions = {name: cost.forward(build(), (1, 3, 224, 224)) for name, build in family.items()}
+waits = cost.alternate(actions, repeats=profile(smoke=1, cpu=7, gpu=50))
+
+# %%
+rows = [
+    (name, f"{size:,}", f"{work / 1e6:.0f} M", f"{np.median(waits[name]):.0f}",
+     f"{work / 1e6 / np.median(waits[name]):.1f} M")
+    for name, (size, work) in counts.items()
+]  # fmt: skip
+plots.table(rows, ["network", "parameters", "multiply-adds", "ms an image", "multiply-adds a ms"])
+
+# %% [markdown]
+# The last column is the speed at which the machine gets through the work. Where it is low, the machine waits for
+# memory, or spends its time between many small layers.
+#
+# ## Which of the ideas helps here?
+#
+# A small ablation: the twin of V3-Small, the same without squeeze-and-excitation, and the same with ReLU wherever the
+# table says h-swish. Batch normalisation keeps running averages for evaluation; the paper updates them by 1 % a step,
+# which is too slow for runs as short as ours, so we set `momentum=0.1`.
+
+# %%
+v3 = partial(MobileNetV3, 1, 2, table=SMALL, width=0.25, small_images=True, momentum=0.1)
+variants = {"V3-Small": v3, "V3-Small, no SE": partial(v3, se=False)}
+variants["V3-Small, ReLU"] = partial(v3, activation=nn.ReLU)
+twins |= variants
+for name, build in variants.items():
+    runs[name] = repeat(build, data, seeds=FEW, **options)
+compare(list(variants), "V3-Small")
+
+# %% tags=["hide-input"]
+for what, name in (("squeeze-and-excitation", "V3-Small, no SE"), ("h-swish", "V3-Small, ReLU")):
+    ci = runs[name].interval(auc, runs["V3-Small"])
+    verdict = reading(ci, "The network is better without it here.", "It earns its place here.")
+    plots.say(f"Leaving out {what} changes the AUC by **{ci}**. {verdict}")
+
+# %%
+figure, axes = plots.panels(2, height=3, sharey=True)
+for i, (name, r) in enumerate(runs.items()):
+    ci, x = r.interval(auc), (cost.count(twins[name], shape)[1] / 1e6, np.mean(r.seconds))
+    for axis, value in zip(axes, x, strict=True):
+        axis.errorbar(
+            value,
+            ci.mean,
+            [[ci.mean - ci.low], [ci.high - ci.mean]],
+            fmt="os^Dvx*"[i],
+            color=f"C{i}",
+            label=name,
+        )
+axes[0].set(xscale="log", xlabel="million multiply-adds an image", ylabel="test AUC")
+axes[1].set(xscale="log", xlabel="seconds a training")
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+plots.show(
+    figure,
+    alt="Test AUC of seven networks with error bars, on the left against the multiply-adds of one prediction, on the right "
+    "against the seconds of one training, both axes logarithmic.",
+    caption="What the work buys on PneumoniaMNIST: test AUC with its 95 % interval over seeds and test images.",
+    name="fig-06-budget",
+)
+
+# %% [markdown]
+# ## Could be used for segmentation
+#
+# To *segment* is to give a label to each pixel. A classifier ends with one small, deep map for each channel. For a
+# label at each pixel we need two things: *what* is there, which the deep map knows, and *where*, which an earlier and
+# larger map still knows. The head of MobileNetV3, called LR-ASPP, adds the two: class scores from the deep map,
+# enlarged, plus class scores from an earlier map.
+
+# %%
+plots.show_source(LRASPP)
+
+# %%
+from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
+theirs, ours = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4), LRASPP(3, 4)
+for norm in (m for m in theirs.modules() if isinstance(m, nn.BatchNorm2d)):
+    norm.momentum = None
+with torch.no_grad():
+    theirs.train()(photos)
+    copy_weights(ours, theirs.state_dict())
+    torch.testing.assert_close(ours.eval()(photos), theirs.eval()(photos)["out"], rtol=1e-4, atol=1e-5)
+size, work = cost.count(LRASPP, (3, 224, 224))
+print(f"LR-ASPP on V3-Large: {size:,} parameters for 21 classes; on copied weights equal to torchvision's")
+
+# %% [markdown]
+# A first taste, on the beating-heart phantom of this book: simulated magnetic resonance images whose true labels are
+# known, because we drew them. The labels are background, right ventricle (RV), heart muscle (myocardium) and left
+# ventricle (LV). Each heart gives three slices at two moments of the beat. Training, validation and test have
+# different hearts.
+
+
+# %%
+class Slices(NamedTuple):
+    """Three splits with a label for each pixel."""
+
+    train: Split
+    val: Split
+    test: Split
+
+    def to(self, where):
+        return Slices(*(Split(s.x.to(where), s.y.to(where)) for s in self))
+
+
+# %%
+HEARTS = profile(smoke=(5, 3, 4), cpu=(40, 10, 25), gpu=(200, 25, 50))
+hearts = phantom(sum(HEARTS), shape=(3, 48, 48), spacing=(20, 3, 3))
+parts = zip(hearts.image.split(HEARTS), hearts.mask.split(HEARTS), strict=True)
+raw = Slices(*(Split(x.reshape(-1, 1, 48, 48), y.reshape(-1, 48, 48).long()) for x, y in parts))
+mean, std = raw.train.x.mean(), raw.train.x.std()
+slices = Slices(*(Split((s.x - mean) / std, s.y) for s in raw))
+
+# %% [markdown]
+# We score with the *Dice coefficient* {cite:p}`dice1945measures`: twice the pixels that truth and answer share,
+# divided by the pixels of the one plus the pixels of the other. It is 1 where they agree and 0 where they do not meet.
+
+
+# %%
+def dice(answer, truth):
+    """Labels (n, pixels) → (n, 3): Dice of RV, myocardium and LV; NaN where neither has the structure."""
+    a, t = (F.one_hot(labels, len(LABELS))[..., 1:] for labels in (answer, truth))
+    return 2 * (a * t).sum(1) / (a + t).sum(1)
+
+
+# %%
+def mean_dice(logits, truth):
+    return dice(logits.argmax(1).reshape(1, -1), truth.reshape(1, -1)).mean().item()
+
+
+# %% [markdown]
+# The baselines need no network. *Place*: give each pixel the label that stands there most often in the training masks.
+# *Grey value*: give each pixel the label that is most frequent among training pixels of its grey. *Both*: multiply the
+# two probabilities, as Bayes' rule does if grey and place are independent given the label.
+
+
+# %%
+def grey(x):
+    """(N, 1, H, W) → (N, H, W): which of 40 steps of grey."""
+    return (20 * x[:, 0]).long().clamp(0, 39)
+
+
+onehot = F.one_hot(raw.train.y, len(LABELS)).double()  # (slices, 48, 48, labels)
+place = (onehot.sum(0) + 0.1).log()  # (48, 48, labels)
+frequency = torch.zeros(40, len(LABELS)).double()
+frequency.index_add_(0, grey(raw.train.x).flatten(), onehot.flatten(0, 2))
+share = (frequency + 0.1).log()  # of each label at each grey
+given_label = share - (frequency.sum(0) + 4).log()  # of each grey in each label
+
+# %%
+test_bins = grey(raw.test.x)
+answers = {
+    "place": place.argmax(-1).expand_as(raw.test.y),
+    "grey value": share[test_bins].argmax(-1),
+    "place and grey value": (place + given_label[test_bins]).argmax(-1),
+}
+
+# %%
+segmenter = partial(LRASPP, 1, 4, table=SMALL, width=0.25, small_images=True, head=32, momentum=0.1)
+nets = []
+for s in range(FEW):
+    seed(s)
+    nets.append(segmenter().to(device()))
+    fit(nets[-1], slices, epochs=profile(smoke=0.5, cpu=10, gpu=40), batch_size=16, seed=s, score=mean_dice)
+with torch.no_grad():
+    found = [net.eval()(slices.test.x.to(device())).argmax(1).cpu() for net in nets]
+
+
+# %%
+def by_heart(answer):
+    """Dice of each test heart, its six slices taken together: (hearts, 3)."""
+    return dice(answer.reshape(HEARTS[2], -1), raw.test.y.reshape(HEARTS[2], -1)).numpy()
+
+
+def interval(rows, rivals=None):
+    """Mean over hearts and seeds, (seeds, hearts), with a 95 % interval over both."""
+    nothing = np.zeros(HEARTS[2])
+    return stats.bootstrap_cases(lambda scores, _: scores.mean(), rows, nothing, rivals)
+
+
+# %%
+scores = {name: np.stack([by_heart(a)] * FEW) for name, a in answers.items()}
+scores["LR-ASPP"] = np.stack([by_heart(a) for a in found])  # (seeds, hearts, structures)
+rows = [
+    (name, *(str(interval(s[..., k])) for k in range(3)), str(interval(s.mean(2))))
+    for name, s in scores.items()
+]
+plots.table(rows, [f"Dice of {HEARTS[2]} hearts", *LABELS[1:], "mean"])
+
+# %% tags=["hide-input"]
+best = max(answers, key=lambda name: scores[name].mean())
+gain = interval(scores["LR-ASPP"].mean(2), scores[best].mean(2))
+plots.say(
+    f"The network, with {cost.parameters(segmenter()):,} parameters, leads the best baseline ({best}) by **{gain}** in Dice. "
+    + reading(gain, "So it can segment, simulated hearts at least.", "A rule without a network does better.")
+)
+
+# %% [markdown]
+# The worst slices come first. Mind the size of a structure: where it has only a few pixels, a few wrong ones bring its
+# Dice close to nothing.
+
+# %%
+each = dice(found[0].flatten(1), raw.test.y.flatten(1)).nanmean(1)
+order = each.argsort()
+picked = [*order[:6], *order[len(order) // 2 :][:2]]
+rows = [[raw.test.x[i, 0], raw.test.y[i] / 3, found[0][i] / 3] for i in picked]
+labels = [f"#{i}: {each[i]:.2f}" for i in picked]
+plots.show(
+    plots.grid(
+        [row[k] for k in range(3) for row in rows], [*labels, *["truth"] * 8, *["answer"] * 8], limits=(0, 1)
+    ),
+    alt="Three rows of eight: simulated short-axis slices of hearts, their true labels in grey, and the labels that the network gave.",
+    caption="Test slices with their mean Dice, first seed: the six worst, then two from the middle. Above, the image; below it the "
+    "truth; at the bottom the answer. Dark grey RV, light grey myocardium, white LV.",
+    name="fig-06-segmented",
+)
+
+# %% [markdown]
+# A phantom is drawn by rules, and a network learns rules quickly. Chapter 11 comes back to segmentation with networks
+# made for it.
+#
+# ## Look: where does it look?
+#
+# Back to the X-rays and the separable twin. Its last maps are small, so the patches below are coarse.
+
+# %%
+model = runs["separable"].model
+
+
+def last(model):
+    """The last separable block, with its ReLU."""
+    return model.features[-1]
+
+
+maps = explain.grad_cam(model, last(model), data.test.x[cases], data.test.y[cases])
+plots.show(
+    plots.overlay(xray.test.x[cases], maps, names, columns=8),
+    alt="The eight X-rays of every chapter with coloured patches where the last block speaks for the true class.",
+    caption="Grad-CAM of the true class for our eight cases, MobileNetV1 twin. A plain image: nothing in the layer speaks for "
+    "the class.",
+    name="fig-06-gradcam",
+)
+
+# %%
+result = evaluate(model, data.test)
+worst = explain.surest_mistakes(result)
+maps = explain.grad_cam(model, last(model), data.test.x[worst], result.logits[worst].argmax(1))
+labels = [f"#{i} is {xray.classes[result.target[i]]}" for i in worst]
+plots.show(
+    plots.overlay(xray.test.x[worst], maps, labels, columns=8),
+    alt="The eight X-rays on which the network was most confidently wrong, with coloured patches of Grad-CAM.",
+    caption="The eight surest mistakes of the first seed, with the Grad-CAM of the class that was wrongly chosen.",
+    name="fig-06-worst",
+)
+
+# %%
+n = profile(smoke=16, cpu=200, gpu=624)
+ranks = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
+
+# %% tags=["hide-input"]
+plots.say(
+    "The test of chapter 03 again: with all weights randomised, "
+    + (
+        f"the rank correlation of the maps with the trained ones is **{stats.bootstrap(ranks)}** over {len(ranks)} images."
+        if ranks
+        else "no image has a map on both sides to compare."
+    )
+)
+
+# %% [markdown]
+# ## Verdicts
+
+# %% tags=["hide-input"]
+claims.observe(
+    "C048", abs(ratio - equation).max(), n=len(blocks), where="blocks of MobileNetV1, multiply-adds counted"
+)
+
+# %% tags=["hide-input"]
+claims.untestable("C049")
+
+# %% tags=["hide-input"]
+v1, v3_small, v3_large = (np.array(counts[name]) for name in family)
+claims.observe("C050", v3_large[0] / v1[0] - 1, n=1, where="V3-Large against V1, counted")
+
+# %% tags=["hide-input"]
+large, small_one = (100 * (v3 / v1 - 1) for v3 in (v3_large, v3_small))
+plots.say(
+    f"“Lighter” has more than one meaning. V3-Large has {large[0]:+.0f} % parameters and **{large[1]:+.0f} %** "
+    f"multiply-adds against V1; V3-Small has {small_one[0]:+.0f} % and {small_one[1]:+.0f} %. The claim says “MobileNetV3” "
+    "without saying which, and the rule, written before, takes the large one and its parameters. The second half of "
+    "the sentence, segmentation, is section 6.4 of the paper, and the head of that section found hearts above."
+)
+
+# %% [markdown]
+# ## At full size
+#
+# In the `gpu` profile this cell trains MobileNetV3-Large on X-rays enlarged to 224 × 224 pixels, from torchvision's
+# ImageNet weights where they can be fetched. Elsewhere it takes two steps on small images.
+
+# %%
+train_full_size(MobileNetV3(1, 2, momentum=0.1), xray.standardise(), "mobilenet_v3_large")
+
+# %% [markdown]
+# ## What it costs
+
+# %% tags=["timing"]
+batch = (BATCH, *shape)
+waits = cost.alternate({name: cost.forward(build(), batch) for name, build in twins.items()})
+for name, build in twins.items():
+    size, work = cost.count(build, shape)
+    print(
+        f"{name:17} {size:8,} parameters {work / 1e6:5.1f} M multiply-adds {np.median(waits[name]) / BATCH:.3f} ms an image"
+    )
+
+# %% [markdown]
+# A parameter costs memory on the device and time on the network that ships it. A multiply-add costs energy. Moving a
+# number costs both time and energy, and it stands in no paper's table: measure.
+#
+# ## Pitfalls in medicine
+#
+# - **Multiply-adds are not milliseconds.** Before you promise a result at the bedside, time the network on the device
+#   at the bedside, at batch 1, warm.
+# - **A smaller network is not a safer one.** It may lose exactly the rare cases. Compare errors case by case, not only
+#   one AUC.
+# - **Compressed for a phone means changed.** Rounding the weights to 8 bits after validation makes another network.
+#   Validate what you ship.
+# - **Networks searched for photographs** are not searched for your images. The table of V3 is an answer to ImageNet
+#   and to one phone.
+# - **A phantom shows that code works**, not that a method works in patients.
+#
+# ## Summary
+#
+# - A depthwise-separable convolution filters each map alone, then mixes the maps at each pixel. It costs 1/N + 1/K² of
+#   the dense one.
+# - The time falls by another factor than the work: a depthwise step does few multiply-adds for each number that it
+#   moves.
+# - To ask what the saving costs, compare with the dense twin *and* with a dense network of the same work.
+# - MobileNetV3 widens, filters, weighs the maps and narrows. “Lighter than V1” depends on which V3, and on what you
+#   count.
+# - A small head turns the classifier into a segmenter: what from the deep map, where from an early one.
+#
+# ## Check yourself
+#
+# 1. A 5 × 5 layer goes from 32 to 64 maps. Which share of the multiply-adds does its separable form need?
+# 2. Why can a layer with a ninth of the multiply-adds take half of the time?
+# 3. In an inverted residual, which of the three convolutions has no ReLU behind it, and why?
+#
+# <details><summary>Answers</summary>
+#
+# 1. 1/64 + 1/25 = 5.6 %. The 32 does not matter.
+# 2. It moves almost as many numbers to and from memory. The multiplications were not what took the time.
+# 3. The last, which narrows. With few maps left, what ReLU sets to zero is not kept anywhere else.
+#
+# </details>
+#
+# ## Exercises
+#
+# ```{exercise} ★ Predict: where are the parameters?
+# :label: ex-06-where
+# Of the 4,231,976 parameters of MobileNetV1, which part do the depthwise kernels hold: about a half, a tenth or a
+# hundredth? Guess, then count the weights whose convolution has `groups > 1`.
+# ```
+#
+# ```{solution} ex-06-where
+# :class: dropdown
+# 9 · (32 + 64 + 128 + 128 + 256 + 256 + 512 · 6 + 1024) = 44,640: about a hundredth. The pointwise weights and the
+# last dense layer hold nearly all the rest.
+# ```
+#
+# ```{exercise} ★★ Implement: one dense kernel from two steps
+# :label: ex-06-compose
+# Without anything between them, the two steps are one dense convolution. Compute its kernel, of shape (N, M, 3, 3),
+# from theirs, and check it on random maps.
+# ```
+#
+# ```{solution} ex-06-compose
+# :class: dropdown
+# `w = second.weight * first.weight.transpose(0, 1)`: for each pair of maps the depthwise kernel of the input map,
+# times one number. Then `F.conv2d(x[None], w, padding=1)` equals `second(first(x[None]))`. The kernels of one input
+# map are all multiples of each other: this is the freedom that the cheap convolution gives up.
+# ```
+#
+# ```{exercise} ★★★ Investigate: equal time
+# :label: ex-06-time
+# We compared at equal multiply-adds. Find the width of a dense network whose *training step* takes as long as the
+# separable one's on your machine (`cost.training_step`), train both with five seeds, and report the difference in AUC
+# with its interval. State your guess first.
+# ```
+#
+# ```{solution} ex-06-time
+# :class: dropdown
+# Search over `width` as `narrow` does above, with `cost.alternate` in place of `cost.count`, then `repeat` and
+# `Runs.interval`. The answer belongs to your machine: on one whose library is tuned for depthwise convolutions the
+# dense network will be narrower.
+# ```
