@@ -19,7 +19,8 @@ def titles() -> dict[str, str]:
     """Chapter titles by number: the written ones from their notebooks, the rest from the map in intro.md."""
     plan = (ROOT / "book" / "intro.md").read_text(encoding="utf-8")
     found = dict(re.findall(r"^\| (\d\d) \| ([^|]+?) \|", plan, re.MULTILINE))
-    for path in (ROOT / "chapters").glob("[0-9][0-9]_*.ipynb"):
+    # Where two pages share a number, the chapter comes first in the alphabet and lends its title.
+    for path in sorted((ROOT / "chapters").glob("[0-9][0-9]_*.ipynb"), reverse=True):
         first = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
         found[path.name[:2]] = f"[{first.splitlines()[0].lstrip('# ')}](../chapters/{path.name})"
     return found
