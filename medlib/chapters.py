@@ -103,7 +103,7 @@ def run(source: Path) -> Path:
     environment.setdefault("OMP_NUM_THREADS", "1")
     if jemalloc := ctypes.util.find_library("jemalloc"):
         # Page faults cost more than arithmetic on virtual machines: keep freed memory.
-        environment |= {"LD_PRELOAD": jemalloc, "MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1"}
+        environment |= {"LD_PRELOAD": jemalloc, "MALLOC_CONF": "dirty_decay_ms:20000,muzzy_decay_ms:20000"}
     client = NotebookClient(
         notebook, timeout=None, kernel_name="python3", record_timing=False,
         resources={"metadata": {"path": str(FOLDER)}},

@@ -241,7 +241,7 @@ class _State:
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, x: Tensor, batch_size: int = 1024) -> Tensor:
+def _logits(model: nn.Module, x: Tensor, batch_size: int = 256) -> Tensor:
     was_training = model.training
     model.eval()
     try:
