@@ -35,6 +35,7 @@ from torch import nn
 
 from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, seed, stats
 from medlib.models import VGG, AlexNet, EfficientNet, LeNet, MobileNetV1, MobileNetV3, ResNet
+from medlib.models.alexnet import LAYERS_2014
 from medlib.models.mobilenet_v3 import SMALL
 from medlib.models.resnet import BasicBlock, resnet34, resnet50, small_resnet
 from medlib.models.vgg import A
@@ -522,7 +523,8 @@ train_full_size(ResNet(1, 2), xray.standardise(), "resnet18")
 
 # %% tags=["timing"]
 twins = {
-    "resnet18": ResNet, "resnet50": resnet50, "vgg11": partial(VGG, convs=A), "mobilenet_v3_large": MobileNetV3,
+    "alexnet": partial(AlexNet, layers=LAYERS_2014), "resnet18": ResNet, "resnet50": resnet50,
+    "vgg11": partial(VGG, convs=A), "mobilenet_v3_large": MobileNetV3,
     "efficientnet_b0": EfficientNet,
 }  # fmt: skip
 for name, build in twins.items():

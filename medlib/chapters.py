@@ -95,7 +95,7 @@ def card(stamp: dict) -> str:
 def run(source: Path) -> Path:
     """Execute one chapter in a fresh kernel and store it; nothing is stored where a cell fails."""
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
     from tqdm import tqdm
 
     notebook = read(source)
@@ -116,6 +116,10 @@ def run(source: Path) -> Path:
                 client.execute_cell(cell, i)
             except CellExecutionError as error:
                 raise ChapterError(f"{source.name}, cell {i}, failed; nothing was stored.\n{error}") from None
+            except DeadKernelError:
+                raise ChapterError(
+                    f"{source.name}, cell {i}: the kernel died, perhaps for want of memory; nothing was stored"
+                ) from None
         notebook.cells.append(nbformat.v4.new_code_cell(PROBE))
         client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1, store_history=False)
         probe = notebook.cells.pop()

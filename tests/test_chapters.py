@@ -109,6 +109,11 @@ def test_a_failing_cell_stores_nothing(toy):
     assert not source.with_suffix(".ipynb").exists()
 
 
+def test_a_kernel_that_dies_is_named(toy):
+    with pytest.raises(chapters.ChapterError, match="99_toy.py, cell 1: the kernel died"):
+        chapters.run(toy("import os\nos._exit(1)"))
+
+
 def test_outputs_from_stand_in_data_are_not_stored(toy):
     source = toy("from medlib import data\ndata.loaded['breastmnist'] = 'stand-in'")
     with pytest.raises(chapters.ChapterError, match="stand-in data for breastmnist"):
