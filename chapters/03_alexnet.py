@@ -237,7 +237,7 @@ del theirs, ours
 
 # %%
 digits = load("mnist10k").standardise()
-some = 2000  # the error is measured on these training images
+some = 500  # the error is measured on these training images
 digits = replace(digits, val=Split(digits.train.x[:some], digits.train.y[:some]))
 sgd = partial(torch.optim.SGD, momentum=0.9)
 

@@ -42,6 +42,7 @@ from medlib.models.resnet import ResNet, small_resnet
 from medlib.models.vgg import small_vgg
 from medlib.pretrained import copy_weights, train_full_size
 
+# %%
 SEEDS = profile(smoke=2, cpu=3, gpu=10)
 STEPS = profile(smoke=3, cpu=180, gpu=1500)
 BATCH = 32
@@ -73,7 +74,7 @@ plots.show(
 # places, and double each dial in turn.
 
 
-# %% tags=["nbval-check-output"]
+# %%
 def row_of(layers, maps):
     """So many 3 × 3 convolutions in a row, each from `maps` maps to `maps` maps."""
     return nn.Sequential(*(nn.Conv2d(maps, maps, 3, padding=1, bias=False) for _ in range(layers)))
@@ -83,6 +84,7 @@ def work_of(layers, maps, side):
     return cost.count(partial(row_of, layers, maps), (maps, side, side))[1]
 
 
+# %% tags=["nbval-check-output"]
 one = work_of(1, 16, 16)
 for label, dials in {"depth": (2, 16, 16), "width": (1, 32, 16), "resolution": (1, 16, 32)}.items():
     print(
@@ -154,6 +156,7 @@ def conv_bn(x, layer, groups=1):
     return F.batch_norm(x, bn.running_mean, bn.running_var, bn.weight, bn.bias)
 
 
+# %%
 def mbconv(x, expand, depthwise, se, project):
     y = F.silu(conv_bn(x, expand))
     y = F.silu(conv_bn(y, depthwise, groups=y.shape[1]))
@@ -179,13 +182,14 @@ print(f"24 maps → {hidden} maps → 24 maps, {cost.parameters(block):,} parame
 plots.show_source(MBConv, EfficientNet)
 
 
-# %% tags=["nbval-check-output"]
+# %%
 def released(i):
     """A function that builds B0, B1, …, B7."""
     width, depth, _, dropout = SCALING[i]
     return partial(EfficientNet, width=width, depth=depth, dropout=dropout)
 
 
+# %% tags=["nbval-check-output"]
 counted = [cost.count(released(i), (3, s[2], s[2])) for i, s in enumerate(SCALING)]
 for i, (parameters, work) in enumerate(counted):
     print(f"B{i} at {SCALING[i][2]} pixels: {parameters:10,} parameters, {work / 1e9:6.2f} G multiply-adds")
@@ -269,6 +273,7 @@ plots.say(
 BASE = {"blocks": 4, "width": 1.0, "side": 14}
 
 
+# %%
 def twin(blocks=4, width=1.0):
     """A small EfficientNet: half of the blocks with 24 maps, then half with 40 maps at half the side."""
     half = blocks // 2
@@ -295,6 +300,7 @@ def settings(blocks=(4,), widths=(1.0,), sides=(14,)):
     return {s: size_and_work(*s)[1] / unit for s in product(blocks, widths, sides)}
 
 
+# %%
 def closest(times, options):
     return min(options, key=lambda s: abs(np.log(options[s] / times)))
 
@@ -377,6 +383,7 @@ def away(ci):
     return "above zero" if ci.low > 0 else "below zero" if ci.high < 0 else "around zero"
 
 
+# %% tags=["hide-input"]
 against = {
     (t, d): runs[f"compound × {t}"].interval(auc, runs[f"{d} × {t}"])
     for t in (2, 4)
@@ -405,13 +412,14 @@ plots.say(
 # processor waiting. Now three networks get the same *training time* on 28 × 28 pixels: our base EfficientNet, a ResNet of 8
 # layers (chapter 05) and the small VGG of chapter 04. First, how long does a training step of each take?
 
-# %% tags=["timing"]
+# %%
 BUDGET = profile(smoke=0.3, cpu=5, gpu=30)  # seconds of training steps for each network and seed
 rivals = {
     "EfficientNet twin": twin,
     "ResNet-8": partial(small_resnet, 8),
     "VGG, 7 convolutions": partial(small_vgg, convs=(2, 2, 3)),
 }
+# %% tags=["timing"]
 times = cost.alternate({n: cost.training_step(b(), (BATCH, 1, 28, 28)) for n, b in rivals.items()})
 steps = {name: max(2, int(1000 * BUDGET / np.median(t))) for name, t in times.items()}
 for name, build in rivals.items():
@@ -436,6 +444,7 @@ def validated(name, lr):
     return max(equal_time(name, lr, 1).histories[0].score)
 
 
+# %%
 rates = {name: max((1e-3, 3e-3), key=partial(validated, name)) for name in rivals}
 timed = {name: equal_time(name, rates[name], SEEDS) for name in rivals}
 
@@ -479,6 +488,7 @@ def last(model):
     return model.features[-1]
 
 
+# %%
 maps = explain.grad_cam(model, last(model), data.test.x[cases], data.test.y[cases])
 plots.show(
     plots.overlay(pictures.test.x[cases], maps, names, columns=8),
