@@ -39,6 +39,7 @@ from medlib.metrics import accuracy, auc
 from medlib.models.vgg import VGG, A, B, D, E, small_vgg
 from medlib.pretrained import copy_weights, train_full_size
 
+# %%
 SEEDS = profile(smoke=2, cpu=5, gpu=10)
 STEPS = profile(smoke=4, cpu=300, gpu=1500)
 BATCH = 64
@@ -56,6 +57,8 @@ cases = explain.cases(xray.test)
 names = [f"#{i} {xray.classes[xray.test.y[i]]}" for i in cases]
 image = xray.test.x[cases[4], 0].cpu()
 windows = [image[14 - r : 15 + r, 9 - min(r, 9) : 10 + r] for r in (2, 5, 10)]
+
+# %%
 plots.show(
     plots.grid([image, *windows], ["28 × 28", "5 × 5", "11 × 11", "21 rows"], columns=4, size=1.6),
     alt="A small chest X-ray, and three cut-outs around one point of a lung, growing from five to twenty-one pixels.",
@@ -99,6 +102,7 @@ def receptive_field(layers):
     return side
 
 
+# %%
 def seen(net, size=64):
     """The same, measured: rows of the image on which the middle unit of the output depends."""
     x = torch.zeros(1, 1, size, size, requires_grad=True)
@@ -116,6 +120,7 @@ def ones(layers):
     return net
 
 
+# %% tags=["nbval-check-output"]
 for label, layers in {
     "one 5 × 5": [(5, 1)],
     "two 3 × 3": [(3, 1)] * 2,
@@ -151,6 +156,8 @@ dense = [isinstance(m, nn.Linear) for m in layers]
 figure, axis = plots.panels(1, height=2.8)
 axis.bar(range(1, len(sizes) + 1), sizes, color=["C1" if d else "C0" for d in dense])
 axis.set(xlabel="layer (blue: convolution; orange: dense)", ylabel="million parameters", xticks=range(1, 17))
+
+# %%
 plots.show(
     figure,
     alt="Sixteen bars, the parameters of each layer of VGG-16. The first dense layer towers over all others.",
@@ -206,6 +213,7 @@ def compare(names, first):
     plots.table(rows, ["PneumoniaMNIST", *heads])
 
 
+# %%
 compare(list(twins), "one 5 × 5 a stage")
 
 # %% [markdown]
@@ -222,6 +230,7 @@ def widened(convs, parameters):
     return partial(small_vgg, convs=convs, width=width)
 
 
+# %%
 deep = {f"{name}, {sum(c)} convolutions": partial(small_vgg, convs=c) for name, c in
         {"A": (1, 1, 2), "B": (2, 2, 2), "D": (2, 2, 3)}.items()}  # fmt: skip
 twins |= deep
@@ -277,12 +286,14 @@ DEEP_SEEDS = profile(smoke=2, cpu=3, gpu=5)
 deep_options = {k: v for k, v in options.items() if k != "seeds"} | {"lr": 3e-3, "augment": None}
 
 
+# %%
 def plain(depth):
     """depth − 1 convolutions in three stages and one dense layer."""
     each, rest = divmod(depth - 1, 3)
     return small_vgg(convs=(each, each + (rest > 1), each + (rest > 0)), width=8, head=None, batch_norm=True)
 
 
+# %%
 def train_deep(depth, s):
     seed(s)
     model = plain(depth)
@@ -307,6 +318,8 @@ for axis, column, label in ((axes[0], 0, "training loss at the end"), (axes[1], 
     axis.plot(DEPTHS, [values[:, column].mean() for values in deepest.values()], color="C0")
     axis.set(xlabel="layers", ylabel=label, xticks=DEPTHS)
 axes[0].set(ylim=(0, None))
+
+# %%
 plots.show(
     figure,
     alt="Left: training loss against the number of layers. Right: test accuracy against the number of layers. A dot for "
@@ -319,6 +332,8 @@ plots.show(
 losses = {depth: values[:, 0].mean() for depth, values in deepest.items()}
 lowest = min(losses, key=losses.get)
 rise, _ = stats.paired(deepest[DEPTHS[-1]][:, 0], deepest[lowest][:, 0])
+
+# %% tags=["hide-input"]
 plots.say(
     f"The training loss is lowest at **{lowest} layers**. At {DEPTHS[-1]} layers it is higher by **{rise}**"
     + (
@@ -337,11 +352,13 @@ plots.say(
 model = runs["D, 7 convolutions"].model
 
 
+# %%
 def last(model):
     """The last convolution with its ReLU, before the last pooling."""
     return model.features[-2]
 
 
+# %%
 maps = explain.grad_cam(model, last(model), data.test.x[cases], data.test.y[cases])
 plots.show(
     plots.overlay(xray.test.x[cases], maps, names, columns=8),
@@ -356,6 +373,8 @@ result = evaluate(model, data.test)
 worst = explain.surest_mistakes(result)
 maps = explain.grad_cam(model, last(model), data.test.x[worst], result.logits[worst].argmax(1))
 labels = [f"#{i} is {xray.classes[result.target[i]]}" for i in worst]
+
+# %%
 plots.show(
     plots.overlay(xray.test.x[worst], maps, labels, columns=8),
     alt="The eight X-rays on which the network was most confidently wrong, with coloured patches of Grad-CAM.",

@@ -41,6 +41,7 @@ from medlib.models.resnet import BasicBlock, resnet34, resnet50, small_resnet
 from medlib.models.vgg import A
 from medlib.pretrained import copy_weights, train_full_size
 
+# %%
 SEEDS = profile(smoke=2, cpu=3, gpu=5)
 STEPS = profile(smoke=4, cpu=300, gpu=1500)
 BATCH = 64
@@ -58,6 +59,7 @@ cases = explain.cases(xray.test)
 names = [f"#{i} {xray.classes[xray.test.y[i]]}" for i in cases]
 
 
+# %%
 class Copier(nn.Module):
     """Two 3 × 3 layers that try to give back their input; with a shortcut, what they add to it."""
 
@@ -85,6 +87,7 @@ def copy_error(shortcut, s, steps):
     return errors
 
 
+# %%
 copying = {
     label: np.mean([copy_error(shortcut, s, profile(smoke=5, cpu=60, gpu=60)) for s in range(SEEDS)], 0)
     for label, shortcut in (("two layers", False), ("two layers and a shortcut", True))
@@ -96,6 +99,8 @@ for label, errors in copying.items():
     axis.plot(errors, label=label)
 axis.set(xlabel="step", ylabel="mean squared error", yscale="log")
 axis.legend(fontsize=8)
+
+# %%
 plots.show(
     figure,
     alt="Two curves of error against step on a logarithmic axis, one with and one without a shortcut.",
@@ -134,6 +139,8 @@ axis.text(-0.45, 0, "x", ha="right", va="center")
 axis.text(8.5, 0, "ReLU(F(x) + x)", ha="left", va="center")
 axis.set(xlim=(-0.8, 10.4), ylim=(-0.6, 1.3))
 axis.axis("off")
+
+# %%
 plots.show(
     figure,
     alt="Block diagram: convolution, normalisation, ReLU, convolution, normalisation, a plus sign, ReLU. An orange "
@@ -206,6 +213,7 @@ def before_last_relu(block, x):
     return seen[-1]
 
 
+# %%
 net = ResNet(1, 2).eval()
 x = net.pool(
     net.relu(net.bn1(net.conv1(torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)))))
@@ -229,6 +237,7 @@ per_epoch = len(data.train.x) // BATCH
 kinds = {"plain": False, "residual": True}
 
 
+# %%
 def train(depth, shortcut, s):
     seed(s)
     model = small_resnet(depth, width=8, shortcut=shortcut)
@@ -236,6 +245,7 @@ def train(depth, shortcut, s):
     return model, history
 
 
+# %%
 trained = {
     (kind, depth, s): train(depth, shortcut, s)
     for depth in DEPTHS for kind, shortcut in kinds.items() for s in range(SEEDS)
@@ -248,6 +258,7 @@ def measure(model, history):
     return history.train_loss[-1], train_error, evaluate(model, data.test).accuracy
 
 
+# %%
 values = {key: measure(*pair) for key, pair in trained.items()}
 table = {
     (kind, depth): np.array([values[kind, depth, s] for s in range(SEEDS)])
@@ -259,6 +270,8 @@ rows = [
      *(str(stats.bootstrap(column)) for column in table[kind, depth].T))
     for kind, depth in table
 ]  # fmt: skip
+
+# %%
 plots.table(rows, ["network", "parameters", "training loss", "training error", "test accuracy"])
 
 # %%
@@ -273,6 +286,8 @@ for i, kind in enumerate(kinds):
 axes[0].set(xlabel="layers", ylabel="training loss at the end", xticks=DEPTHS, ylim=(0, None))
 axes[1].set(xlabel="layers", ylabel="test accuracy", xticks=DEPTHS)
 axes[0].legend(fontsize=8)
+
+# %%
 plots.show(
     figure,
     alt="Left: training loss against the number of layers, for plain and residual networks. Right: their test accuracy.",
@@ -285,6 +300,8 @@ plots.show(
 deepest, shallow = DEPTHS[-1], DEPTHS[0]
 loss_gap, _ = stats.paired(table["residual", deepest][:, 0], table["plain", deepest][:, 0])
 test_gap, _ = stats.paired(table["residual", deepest][:, 2], table["plain", deepest][:, 2])
+
+# %% tags=["hide-input"]
 plots.say(
     f"At {deepest} layers the shortcut changes the training loss by **{loss_gap}** and the test accuracy by **{test_gap}** (residual minus plain, paired by seed). "
     + (
@@ -331,6 +348,8 @@ first = {
     for key, (_, h) in trained.items()
 }
 reached = {kind: [first[kind, deepest, s] for s in range(SEEDS)] for kind in kinds}
+
+# %% tags=["hide-input", "timing"]
 plots.say(
     f"Time can also be saved by needing fewer steps. At {deepest} layers, a validation AUC of 0.98 was first seen after "
     + " and after ".join(
@@ -383,6 +402,8 @@ rows = [
      f"{counts[name][1] / 1e6 / np.median(milliseconds[name]):.1f}")
     for name in order
 ]  # fmt: skip
+
+# %%
 plots.table(
     rows, ["network", "million parameters", "G multiply-adds", "milliseconds", "G multiply-adds a second"]
 )
@@ -405,6 +426,8 @@ for axis, column, unit, label in (
         axis.annotate(short, place, xytext=(4, -3), textcoords="offset points", fontsize=6.5)
     axis.set(xscale="log", yscale="log", xlabel=label)
 axes[0].set(ylabel="milliseconds for one image")
+
+# %%
 plots.show(
     figure,
     alt="Two scatter plots on logarithmic axes: milliseconds against parameters, and milliseconds against multiply-adds, "
@@ -424,6 +447,7 @@ def rank_correlation(column):
     ).statistic
 
 
+# %% tags=["hide-input"]
 plots.say(
     f"Over these {len(order)} networks the rank correlation of time with parameters is **{rank_correlation(0):.2f}**, with "
     f"multiply-adds **{rank_correlation(1):.2f}**. ResNet-50 takes "
@@ -442,10 +466,12 @@ plots.say(
 model = trained["residual", DEPTHS[1], 0][0]
 
 
+# %%
 def last(model):
     return model.stages[-1]
 
 
+# %%
 maps = explain.grad_cam(model, last(model), data.test.x[cases], data.test.y[cases])
 plots.show(
     plots.overlay(xray.test.x[cases], maps, names, columns=8),
@@ -460,6 +486,8 @@ result = evaluate(model, data.test)
 worst = explain.surest_mistakes(result)
 maps = explain.grad_cam(model, last(model), data.test.x[worst], result.logits[worst].argmax(1))
 labels = [f"#{i} is {xray.classes[result.target[i]]}" for i in worst]
+
+# %%
 plots.show(
     plots.overlay(xray.test.x[worst], maps, labels, columns=8),
     alt="The eight X-rays on which the network was most confidently wrong, with coloured patches of Grad-CAM.",

@@ -43,6 +43,7 @@ from medlib.models.mobilenet_v3 import SMALL
 from medlib.models.resnet import small_resnet
 from medlib.models.vgg import small_vgg
 
+# %%
 SEEDS = profile(smoke=2, cpu=5, gpu=10)
 BATCH = 64
 
@@ -93,15 +94,18 @@ sets = {key: (data.subset(few) if few else data).standardise() for key, data in 
 xray, shift = sets["xray"], random_shift(2)
 
 
+# %%
 def fitting(name, data):
     return data.pad(32) if "LeNet-5" in name else data
 
 
+# %%
 def steps(data, number):
     """As epochs, what `number` steps of BATCH images are."""
     return number / max(1, len(data.train.x) // BATCH)
 
 
+# %%
 def validation_auc(name, lr):
     number = profile(smoke=2, cpu=100, gpu=500)
     options = {"epochs": steps(xray, number), "batch_size": BATCH, "validations": 2, "augment": shift}
@@ -125,11 +129,13 @@ EPOCHS = profile(
 )
 
 
+# %%
 def play(name, data, epochs):
     options = {"batch_size": BATCH, "validations": 5, "augment": shift, "lr": rate[name]}
     return repeat(PLAYERS[name], fitting(name, data), seeds=SEEDS, epochs=epochs, **options)
 
 
+# %%
 by_epochs = {key: {name: play(name, data, EPOCHS[key]) for name in PLAYERS} for key, data in sets.items()}
 
 # %% [markdown]
@@ -146,6 +152,7 @@ truth = {key: data.test.y.cpu().numpy() for key, data in sets.items()}
 PUBLISHED = {"xray": (0.944, 0.854), "breast": (0.901, 0.863)}  # ResNet-18 at 28 px, Yang et al. 2023
 
 
+# %%
 def classical_interval(key, name, metric):
     resamples = profile(smoke=20, cpu=1000, gpu=1000)
     return stats.bootstrap_cases(metric, classical[key, name], truth[key], resamples=resamples)
@@ -180,6 +187,7 @@ def standings(games, key):
     return {name: values[0] for name, values in found.items()}
 
 
+# %% tags=["timing"]
 table = {("epochs", "xray"): standings(by_epochs, "xray")}
 
 # %% tags=["timing"]
@@ -247,6 +255,8 @@ for axis, key in zip(axes, sets, strict=True):
     axis.set(title=sets[key].name, xlabel="test AUC", yticks=range(len(PLAYERS)), yticklabels=list(PLAYERS))
 axes[0].invert_yaxis()
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+
+# %%
 plots.show(
     figure,
     alt="Two panels, one for each data set. For each network two dots with bars: test AUC with equal epochs and with equal "
@@ -279,6 +289,7 @@ def leads(budget, key):
     }
 
 
+# %%
 results = {(budget, key): leads(budget, key) for budget, key in table}
 
 # %% tags=["hide-input"]
@@ -297,12 +308,14 @@ for (budget, key), (winner, found) in results.items():
 years = {name: int(name[-5:-1]) for name in PLAYERS if name.endswith(")")}
 
 
+# %% tags=["hide-input"]
 def trend(budget, key):
     from scipy.stats import spearmanr
 
     return spearmanr(list(years.values()), [table[budget, key][name].mean for name in years]).statistic
 
 
+# %% tags=["hide-input"]
 plots.say(
     f"Rank correlation of the year of a network with its test AUC, over the {len(years)} players with a year: "
     + "; ".join(f"{sets[key].name}, equal {budget}: **{trend(budget, key):+.2f}**" for budget, key in table)
@@ -332,6 +345,7 @@ SEEN = profile(smoke=400, cpu=20_000, gpu=100_000)  # training images, counted w
 Multiply = torch.optim.lr_scheduler.LambdaLR
 
 
+# %%
 def stairs(*levels):
     """A schedule of (share of the run, factor): the factor holds until that share of the steps is done."""
     return lambda opt, n: Multiply(
@@ -339,11 +353,13 @@ def stairs(*levels):
     )
 
 
+# %%
 def warm_decay(opt, n):
     """A rise over the first 1.5 % of the steps, then down to 1 % of the rate in equal factors."""
     return Multiply(opt, lambda step: min(1, (step + 1) / max(1, 0.015 * n)) * 0.01 ** (step / n))
 
 
+# %%
 def jitter(x, generator):
     """Shifts, then a random contrast and brightness for each image."""
     a, b = torch.randn(2, len(x), 1, 1, 1, generator=generator).to(x.device) * 0.2
@@ -373,6 +389,7 @@ RECIPES = {
 fixed = partial(small_vgg, width=8, head=None, batch_norm=True)
 
 
+# %%
 def follow(recipe, data, factor, seeds):
     options = RECIPES[recipe] | {"lr": RECIPES[recipe]["lr"] * factor, "validations": 5}
     return repeat(fixed, data, seeds=seeds, epochs=SEEN / len(data.train.x), **options)
@@ -392,6 +409,8 @@ for r in RECIPES:
 heads = [
     f"{data.name}: {what}" for data in sets.values() for what in ("AUC", "accuracy", "calibration error")
 ]
+
+# %%
 plots.table(rows, ["recipe", "rate", *heads])
 
 # %%
