@@ -317,8 +317,8 @@ plots.say(
 )
 
 # %% [markdown]
-# A better fit to the training images is what the shortcut promises. It does not promise a better *test* score: for that,
-# what was hard must have been the fitting. On small, easy images it was not.
+# A better fit to the training images is what the shortcut promises. It does not promise a better *test* score: that
+# follows only where the fitting was the obstacle.
 #
 # ## Does a shortcut save time?
 #

@@ -197,7 +197,9 @@ table["epochs", "breast"] = standings(by_epochs, "breast")
 # The published row is a ResNet-18 trained for 100 epochs {cite:p}`yang2023medmnist`; it has no interval. The *calibration
 # error* asks whether a network that says “90 %” is right nine times in ten {cite:p}`guo2017calibration`: cases are sorted into fifteen bins by
 # the network's confidence, and the gap between confidence and accuracy is averaged over cases. Zero is best. The scores of the
-# classical methods here are not probabilities, so they have none.
+# classical methods here are not probabilities, so they have none. Its interval leans upwards and may even miss
+# its own mean: a resample holds some cases twice, each bin holds fewer different cases, and chance then opens gaps. Compare rows;
+# do not read the ends.
 #
 # ## Equal time
 #

@@ -2,6 +2,7 @@
 
     python -m medlib.chapters run        all that changed or is stale
     python -m medlib.chapters run 02     this one, whatever its state
+    python -m medlib.chapters text 02    take over changed prose; its code must be as it ran
     python -m medlib.chapters status     one line a chapter
 
 A stamp in the notebook's metadata says how its outputs were made; `faults` holds a notebook against it.
@@ -134,15 +135,31 @@ def run(source: Path) -> Path:
         _place_figures(cell)
     notebook.metadata["medlib"] = stamp
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.cells.insert(
-        1, nbformat.v4.new_markdown_cell(card(stamp), id="card", metadata={"tags": ["card"]})
-    )
+    return _store(notebook, source)
+
+
+def retext(source: Path) -> Path:
+    """Put changed prose beside the stored outputs, without running; refused where code changed too."""
+    text, target = read(source), source.with_suffix(".ipynb")
+    notebook = nbformat.read(target, as_version=4)
+    if notebook.metadata["medlib"]["code"] != code_hash(text):
+        raise ChapterError(f"{source.name}: its code changed, not only its prose; run it")
+    ran = iter([c for c in notebook.cells if c.cell_type == "code"])
+    notebook.cells = [next(ran) if cell.cell_type == "code" else cell for cell in text.cells]
+    for cell, now in zip(notebook.cells, text.cells, strict=True):
+        cell["id"] = now["id"]
+    return _store(notebook, source)
+
+
+def _store(notebook, source: Path) -> Path:
+    """Write an executed notebook with its card, whole or not at all; refused where it has faults."""
+    found = card(notebook.metadata["medlib"])
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(found, id="card", metadata={"tags": ["card"]}))
     target = source.with_suffix(".ipynb")
     if problems := faults(notebook, source):
         raise ChapterError(f"{source.name} ran, but is not stored:\n  " + "\n  ".join(problems))
-    text = nbformat.writes(notebook)
     partial = target.with_suffix(".part")
-    partial.write_text(text + "\n", encoding="utf-8")
+    partial.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     os.replace(partial, target)
     return target
 
@@ -215,6 +232,8 @@ def main(arguments=None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     runner = commands.add_parser("run", help="execute chapters and store them with their outputs")
     runner.add_argument("chapter", nargs="?", help="two digits; by default all that changed or is stale")
+    writer = commands.add_parser("text", help="take over changed prose without running")
+    writer.add_argument("chapter", help="two digits")
     commands.add_parser("status", help="say which chapters are fresh, stale, faulty or never run")
     options = parser.parse_args(arguments)
     try:
@@ -224,6 +243,10 @@ def main(arguments=None) -> int:
                 print(f"{path.stem:24} {name:10} {'; '.join(why)}")
             stale = sum(name == "stale" for _, name, _ in states)
             print(f"{len(states)} chapters, {stale} stale")
+            return 0
+        if options.command == "text":
+            for path in sources(options.chapter):
+                print(f"stored {retext(path).relative_to(ROOT)}")
             return 0
         chosen = (
             sources(options.chapter) if options.chapter else [p for p in sources() if state(p)[0] != "fresh"]

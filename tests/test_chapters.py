@@ -109,6 +109,19 @@ def test_a_failing_cell_stores_nothing(toy):
     assert not source.with_suffix(".ipynb").exists()
 
 
+def test_changed_prose_is_taken_over_and_changed_code_is_not(toy):
+    source = toy("1 + 1")
+    before = nbformat.read(chapters.run(source), as_version=4)
+    source.write_text(source.read_text().replace("# Toy", "# Another\n#\n# word"), encoding="utf-8")
+    assert chapters.state(source)[0] == "faulty"
+    after = nbformat.read(chapters.retext(source), as_version=4)
+    assert "word" in after.cells[0].source and after.cells[2] == before.cells[2]
+    assert chapters.state(source)[0] == "fresh"
+    source.write_text(source.read_text().replace("1 + 1", "1 + 2"), encoding="utf-8")
+    with pytest.raises(chapters.ChapterError, match="code changed"):
+        chapters.retext(source)
+
+
 def test_a_kernel_that_dies_is_named(toy):
     with pytest.raises(chapters.ChapterError, match="99_toy.py, cell 1: the kernel died"):
         chapters.run(toy("import os\nos._exit(1)"))
