@@ -444,8 +444,8 @@ plots.show(
 )
 
 # %% [markdown]
-# Such maps look convincing, and that is the danger. The last maps here have 6 × 6 values, so a patch covers a fifth of
-# the chest. And some methods paint the same picture whatever the network has learnt {cite:p}`adebayo2018sanity`. So we
+# Such maps look convincing, and that is the danger. The last maps here have 6 × 6 values, so each
+# value speaks for a patch of nearly five by five pixels. And some methods paint the same picture whatever the network has learnt {cite:p}`adebayo2018sanity`. So we
 # test it: randomise all weights, compute the map again, and compare. If the two agree, the map was never about the
 # network.
 
@@ -541,7 +541,7 @@ for name, build in networks.items():
 # ## Summary
 #
 # - AlexNet keeps LeNet's plan and adds ReLU, dropout, LRN, overlapping pooling and augmentation.
-# - Nine tenths of its parameters are in dense layers. Its groups come from two graphics cards.
+# - Most of its parameters are in dense layers. Its groups come from two graphics cards.
 # - An ablation takes one part out of the whole and needs seeds and intervals.
 # - What a part is worth depends on what else is there: good starting weights take away much of what ReLU once gained.
 # - Grad-CAM shows which patches speak for a class. Test it by randomising the weights before you believe it.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # What to add: a first look at shortcuts
 #
-# In chapter 04, networks of 32 layers fitted even their training images worse than networks of 14. Nothing was wrong with the
-# layers; the optimiser did not find good weights for so many of them. In 2015 the ResNet paper proposed a cure of one
+# In chapter 04 we asked how deep a plain network may get before it fits even its training images worse. Where that
+# happens, nothing is wrong with the layers; the optimiser does not find good weights for so many of them. In 2015 the ResNet paper proposed a cure of one
 # plus sign. **What does a shortcut change, and does it make a network heavy or light?**
 #
 # After this chapter you can write a residual block, tell which part of a network's cost it changes, and read a table

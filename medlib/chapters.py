@@ -9,6 +9,7 @@ A stamp in the notebook's metadata says how its outputs were made; `faults` hold
 """
 
 import argparse
+import ast
 import ctypes.util
 import datetime
 import hashlib
@@ -103,7 +104,8 @@ def run(source: Path) -> Path:
     environment = os.environ | {"TQDM_DISABLE": "1", "PYTHONPATH": str(ROOT)}
     environment.setdefault("OMP_NUM_THREADS", "1")
     if jemalloc := ctypes.util.find_library("jemalloc"):
-        # Page faults cost more than arithmetic on virtual machines: keep freed memory.
+        # Page faults cost more than arithmetic on virtual machines: keep freed memory, but not for ever, or a
+        # chapter that trains networks of many sizes grows to many times what it needs.
         environment |= {"LD_PRELOAD": jemalloc, "MALLOC_CONF": "dirty_decay_ms:20000,muzzy_decay_ms:20000"}
     client = NotebookClient(
         notebook, timeout=None, kernel_name="python3", record_timing=False,
@@ -141,6 +143,8 @@ def run(source: Path) -> Path:
 def retext(source: Path) -> Path:
     """Put changed prose beside the stored outputs, without running; refused where code changed too."""
     text, target = read(source), source.with_suffix(".ipynb")
+    if not target.exists():
+        raise ChapterError(f"{source.name} was never run; run it")
     notebook = nbformat.read(target, as_version=4)
     if notebook.metadata["medlib"]["code"] != code_hash(text):
         raise ChapterError(f"{source.name}: its code changed, not only its prose; run it")
@@ -153,15 +157,27 @@ def retext(source: Path) -> Path:
 
 def _store(notebook, source: Path) -> Path:
     """Write an executed notebook with its card, whole or not at all; refused where it has faults."""
-    found = card(notebook.metadata["medlib"])
-    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(found, id="card", metadata={"tags": ["card"]}))
+    for cell in notebook.cells:
+        _drop_setter_value(cell)
+    text = card(notebook.metadata["medlib"])
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(text, id="card", metadata={"tags": ["card"]}))
     target = source.with_suffix(".ipynb")
     if problems := faults(notebook, source):
-        raise ChapterError(f"{source.name} ran, but is not stored:\n  " + "\n  ".join(problems))
+        raise ChapterError(f"{source.name} is not stored:\n  " + "\n  ".join(problems))
     partial = target.with_suffix(".part")
     partial.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
     os.replace(partial, target)
     return target
+
+
+def _drop_setter_value(cell) -> None:
+    """Drop what a cell shows only because it ends in matplotlib's axis.set(…), .legend(…) or .axis(…)."""
+    if cell.cell_type != "code" or not cell.source.strip():
+        return
+    last = ast.parse(cell.source).body[-1]
+    match last:
+        case ast.Expr(ast.Call(ast.Attribute(attr="set" | "legend" | "axis"))):
+            cell.outputs = [o for o in cell.outputs if o.output_type != "execute_result"]
 
 
 def _place_figures(cell) -> None:
@@ -200,6 +216,8 @@ def faults(notebook, source: Path) -> list[str]:
     plain = json.dumps([{k: v for k, v in o.items() if k != "metadata"} for o in outputs])
     if path := re.search(r"(?<![\w.])(/(work|home|root|tmp|Users|content|usr)/[\w./-]*|[A-Z]:\\\\)", plain):
         found.append(f"an absolute path in an output: {path[0]}")
+    if " at 0x" in plain:
+        found.append("an object's address in an output: its cell ends in a value that nobody wants to read")
     if standing_in := [name for name, origin in stamp["data"].items() if origin == "stand-in"]:
         found.append(f"it ran on stand-in data for {', '.join(standing_in)}: see data/README.md")
     if stamp["profile"] == "smoke":
@@ -244,17 +262,13 @@ def main(arguments=None) -> int:
             stale = sum(name == "stale" for _, name, _ in states)
             print(f"{len(states)} chapters, {stale} stale")
             return 0
-        if options.command == "text":
-            for path in sources(options.chapter):
-                print(f"stored {retext(path).relative_to(ROOT)}")
-            return 0
         chosen = (
             sources(options.chapter) if options.chapter else [p for p in sources() if state(p)[0] != "fresh"]
         )
+        store = retext if options.command == "text" else run
         for path in chosen:
-            target = run(path)
-            print(f"stored {target.relative_to(ROOT)}")
-        print(f"{len(chosen)} chapter(s) run")
+            print(f"stored {store(path).relative_to(ROOT)}")
+        print(f"{len(chosen)} chapter(s) stored")
         return 0
     except ChapterError as error:
         print(error, file=sys.stderr)

@@ -71,6 +71,7 @@ def stream(text, name="stdout"):
     (lambda nb, code: code[0].outputs.append(nbformat.v4.new_output("display_data", {"image/png": "x"})), "without alt text"),
     (lambda nb, code: code[0].outputs.append(stream("x" * 1_500_000)), "MB"),
     (lambda nb, code: code[0].outputs.append(widget()), "a widget"),
+    (lambda nb, code: code[0].outputs.append(stream("<Legend at 0x7f48>")), "an object's address"),
     (lambda nb, code: nb.cells[1].update(source="> runs in a second"), "card"),
 ])  # fmt: skip
 def test_each_fault_is_found(change, fault):
@@ -100,6 +101,12 @@ def test_a_chapter_runs_and_is_stored_with_its_stamp(toy):
     notebook = nbformat.read(chapters.run(source), as_version=4)
     assert notebook.cells[2].outputs[0].data["text/plain"] == "1257"
     assert notebook.metadata.medlib.data == {"digits": "package"} and chapters.state(source)[0] == "fresh"
+
+
+def test_the_value_of_a_setter_is_not_shown(toy):
+    code = "class Axis:\n    def set(self):\n        return 'noise'\n\nprint('kept')\nAxis().set()"
+    outputs = nbformat.read(chapters.run(toy(code)), as_version=4).cells[2].outputs
+    assert [o.output_type for o in outputs] == ["stream"]
 
 
 def test_a_failing_cell_stores_nothing(toy):
