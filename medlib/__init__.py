@@ -6,7 +6,9 @@ phantom    a beating heart whose masks, volumes and motion are known exactly
 train      device, seed, profile, fit, repeat, evaluate
 pretrained ImageNet weights for the full-size networks
 baselines  classical classifiers, to be beaten first
-metrics    accuracy, AUC, calibration error
+cardiac    ACDC-style folders: reading, splitting patients, preparing slices, segmenting volumes
+losses     Dice, Dice with cross-entropy, U-Net's weight map
+metrics    accuracy, AUC, calibration error; Dice, IoU and surface distances in mm
 cost       parameters, multiply-adds, milliseconds
 explain    Grad-CAM, and whether it is about the network
 stats      intervals, paired tests, Holm's correction

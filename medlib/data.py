@@ -36,8 +36,8 @@ class Unreachable(OSError):
 
 
 class Split(NamedTuple):
-    x: Tensor  # (N, C, H, W) float32 in [0, 1]
-    y: Tensor  # (N,) int64
+    x: Tensor  # (N, C, H, W) float32, as read in [0, 1]
+    y: Tensor  # (N,) int64: a label an image; or (N, H, W): a label a pixel, called a mask
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,9 +59,11 @@ class Dataset:
     def __repr__(self) -> str:
         lines = [f"{self.name} ({self.source}): images {tuple(self.train.x.shape[1:])}"]
         for part in ("train", "val", "test"):
-            counts = torch.bincount(getattr(self, part).y.cpu(), minlength=len(self.classes)).tolist()
-            named = ", ".join(f"{c} {k:,}" for c, k in zip(self.classes, counts, strict=True))
-            lines.append(f"  {part:5} {sum(counts):6,}: {named}")
+            y = getattr(self, part).y.cpu()
+            counts = torch.bincount(y.flatten(), minlength=len(self.classes)).tolist()
+            shown = [f"{k:,}" if y.ndim == 1 else f"{k / y.numel():.1%}" for k in counts]
+            named = ", ".join(f"{c} {k}" for c, k in zip(self.classes, shown, strict=True))
+            lines.append(f"  {part:5} {len(y):6,}: {named}")
         return "\n".join(lines)
 
     def map(self, f: Callable[[Split], Split]) -> "Dataset":
@@ -120,9 +122,10 @@ def check(split: Split, num_classes: int, where: str) -> None:
     x, y = split
     if len(x) == 0:
         raise DataError(f"{where}: no images; the rule: a split holds at least one")
-    if x.ndim != 4 or y.shape != x.shape[:1]:
+    if x.ndim != 4 or y.shape not in (x.shape[:1], x.shape[:1] + x.shape[2:]):
         raise DataError(
-            f"{where}: images {tuple(x.shape)}, labels {tuple(y.shape)}; the rule: (N, C, H, W) and (N,)"
+            f"{where}: images {tuple(x.shape)}, labels {tuple(y.shape)}; "
+            "the rule: (N, C, H, W) and (N,), or (N, H, W) for masks"
         )
     finite = torch.isfinite(x).flatten(1).all(1)
     if not finite.all():
@@ -139,13 +142,15 @@ def load(name: str, *, device=None) -> Dataset:
     """The data set `name` of data/datasets.toml, on `device` (default: medlib's)."""
     from medlib.train import device as default_device
 
-    if name not in REGISTRY:
-        raise DataError(f"no data set {name!r} in data/datasets.toml; there are: {', '.join(REGISTRY)}")
+    if name not in READERS:
+        raise DataError(
+            f"no images by the name {name!r}; there are: {', '.join(READERS)}; volumes: medlib.cardiac.load()"
+        )
     try:
         dataset = READERS[name](name)
     except Unreachable as error:
         dataset = _stand_in(name)
-        _banner(name, error)
+        banner(name, str(error))
     loaded[name] = dataset.source
     return dataset.to(device or default_device())
 
@@ -165,6 +170,35 @@ def audit(dataset: Dataset) -> list[tuple[str, int, str, int]]:
         same = getattr(dataset, one).y[i] == getattr(dataset, other).y[j]
         print(f"  {one} {i:5} = {other} {j:5}  ({'same' if same else 'other'} label)")
     return pairs
+
+
+def random_affine(
+    *, degrees: float = 15, scale: float = 0.1, shift: float = 0.05, contrast: float = 0.2
+) -> Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]:
+    """Augmentation of images with masks: turn by up to `degrees`, stretch each axis by up to `scale`, move by up
+    to `shift` of the side, and draw contrast and brightness anew with that standard deviation."""
+
+    def affine(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        draw = 2 * torch.rand(5, len(x), generator=generator) - 1
+        angle, stretch = torch.deg2rad(degrees * draw[0]), 1 + scale * draw[1:3]
+        cos, sin, move = angle.cos(), angle.sin(), 2 * shift * draw[3:]
+        rows = (cos * stretch[0], -sin * stretch[1], move[0], sin * stretch[0], cos * stretch[1], move[1])
+        theta = torch.stack(rows, 1).view(-1, 2, 3).to(x.device)
+        places = torch.nn.functional.affine_grid(theta, x.shape, align_corners=False)
+        a, b = contrast * torch.randn(2, len(x), 1, 1, 1, generator=generator).to(x.device)
+        return warp(x, places) * (1 + a) + b, warp(y, places)
+
+    return affine
+
+
+def warp(x: Tensor, places: Tensor) -> Tensor:
+    """Images (B, C, H, W), bilinear, or masks (B, H, W), nearest, read at `places` (B, H, W, 2): (x, y) from −1
+    to 1, as torch's grid_sample takes them; the edge is repeated."""
+    sample = torch.nn.functional.grid_sample
+    if x.ndim == 4:
+        return sample(x, places, "bilinear", padding_mode="border", align_corners=False)
+    found = sample(x[:, None].float(), places, "nearest", padding_mode="border", align_corners=False)
+    return found[:, 0].to(x.dtype)
 
 
 def random_shift(pixels: int) -> Callable[[Tensor, torch.Generator], Tensor]:
@@ -345,17 +379,19 @@ def _stand_in(name: str) -> Dataset:
     return Dataset(name, tuple(card["classes"]), *parts, "stand-in")
 
 
-def _banner(name: str, error: Unreachable) -> None:
+def banner(name: str, reason: str) -> None:
+    """Say, where no one can miss it, that what follows runs on stand-in data."""
     from IPython import get_ipython
     from IPython.display import Markdown, display
 
     card = REGISTRY[name]
-    files = ", ".join(f"`{entry['path']}`" for entry in card["file"])
+    files = ", ".join(f"`{entry['path']}`" for entry in card.get("file", [card]))
+    page = card.get("page") or card["file"][0]["url"][0]
     message = (
         f"> **STAND-IN DATA.** {card['title']} could not be reached, so what follows runs on "
         "simulated or toy images. **No number below says anything about the real set.**\n>\n"
-        f"> Reason: {error}.\n>\n> To use the real images, put {files} into `data/cache/` "
-        f"(from {card['file'][0]['url'][0]}), or set `MEDLIB_MIRROR` to a folder that holds them, and run again."
+        f"> Reason: {reason}.\n>\n> To use the real images, put {files} into `data/cache/` "
+        f"(from {page}), or set `MEDLIB_MIRROR` to a folder that holds them, and run again."
     )
     if get_ipython() is None:
         print(message)

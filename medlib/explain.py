@@ -10,6 +10,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from medlib.train import evaluating
+
 
 def cases(split, each: int = 4) -> Tensor:
     """The test images that every chapter looks at: the first `each` of class 0, then of class 1, …"""
@@ -31,14 +33,10 @@ def grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, target: Tensor) -> T
     from captum.attr import LayerAttribution, LayerGradCam
 
     where = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         maps = LayerGradCam(model, layer).attribute(
             x.to(where), target=target.to(where), relu_attributions=True
         )
-    finally:
-        model.train(was_training)
     maps = LayerAttribution.interpolate(maps.detach().float(), tuple(x.shape[-2:]), "bilinear")[:, 0]
     return maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
 
@@ -47,13 +45,11 @@ def feature_maps(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
     """What `layer` of `model` gives for x, (B, C, H, W)."""
     seen = []
     hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().float()))
-    was_training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(x.to(next(model.parameters()).device))
+        with torch.no_grad(), evaluating(model):
+            model(x.to(next(model.parameters()).device))
     finally:
         hook.remove()
-        model.train(was_training)
     return seen[0].cpu()
 
 

@@ -1,9 +1,15 @@
-"""Metrics of classification, from logits (B, num_classes) and integer labels (B,).
+"""Metrics of classification and of segmentation.
 
-Each takes `weight` too: (R, B), how often each case counts in each of R draws; then it gives (R,) values.
-That is how medlib.stats resamples the cases without computing everything anew for each draw.
+Classification: from logits (B, num_classes) and integer labels (B,). Each takes `weight` too: (R, B), how often
+each case counts in each of R draws; then it gives (R,) values. That is how medlib.stats resamples the cases
+without computing everything anew for each draw.
+
+Segmentation: from two masks of one shape, (H, W) or (D, H, W), anything that is true inside. `spacing` is in mm, one
+number an axis, by default 1. Where both masks are empty there is nothing to measure: NaN. Where one is, overlaps
+are 0 and distances infinite.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,3 +75,117 @@ def _rank_auc(score: Tensor, positive: Tensor, weight: Tensor | None):
     beaten = below.cumsum(1) - below / 2  # negatives under each score, and half of those level with it
     area = (above * beaten).sum(1) / (above.sum(1) * below.sum(1))
     return area.item() if one else area
+
+
+# ---------------------------------------------------------------- segmentation: overlap and volume
+
+
+def dice(a, b) -> float:
+    """2 |A ∩ B| / (|A| + |B|), from 0 to 1 (Dice 1945)."""
+    a, b, _ = _masks(a, b)
+    sizes = np.count_nonzero(a) + np.count_nonzero(b)
+    return 2 * np.count_nonzero(a & b) / sizes if sizes else float("nan")
+
+
+def iou(a, b) -> float:
+    """|A ∩ B| / |A ∪ B|, from 0 to 1 (Jaccard 1912); dice = 2 iou / (1 + iou)."""
+    a, b, _ = _masks(a, b)
+    union = np.count_nonzero(a | b)
+    return np.count_nonzero(a & b) / union if union else float("nan")
+
+
+def volume_error(a, b, spacing=None) -> float:
+    """Volume of A less that of B: in mL for volumes, in mm² for slices."""
+    a, b, mm = _masks(a, b, spacing)
+    unit = np.prod(mm) / (1000 if a.ndim == 3 else 1)
+    return float((np.count_nonzero(a) - np.count_nonzero(b)) * unit)
+
+
+# ---------------------------------------------------------------- segmentation: distances
+
+
+def surface(mask) -> np.ndarray:
+    """The voxels of a mask that touch the outside through a face, or lie at the border of the image."""
+    inside = np.pad(np.asarray(mask, dtype=bool), 1)
+    core = inside.copy()
+    for axis in range(inside.ndim):
+        core &= np.roll(inside, 1, axis) & np.roll(inside, -1, axis)
+    return (inside & ~core)[(slice(1, -1),) * inside.ndim]
+
+
+def surface_distances(a, b, spacing=None) -> tuple[np.ndarray, np.ndarray]:
+    """mm from each surface voxel of A to the nearest of B, and from each of B to the nearest of A."""
+    return _both_ways(a, b, spacing, surface)
+
+
+def hausdorff(a, b, spacing=None, *, percentile: float = 100) -> float:
+    """The largest surface distance, in mm; with `percentile` 95, HD95: the larger of the two directed percentiles,
+    as MONAI takes it. (Others pool both directions first.)"""
+    ways = surface_distances(a, b, spacing)
+    return _unless_empty(ways, lambda: max(float(np.percentile(way, percentile)) for way in ways))
+
+
+def average_surface_distance(a, b, spacing=None) -> float:
+    """ASSD: the mean of all surface distances of both directions together, in mm."""
+    ways = surface_distances(a, b, spacing)
+    return _unless_empty(ways, lambda: float(np.concatenate(ways).mean()))
+
+
+def surface_dice(a, b, tolerance: float, spacing=None) -> float:
+    """The share of both surfaces that lies within `tolerance` mm of the other one (Nikolov et al. 2021), counted in
+    voxels. 0 where one mask is empty."""
+    ways = surface_distances(a, b, spacing)
+    if not all(map(len, ways)):
+        return 0.0 if any(map(len, ways)) else float("nan")
+    return float((np.concatenate(ways) <= tolerance).mean())
+
+
+def average_hausdorff(a, b, spacing=None) -> float:
+    """Eq. (3) of the review as it is meant, in mm: over ALL voxels of A the mean distance to B, the same from B to
+    A, and the mean of the two (Dubuisson & Jain 1994, with a mean for their maximum)."""
+    ways = _both_ways(a, b, spacing, lambda mask: mask)
+    return _unless_empty(ways, lambda: float(np.mean([way.mean() for way in ways])))
+
+
+def balanced_average_hausdorff(a, truth, spacing=None) -> float:
+    """`average_hausdorff` with both sums divided by the voxels of the truth, so that a mask cannot win by being
+    larger (Aydin et al. 2021). Not symmetric."""
+    ways = _both_ways(a, truth, spacing, lambda mask: mask)
+    return _unless_empty(ways, lambda: float(sum(way.sum() for way in ways) / len(ways[1]) / 2))
+
+
+def _both_ways(a, b, spacing, points) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.spatial import cKDTree
+
+    a, b, mm = _masks(a, b, spacing)
+    filled = np.nonzero(a | b)
+    box = tuple(slice(i.min(), i.max() + 1) if len(i) else slice(0) for i in filled)
+    a, b = points(a[box]), points(b[box])
+    sets = [np.argwhere(mask) for mask in (a, b)]
+    if not all(map(len, sets)):
+        return tuple(np.full(len(s), np.inf) for s in sets)
+
+    def directed(mine, other, theirs):
+        far = np.zeros(len(mine))
+        apart = ~other[tuple(mine.T)]  # a shared voxel is at no distance
+        if apart.any():
+            far[apart] = cKDTree(theirs * mm, balanced_tree=False).query(mine[apart] * mm)[0]
+        return far
+
+    return directed(sets[0], b, sets[1]), directed(sets[1], a, sets[0])
+
+
+def _unless_empty(ways, value) -> float:
+    if all(map(len, ways)):
+        return value()
+    return float("inf") if any(map(len, ways)) else float("nan")
+
+
+def _masks(a, b, spacing=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    a, b = (np.asarray(m.detach().cpu() if hasattr(m, "detach") else m, dtype=bool) for m in (a, b))
+    mm = np.ones(a.ndim) if spacing is None else np.asarray(spacing, dtype=float)
+    if a.shape != b.shape or mm.shape != (a.ndim,) or not (mm > 0).all():
+        raise ValueError(
+            f"masks {a.shape} and {b.shape}, spacing {spacing}; the rule: one shape, and a length in mm above 0 an axis"
+        )
+    return a, b, mm

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from medlib.cost import parameters
 from medlib.data import Dataset, Split
 from medlib.train import evaluate, fit, profile
 
@@ -73,9 +74,9 @@ def train_full_size(model: nn.Module, data: Dataset, name: str | None = None) ->
     # lr: a tenth of what the small twins take; weights that are already good should not be thrown far.
     epochs = steps / max(1, len(some.train.x) // batch)
     history = fit(model, some, epochs=epochs, lr=3e-4, batch_size=batch, validations=min(steps // 2, 10))
-    parameters = sum(p.numel() for p in model.parameters())
     print(
-        f"{type(model).__name__}, {parameters:,} parameters, {side} × {side} pixels, from {start}: ", end=""
+        f"{type(model).__name__}, {parameters(model):,} parameters, {side} × {side} pixels, from {start}: ",
+        end="",
     )
     if profile() == "gpu":
         result = evaluate(model, some.test)

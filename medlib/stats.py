@@ -79,6 +79,8 @@ def bootstrap_cases(
     sides = [scores] if baseline is None else [scores, np.atleast_2d(baseline)]
     if any(side.shape[1] != len(target) for side in sides):
         raise ValueError(f"scores {scores.shape} for {len(target)} cases; the rule: (seeds, cases, …)")
+    if len({len(side) for side in sides}) > 1:
+        raise ValueError(f"{len(sides[0])} seeds against {len(sides[1])}; the rule: as many on both sides")
     rng, n = np.random.default_rng(seed), len(target)
     classes = np.stack([target == c for c in np.unique(target)], 1).astype(float)
     weight = np.empty((0, n))

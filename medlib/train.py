@@ -11,6 +11,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -41,14 +42,15 @@ def profile(**sizes):
 
 
 def precision() -> str:
-    """ "bf16" on a GPU or a CPU with bf16 matrix units (AMX), else "no"; MEDLIB_PRECISION overrides."""
+    """ "bf16" on a GPU or a CPU that multiplies in bf16 (AMX, AVX-512 BF16), else "no"; MEDLIB_PRECISION overrides."""
     if choice := os.environ.get("MEDLIB_PRECISION"):
         if choice not in ("bf16", "no"):
             raise ValueError(f"MEDLIB_PRECISION={choice!r}; the rule: bf16 or no")
         return choice
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False) else "no"
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "no"
 
 
 @functools.cache
@@ -106,18 +108,22 @@ def fit(
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     score: Callable[[Tensor, Tensor], float] = auc,
     schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
-    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    augment: Callable | None = None,
     validations: int | None = None,
+    keep: str = "best",
     target: float | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
 ) -> History:
     """Train `model` in place on `data.train`; leave it with the weights that scored best on `data.val`.
 
+    `data` holds one label an image, or masks; then `loss` and `score` must be of medlib.losses, say.
+
     optimizer    called as optimizer(parameters, lr=lr); SGD: functools.partial(torch.optim.SGD, momentum=0.9)
     schedule     called as schedule(optimizer, steps), steps being their number; by default one cycle
     loss, score  (logits, target) → scalar tensor, lower is better / float, higher is better
-    augment      (x, generator) → x, on a whole batch
+    augment      on a whole batch: (x, generator) → x; with masks (x, y, generator) → x, y
+    keep         "best", or "last": the final weights, whatever `data.val` says
     validations  how often to validate, evenly spaced; by default once an epoch, at most 20 times
     target       finish early once the validation score reaches it
     seed         of the batches and the augmentation; seed the weights before you build the model
@@ -127,6 +133,8 @@ def fit(
     Raises ValueError on a bad argument and FloatingPointError where the loss stops being finite.
     """
     n = len(data.train.x)
+    if keep not in ("best", "last"):
+        raise ValueError(f"keep={keep!r}; the rule: best or last")
     if epochs <= 0 or lr <= 0 or batch_size < 1:
         raise ValueError(f"epochs={epochs}, lr={lr}, batch_size={batch_size}; the rule: all positive")
     batch_size = min(batch_size, n)
@@ -166,7 +174,8 @@ def fit(
             index = order[(step % per_epoch) * batch_size :][:batch_size].to(accelerator.device)
             x, y = data.train.x[index], data.train.y[index]
             if augment:
-                x = augment(x, _generator(seed + 1_000_003, step))
+                draw = _generator(seed + 1_000_003, step)
+                x, y = augment(x, y, draw) if y.ndim > 1 else (augment(x, draw), y)
             if x.ndim == 4:
                 x = x.contiguous(memory_format=torch.channels_last)
             value = loss(model(x).float(), y)
@@ -184,7 +193,7 @@ def fit(
                     f"the training loss became {train_loss} before step {step + 1}; try a smaller lr than {lr}, "
                     "and check that the images are standardised"
                 )
-            logits = _logits(model, data.val.x)
+            logits = predict(model, data.val.x)
             history.step.append(step + 1)
             history.train_loss.append(train_loss)
             history.val_loss.append(loss(logits, data.val.y).item())
@@ -198,7 +207,8 @@ def fit(
         model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         vars(model).pop("forward", None)
         accelerator.free_memory()
-    model.load_state_dict(state.best)
+    if keep == "best":
+        model.load_state_dict(state.best)
     return history
 
 
@@ -240,14 +250,23 @@ class _State:
             os.replace(partial, self.path)  # a crash leaves the old file or the new one, never half of one
 
 
-@torch.no_grad()
-def _logits(model: nn.Module, x: Tensor, batch_size: int = 256) -> Tensor:
+@contextmanager
+def evaluating(model: nn.Module):
+    """`model` in evaluation mode for a while; its mode is put back, whatever happens."""
     was_training = model.training
-    model.eval()
     try:
-        return torch.cat([model(part).float() for part in x.split(batch_size)])
+        yield model.eval()
     finally:
         model.train(was_training)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, x: Tensor, batch_size: int = 0) -> Tensor:
+    """Logits of `model` for x (N, C, H, W), in fp32 and in batches: by default of 256 images, fewer where they
+    are larger than 64 × 64. The model's mode is left as found."""
+    batch_size = batch_size or max(1, 256 * 64**2 // max(x[0].numel(), 64**2))
+    with evaluating(model):
+        return torch.cat([model(part).float() for part in x.split(batch_size)])
 
 
 def evaluate(
@@ -256,7 +275,7 @@ def evaluate(
     """Logits of `model` on `split`, in fp32, and what they are worth. The model's mode is left as found."""
     where = next(model.parameters(), split.x).device
     x, y = split.x.to(where), split.y.to(where)
-    logits = _logits(model, x)
+    logits = predict(model, x)
     check(split, logits.shape[1], "evaluate")
     return Evaluation(logits, y, loss(logits, y).item(), accuracy(logits, y), auc(logits, y))
 
@@ -264,8 +283,8 @@ def evaluate(
 class Runs(NamedTuple):
     """Several trainings of one network, one a seed, judged on the test images."""
 
-    logits: np.ndarray  # (seeds, N, num_classes)
-    target: np.ndarray  # (N,)
+    logits: np.ndarray  # (seeds, N, num_classes), or what `judge` found, (seeds, N)
+    target: np.ndarray  # (N,); zeros with a `judge`
     histories: list[History]
     seconds: list[float]  # of the processor, one a seed; wall time on a GPU
     model: nn.Module  # of the first seed
@@ -278,8 +297,19 @@ class Runs(NamedTuple):
         return bootstrap_cases(metric, self.logits, self.target, rival, resamples=resamples)
 
 
-def repeat(build: Callable[[], nn.Module], data: Dataset, *, seeds: int = 5, **options) -> Runs:
-    """`fit(build(), data, **options)` with seeds 0, 1, …; the seed draws weights, batches and augmentation."""
+def repeat(
+    build: Callable[[], nn.Module],
+    data: Dataset,
+    *,
+    seeds: int = 5,
+    judge: Callable[[nn.Module], np.ndarray] | None = None,
+    **options,
+) -> Runs:
+    """`fit(build(), data, **options)` with seeds 0, 1, …; the seed draws weights, batches and augmentation.
+
+    judge   model → (N,) one number a test case, such as its Dice, for `interval(mean_value)`; by default the
+            logits of data.test are kept
+    """
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     logits, histories, seconds, models = [], [], [], []
     for s in range(seeds):
@@ -287,6 +317,7 @@ def repeat(build: Callable[[], nn.Module], data: Dataset, *, seeds: int = 5, **o
         model, started = build(), clock()
         histories.append(fit(model, data, seed=s, **options))
         seconds.append(clock() - started)
-        logits.append(evaluate(model, data.test).logits.cpu().numpy())
+        logits.append(judge(model) if judge else predict(model, data.to(device()).test.x).cpu().numpy())
         models = models or [model]
-    return Runs(np.stack(logits), data.test.y.cpu().numpy(), histories, seconds, models[0])
+    target = np.zeros(len(logits[0])) if judge else data.test.y.cpu().numpy()
+    return Runs(np.stack(logits), target, histories, seconds, models[0])

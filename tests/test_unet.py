@@ -1,0 +1,77 @@
+"""U-Net against its paper's figures."""
+
+import pytest
+import torch
+from torch import nn
+
+from medlib.cost import count, parameters
+from medlib.models import SmallUNet, UNet
+from medlib.models.unet import crop
+
+
+@pytest.mark.parametrize(
+    ("ends", "parameters"),
+    [((1, 2), 31_030_658), ((1, 1), 31_030_593), ((1, 4), 31_030_788), ((3, 1), 31_031_745)],
+)
+@pytest.mark.parametrize("resize", [False, True])
+def test_parameters(ends, parameters, resize):
+    assert count(lambda: UNet(*ends, resize=resize), (ends[0], 572, 572))[0] == parameters
+
+
+@pytest.mark.parametrize(("width", "parameters"), [(32, 7_759_554), (16, 1_940_834), (8, 485_682)])
+def test_parameters_by_width(width, parameters):
+    assert count(lambda: UNet(1, 2, width=width), (1, 572, 572))[0] == parameters
+
+
+def test_parameters_with_batch_norm():
+    assert count(lambda: UNet(1, 2, padded=True, norm=True), (1, 64, 64))[0] == 31_036_546
+
+
+def test_23_convolutions_and_the_papers_crops():
+    with torch.device("meta"):
+        net, seen = UNet(), []
+        for up in net.up:
+            up.register_forward_pre_hook(
+                lambda m, inputs: seen.append((inputs[1].shape[2], 2 * inputs[0].shape[2]))
+            )
+        assert net(torch.empty(1, 1, 572, 572)).shape == (1, 2, 388, 388)
+    assert sum(isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)) for m in net.modules()) == 23
+    assert seen == [(64, 56), (136, 104), (280, 200), (568, 392)]
+    assert net.output_size(572) == 388 and net.output_size(570) is None
+
+
+def test_multiply_adds():
+    assert count(UNet, (1, 572, 572))[1] == pytest.approx(150.43e9, rel=0.001)
+
+
+def test_crop_takes_the_centre():
+    x = torch.arange(36.0).view(1, 1, 6, 6)
+    assert crop(x, (2, 4))[0, 0].tolist() == [[13, 14, 15, 16], [19, 20, 21, 22]]
+
+
+def test_a_size_that_does_not_fit_says_what_would():
+    with pytest.raises(ValueError, match="572 × 572"):
+        UNet(width=1)(torch.zeros(1, 1, 570, 570))
+
+
+@pytest.mark.parametrize("skip", ["concatenate", "add", "none"])
+@pytest.mark.parametrize("resize", [False, True])
+def test_padded_keeps_odd_sizes_and_every_parameter_learns(skip, resize):
+    net = UNet(1, 3, width=2, depth=2, padded=True, norm=True, skip=skip, resize=resize)
+    y = net(torch.randn(2, 1, 13, 18))
+    assert y.shape == (2, 3, 13, 18)
+    (y**2).mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+def test_unknown_skip():
+    with pytest.raises(ValueError, match="concatenate"):
+        UNet(skip="sum")
+
+
+def test_small_twin():
+    net = SmallUNet(1, 4)
+    assert parameters(net) == 483_136
+    assert net(torch.randn(1, 1, 32, 48)).shape == (1, 4, 32, 48)
+    with pytest.raises(ValueError, match="multiples of 2"):
+        net(torch.randn(1, 1, 33, 48))
