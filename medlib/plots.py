@@ -5,8 +5,10 @@ return a matplotlib Figure; none of them calls plt.show.
 """
 
 import base64
+import html
 import inspect
 import io
+import itertools
 
 import matplotlib as mpl
 import numpy as np
@@ -140,6 +142,89 @@ def overlay(images, maps, titles=None, *, columns: int = 8, size: float = 0.95) 
         heat = _array(heat)
         axis.imshow(heat, cmap="inferno", alpha=0.6 * heat, vmin=0, vmax=1)
     return figure
+
+
+OUTLINES = {1: "#56B4E9", 2: "#F0E442", 3: "#D55E00"}  # RV, myocardium, LV; Okabe and Ito's palette
+_scrubbers = itertools.count()
+
+
+def outlined(image, mask, *, zoom: int = 2, limits=None) -> np.ndarray:
+    """(H, W) grey values and labels → (zoom · H, zoom · W, 3) uint8: the picture with the outline of each label."""
+    from medlib.metrics import surface
+
+    image, mask = _array(image).astype(float), _array(mask)
+    low, high = limits or (image.min(), image.max())
+    grey = 255 * ((image - low) / max(high - low, 1e-9)).clip(0, 1)
+    picture, mask = (a.repeat(zoom, 0).repeat(zoom, 1) for a in (grey, mask))
+    picture = np.stack([picture] * 3, -1).astype(np.uint8)
+    for label, colour in OUTLINES.items():
+        picture[surface(mask == label)] = [round(255 * c) for c in mpl.colors.to_rgb(colour)]
+    return picture
+
+
+def scrubber(frames, *, sliders: tuple[str, ...], alt: str, caption: str, quality: int = 80) -> None:
+    """Pictures to move through with the mouse or the keyboard, in a page that needs no server.
+
+    frames    (N, H, W, 3) uint8 for one slider, (M, N, H, W, 3) for two, the first over M
+    sliders   their names, for one "iteration", say; the last one gets a play button
+    Without JavaScript, the middle picture stands still.
+    """
+    from IPython.display import display
+    from PIL import Image
+
+    frames = np.asarray(frames, dtype=np.uint8)
+    frames = frames[None] if frames.ndim == 4 else frames
+    rows, columns, height, width = frames.shape[:4]
+    if len(sliders) != 1 + (rows > 1):
+        raise ValueError(
+            f"{len(sliders)} slider(s) for frames {frames.shape}; the rule: one, or two for (M, N, …)"
+        )
+    sheet = Image.fromarray(frames.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "WEBP", quality=quality, method=6)
+    name, at = f"scrubber-{next(_scrubbers)}", (rows // 2 if rows > 2 else 0, columns // 2)
+    place = [100 * i / max(n - 1, 1) for i, n in zip(at, (rows, columns), strict=True)]
+    inputs = "".join(
+        f'<label>{html.escape(text)} <input type="range" min="0" max="{n - 1}" value="{i}" data-axis="{axis}">'
+        f" <output>{i + 1}</output> of {n}</label> "
+        for text, n, i, axis in [
+            *zip(
+                sliders,
+                (rows, columns)[-len(sliders) :],
+                at[-len(sliders) :],
+                "yx"[-len(sliders) :],
+                strict=True,
+            )
+        ]
+    )
+    page = f"""<figure id="{name}" class="scrubber" style="margin:1em 0">
+<div role="img" aria-label="{html.escape(alt)}" style="width:100%;max-width:{width}px;aspect-ratio:{width}/{height};
+background-image:url(data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()});
+background-size:{100 * columns}% {100 * rows}%;background-position:{place[1]:.3f}% {place[0]:.3f}%"></div>
+<div>{inputs}<button type="button">Play</button></div>
+<figcaption>{html.escape(caption)}</figcaption></figure>
+<script>(() => {{
+  const root = document.getElementById("{name}"), view = root.querySelector("[role=img]");
+  const inputs = [...root.querySelectorAll("input")], button = root.querySelector("button");
+  const last = inputs[inputs.length - 1];
+  const part = axis => {{
+    const input = inputs.find(i => i.dataset.axis === axis);
+    return input && +input.max ? 100 * input.value / input.max : 0;
+  }};
+  const draw = () => {{
+    view.style.backgroundPosition = `${{part("x")}}% ${{part("y")}}%`;
+    inputs.forEach(i => {{ i.parentNode.querySelector("output").textContent = +i.value + 1; }});
+  }};
+  let timer = null;
+  inputs.forEach(i => i.addEventListener("input", draw));
+  button.addEventListener("click", () => {{
+    if (timer) {{ clearInterval(timer); timer = null; }}
+    else timer = setInterval(() => {{ last.value = (+last.value + 1) % (+last.max + 1); draw(); }}, 250);
+    button.textContent = timer ? "Pause" : "Play";
+  }});
+  draw();
+}})();</script>"""
+    display({"text/html": page, "text/plain": f"Pictures to move through: {caption}"}, raw=True)
 
 
 def confusion(evaluation, classes) -> Figure:
