@@ -38,6 +38,7 @@ from torch.nn import functional as F
 from medlib import cardiac, claims, cost, fit, losses, plots, profile, seed, stats
 from medlib.data import Dataset, Split, random_affine
 from medlib.models import SmallUNet, UNet
+from medlib.train import predict
 
 # %%
 SEEDS = profile(smoke=2, cpu=3, gpu=5)
@@ -50,7 +51,7 @@ SIDE = 64
 # ## Data
 #
 # Slices of ACDC hearts {cite:p}`bernard2018acdc`, cut to a square of 200 mm (nominal) around the heart, here at 64 × 64 pixels so that many
-# networks can be trained. Sixteen patients are tested; the others are the pool that we draw training patients from.
+# networks can be trained. One patient in five is tested; the others are the pool that we draw training patients from.
 
 # %%
 train, val, test = cardiac.split(cardiac.load())
@@ -175,8 +176,9 @@ def runs(build, n, **options):
     return np.stack([judged(trained(build, n, s, **options)) for s in range(SEEDS)])
 
 
-def lead(a, b):
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(len(test)), b)
+def lead(a, b=None):
+    """Mean of `a`, or its lead over `b`, both (seeds, cases), with a 95 % interval over both."""
+    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b)
 
 
 # %% [markdown]
@@ -217,8 +219,8 @@ plots.scrubber(
 #
 # The FCN adds its skips; the U-Net concatenates. A sum needs fewer weights behind it, so for a fair comparison the network that adds, and
 # the one without skips, get more channels, until all three have about as many parameters. We look at all pixels, and at the pixels within two of
-# the expert's outline, where skips should matter. (These networks are trained for minutes in all, and their Dice is far from
-# what a U-Net can reach; the order is what we look at.)
+# the expert's outline, where skips should matter. (These trainings are short, and their Dice is far from what a U-Net
+# can reach; the order is what we look at.)
 
 # %%
 goal = cost.count(SmallUNet, (1, SIDE, SIDE))[0]
@@ -275,8 +277,7 @@ claims.observe("C023", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=whe
 
 # %%
 curve = {n: whole["concatenate"] if n == everything else runs(SmallUNet, n) for n in SIZES}
-none = np.zeros(len(test))
-points = {n: stats.bootstrap_cases(stats.mean_value, d, none) for n, d in curve.items()}
+points = {n: lead(d) for n, d in curve.items()}
 
 # %% tags=["hide-input"]
 figure, axis = plots.panels(1, height=2.8)
@@ -370,7 +371,7 @@ plots.say(
 
 # %% [markdown]
 # Do not read more into this than it can bear. Our trainings are short, and a short training hardly repeats itself: the network has
-# not yet learnt its few images by heart, which is what augmentation is there to prevent. The paper trained for ten hours. What the table
+# not yet learnt its few images by heart, which is what augmentation is there to prevent. The paper trained for far longer. What the table
 # shows is narrower: deformation is no help until a network has time to overfit, and until then it makes the task harder.
 #
 # ## Skips, weight map or augmentation?
@@ -476,15 +477,14 @@ def miscounted(loss, s):
     model = UNet(1, 2, width=8, depth=2, padded=True, norm=True)
     score = lambda logits, target: losses.mean_dice(logits, (target > 0).long())
     fit(model, plates, epochs=STEPS / 2, batch_size=16, lr=1e-2, loss=loss, score=score, validations=1, seed=s, keep="last")  # fmt: skip
-    with torch.no_grad():
-        found = model.eval()(plates.test.x.to(next(model.parameters()).device)).argmax(1).cpu()
+    found = predict(model, plates.test.x).argmax(1).cpu()
     return [abs(label(f.numpy(), connectivity=1).max() - t.max().item()) for f, t in zip(found, plates.test.y, strict=True)]  # fmt: skip
 
 
 plain, mapped = (np.array([miscounted(loss, s) for s in range(SEEDS)]) for loss in (entropy, bordered))
 
 # %% tags=["hide-input"]
-better = stats.bootstrap_cases(stats.mean_value, mapped, np.zeros(plain.shape[1]), plain)
+better = lead(mapped, plain)
 plots.say(
     f"Cells miscounted a plate of {int(plates.test.y.max())}: {plain.mean():.2f} with plain cross-entropy, {mapped.mean():.2f} with the weight map "
     f"(difference {better})."
@@ -527,10 +527,7 @@ checks = {}
 for resize in (False, True):
     build = partial(UNet, 1, 4, width=8, depth=3, padded=True, norm=True, resize=resize)
     nets, x = [trained(build, min(16, everything), s) for s in range(SEEDS)], sliced[pool[-1].name].x
-    with torch.no_grad():
-        power = [
-            torch.fft.fft2(net.eval()(x.to(next(net.parameters()).device)).float()).abs() ** 2 for net in nets
-        ]
+    power = [torch.fft.fft2(predict(net, x)).abs() ** 2 for net in nets]
     fine = torch.fft.fftfreq(SIDE, device=power[0].device).abs() > 0.4
     share = [(p[..., fine[:, None] | fine].sum() / p.sum()).item() for p in power]
     checks["resize and convolve" if resize else "transposed"] = share, np.stack([judged(net) for net in nets])

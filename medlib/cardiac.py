@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medlib import data
-from medlib.data import DataError, Dataset, Split
+from medlib.data import DataError, Dataset, Split, warp
 from medlib.metrics import dice as _dice
 
 LABELS = ("background", "RV", "myocardium", "LV")
@@ -97,11 +97,14 @@ def read_patient(folder: str | Path) -> Patient:
 
 
 def _volume(folder: Path, frame: int) -> Volume:
-    image, spacing = _nifti(folder, f"{folder.name}_frame{frame:02}")
-    try:
-        mask, _ = _nifti(folder, f"{folder.name}_frame{frame:02}_gt")
-    except FileNotFoundError:
+    stem = f"{folder.name}_frame{frame:02}"
+    found, drawn = _nifti(folder, stem), _nifti(folder, stem + "_gt")
+    if not found:
+        raise DataError(f"{folder.name}: no file {stem}.nii.gz, which Info.cfg speaks of")
+    image, spacing = found
+    if not drawn:
         return Volume(image, None, spacing)
+    mask, _ = drawn
     if mask.shape != image.shape:
         raise DataError(
             f"{folder.name}: frame {frame} has an image of {image.shape} and a mask of {mask.shape} voxels"
@@ -112,14 +115,13 @@ def _volume(folder: Path, frame: int) -> Volume:
     return Volume(image, mask.astype(np.uint8), spacing)
 
 
-def _nifti(folder: Path, stem: str) -> tuple[np.ndarray, tuple[float, float, float]]:
+def _nifti(folder: Path, stem: str) -> tuple[np.ndarray, tuple[float, float, float]] | None:
+    """Voxels (D, H, W) and spacing; None where there is no such file."""
     import nibabel
 
     files = [path for suffix in (".nii.gz", ".nii") if (path := folder / (stem + suffix)).is_file()]
     if not files:
-        if stem.endswith("_gt"):
-            raise FileNotFoundError
-        raise DataError(f"{folder.name}: no file {stem}.nii.gz, which Info.cfg speaks of")
+        return None
     try:
         scan = nibabel.load(files[0])
         shape, spacing = scan.shape, tuple(float(mm) for mm in scan.header.get_zooms()[:3][::-1])
@@ -141,11 +143,12 @@ def _phantoms() -> list[Patient]:
     from medlib.phantom import GROUPS, phantom
 
     hearts = phantom(20, shape=(8, 160, 160))
-    return [
-        Patient(f"phantom{k:03}", GROUPS[g], *(Volume(i.numpy(), m.numpy(), hearts.spacing) for i, m in both))
-        for k, g in enumerate(hearts.group.tolist())
-        for both in [zip(hearts.image[k], hearts.mask[k], strict=True)]
-    ]
+
+    def volume(k: int, phase: int) -> Volume:
+        return Volume(hearts.image[k, phase].numpy(), hearts.mask[k, phase].numpy(), hearts.spacing)
+
+    groups = [GROUPS[g] for g in hearts.group.tolist()]
+    return [Patient(f"phantom{k:03}", group, volume(k, 0), volume(k, 1)) for k, group in enumerate(groups)]
 
 
 # ---------------------------------------------------------------- splitting
@@ -225,16 +228,15 @@ class Window(NamedTuple):
     side: int
     shape: tuple[int, int]  # of the scanner's slices
 
-    def cut(self, x: Tensor, mode: str = "bilinear") -> Tensor:
-        """(D, C, H, W) on the scanner's grid → (D, C, side, side)."""
+    def cut(self, x: Tensor) -> Tensor:
+        """On the scanner's grid (D, C, H, W) → (D, C, side, side); masks (D, H, W) → (D, side, side)."""
         ours = torch.arange(self.side) - (self.side - 1) / 2
-        theirs = [c + ours * s for c, s in zip(self.centre, self.step, strict=True)]
-        return _sample(x, theirs, mode)
+        return _sample(x, [c + ours * s for c, s in zip(self.centre, self.step, strict=True)])
 
     def paste(self, x: Tensor) -> Tensor:
         """(D, C, side, side) → (D, C, H, W) on the scanner's grid; outside the square, its edge."""
         theirs = zip(self.shape, self.centre, self.step, strict=True)
-        return _sample(x, [(torch.arange(n) - c) / s + (self.side - 1) / 2 for n, c, s in theirs], "bilinear")
+        return _sample(x, [(torch.arange(n) - c) / s + (self.side - 1) / 2 for n, c, s in theirs])
 
     def covers(self) -> np.ndarray:
         """(H, W) bool: the scanner's pixels inside the square."""
@@ -243,12 +245,11 @@ class Window(NamedTuple):
         return inside[0][:, None] & inside[1]
 
 
-def _sample(x: Tensor, places: list[Tensor], mode: str) -> Tensor:
-    """`x` (D, C, H, W) at the rows and columns in `places`, which may lie between pixels."""
-    row, column = (2 * p.float() / max(n - 1, 1) - 1 for p, n in zip(places, x.shape[2:], strict=True))
-    grid = torch.stack(torch.meshgrid(row, column, indexing="ij")[::-1], -1)  # grid_sample wants (x, y)
-    grid = grid.to(x.device).expand(len(x), -1, -1, -1)
-    return F.grid_sample(x, grid, mode, padding_mode="border", align_corners=True)
+def _sample(x: Tensor, places: list[Tensor]) -> Tensor:
+    """Images or masks at the rows and columns in `places`, which may lie between pixels."""
+    row, column = ((2 * p.float() + 1) / n - 1 for p, n in zip(places, x.shape[-2:], strict=True))
+    grid = torch.stack(torch.meshgrid(row, column, indexing="ij")[::-1], -1)  # `warp` wants (x, y)
+    return warp(x, grid.to(x.device).expand(len(x), -1, -1, -1))
 
 
 def window(patient: Patient, side: int = 128, field: float = 128 * PIXEL) -> Window:
@@ -293,8 +294,8 @@ def _split(patients: list[Patient], side: int, field: float) -> Split:
             raise DataError(f"{patient.name}: no mask (…_gt.nii.gz); the rule: training and scoring need one")
         cut = window(patient, side, field)
         images.append(_prepare(patient, cut))
-        labels = torch.from_numpy(np.concatenate((patient.ed.mask, patient.es.mask)))[:, None]
-        masks.append(cut.cut(labels.float(), "nearest")[:, 0].long())
+        labels = torch.from_numpy(np.concatenate((patient.ed.mask, patient.es.mask)))
+        masks.append(cut.cut(labels).long())
     return Split(torch.cat(images), torch.cat(masks))
 
 
@@ -312,8 +313,7 @@ def segment(
     from medlib.train import predict
 
     cut = window(patient, side, field)
-    where = next(model.parameters()).device
-    chances = predict(model, _prepare(patient, cut).to(where)).softmax(1).cpu()
+    chances = predict(model, _prepare(patient, cut)).softmax(1).cpu()
     labels = cut.paste(chances).argmax(1).numpy().astype(np.uint8) * cut.covers()
     return labels[: len(labels) // 2], labels[len(labels) // 2 :]
 

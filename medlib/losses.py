@@ -13,7 +13,9 @@ def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
 
     Sums run over the whole batch, so that a slice without a heart does not weigh as much as one with it.
     """
-    p, t = _chances(logits, target)
+    k = logits.shape[1]
+    p = logits.float().softmax(1).transpose(0, 1).flatten(1)  # (C, pixels)
+    t = F.one_hot(target, k).flatten(0, -2).T.to(p.dtype)
     both, sizes = (p * t).sum(1), p.sum(1) + t.sum(1)
     return 1 - ((2 * both + 1) / (sizes + 1))[1:].mean()
 
@@ -50,10 +52,3 @@ def border_weight(target: Tensor, *, w0: float = 10.0, sigma: float = 5.0) -> Te
             near = far.topk(2, dim=0, largest=False).values.sum(0)
             maps[i] += w0 * torch.exp(-((near / sigma) ** 2) / 2) * (image == 0)
     return maps.to(target.device)
-
-
-def _chances(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and one-hot masks, both (C, pixels)."""
-    k = logits.shape[1]
-    p = logits.float().softmax(1).transpose(0, 1).flatten(1)
-    return p, F.one_hot(target, k).flatten(0, -2).T.to(p.dtype)

@@ -263,19 +263,19 @@ def evaluating(model: nn.Module):
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor, batch_size: int = 0) -> Tensor:
     """Logits of `model` for x (N, C, H, W), in fp32 and in batches: by default of 256 images, fewer where they
-    are larger than 64 × 64. The model's mode is left as found."""
+    are larger than 64 × 64. They lie where the model lies; its mode is left as found."""
+    where = next(model.parameters(), x).device
     batch_size = batch_size or max(1, 256 * 64**2 // max(x[0].numel(), 64**2))
     with evaluating(model):
-        return torch.cat([model(part).float() for part in x.split(batch_size)])
+        return torch.cat([model(part.to(where)).float() for part in x.split(batch_size)])
 
 
 def evaluate(
     model: nn.Module, split: Split, *, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
 ) -> Evaluation:
     """Logits of `model` on `split`, in fp32, and what they are worth. The model's mode is left as found."""
-    where = next(model.parameters(), split.x).device
-    x, y = split.x.to(where), split.y.to(where)
-    logits = predict(model, x)
+    logits = predict(model, split.x)
+    y = split.y.to(logits.device)
     check(split, logits.shape[1], "evaluate")
     return Evaluation(logits, y, loss(logits, y).item(), accuracy(logits, y), auc(logits, y))
 
@@ -317,7 +317,7 @@ def repeat(
         model, started = build(), clock()
         histories.append(fit(model, data, seed=s, **options))
         seconds.append(clock() - started)
-        logits.append(judge(model) if judge else predict(model, data.to(device()).test.x).cpu().numpy())
+        logits.append(judge(model) if judge else predict(model, data.test.x).cpu().numpy())
         models = models or [model]
     target = np.zeros(len(logits[0])) if judge else data.test.y.cpu().numpy()
     return Runs(np.stack(logits), target, histories, seconds, models[0])
