@@ -8,12 +8,14 @@ pretrained ImageNet weights for the full-size networks
 baselines  classical classifiers, to be beaten first
 cardiac    ACDC-style folders: reading, splitting patients, preparing slices, segmenting volumes
 losses     Dice, Dice with cross-entropy, U-Net's weight map
+graphcut   maximum flow, and the cut that splits an image at the least cost
 metrics    accuracy, AUC, calibration error; Dice, IoU and surface distances in mm
 cost       parameters, multiply-adds, milliseconds
 explain    Grad-CAM, and whether it is about the network
 stats      intervals, paired tests, Holm's correction
 claims     the review's claims: observe an effect, print the verdict
 plots      figures, tables and source listings, in one style
+peers      other toolkits' pipelines, to stand beside ours
 chapters   runs the chapters, stamps them, says which are stale
 """
 

@@ -10,7 +10,6 @@ Volumes have axes (D, H, W) and spacing in mm in that order. Nothing here looks 
 heart is or how an image is scaled, so patients without masks are treated as those with them.
 """
 
-import os
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -50,20 +49,15 @@ class Patient(NamedTuple):
 def load(folder: str | Path | None = None) -> list[Patient]:
     """ACDC's patients, from `folder`, data/cache/acdc or MEDLIB_MIRROR/acdc; if there are none, phantoms, under
     a banner that says so. ACDC asks for a registration, so nothing is downloaded."""
-    places = {"cache": data.ROOT / "data" / "cache" / "acdc"}
-    if mirror := os.environ.get("MEDLIB_MIRROR"):
-        places["mirror"] = Path(mirror).expanduser() / "acdc"
-    if folder:
-        places = {"folder": Path(folder).expanduser()}
-    for source, place in places.items():
-        if place.is_dir():
-            data.loaded["acdc"] = source
-            return read(place)
-    if folder:
+    if folder and not Path(folder).expanduser().is_dir():
         raise DataError(f"{folder} is not a folder; the rule: it holds patientNNN/ folders")
-    data.loaded["acdc"] = "stand-in"
-    data.banner("acdc", f"no folder {' or '.join(map(str, places.values()))}")
-    return _phantoms()
+    try:
+        place, data.loaded["acdc"] = (Path(folder).expanduser(), "folder") if folder else data.folder("acdc")
+        return read(place)
+    except data.Unreachable as error:
+        data.loaded["acdc"] = "stand-in"
+        data.banner("acdc", str(error))
+        return _phantoms()
 
 
 def read(folder: str | Path) -> list[Patient]:
@@ -203,12 +197,12 @@ def spacing(patient: Patient) -> tuple[float, float]:
     return tuple(mm * USUAL / field for mm in volume.spacing[1:])
 
 
-def centre(patient: Patient) -> tuple[float, float]:
+def centre(patient: Patient, mm: tuple[float, float] | None = None) -> tuple[float, float]:
     """Where the heart is, as (row, column): the place where ED and ES differ most, blurred to the size of a
-    heart, and rather near the middle of the image. No mask is looked at."""
+    heart, and rather near the middle of the image. No mask is looked at. `mm`: a pixel's, by default `spacing`."""
     from scipy.ndimage import gaussian_filter
 
-    shape, mm = patient.ed.image.shape[1:], np.array(spacing(patient))
+    shape, mm = patient.ed.image.shape[1:], np.array(mm or spacing(patient))
     row, column = np.indices(shape)
     middle = (np.array(shape) - 1) / 2
     away = np.hypot((row - middle[0]) * mm[0], (column - middle[1]) * mm[1])
@@ -254,8 +248,9 @@ def _sample(x: Tensor, places: list[Tensor]) -> Tensor:
 
 def window(patient: Patient, side: int = 128, field: float = 128 * PIXEL) -> Window:
     """The square of `field` mm around the heart, as `side` × `side` pixels."""
-    step = tuple(field / side / mm for mm in spacing(patient))
-    return Window(centre(patient), step, side, patient.ed.image.shape[1:])
+    mm = spacing(patient)
+    step = tuple(field / side / length for length in mm)
+    return Window(centre(patient, mm), step, side, patient.ed.image.shape[1:])
 
 
 def _prepare(patient: Patient, cut: Window) -> Tensor:

@@ -246,6 +246,19 @@ def find(entry: dict) -> tuple[Path, str]:
     )
 
 
+def folder(name: str) -> tuple[Path, str]:
+    """The folder of a set that asks for a registration, so that nothing is downloaded, and whether it is in the
+    cache or in the mirror."""
+    path, mirror = REGISTRY[name]["path"], os.environ.get("MEDLIB_MIRROR")
+    places = {"cache": ROOT / "data" / "cache" / path}
+    if mirror and not mirror.startswith(("http://", "https://")):
+        places["mirror"] = Path(mirror).expanduser() / path
+    for source, place in places.items():
+        if place.is_dir():
+            return place, source
+    raise Unreachable(f"no folder {' or '.join(map(str, places.values()))}")
+
+
 def _digest(path: Path, method: str) -> str:
     with open(path, "rb") as f:
         return f"{method}:{hashlib.file_digest(f, method).hexdigest()}"
@@ -355,15 +368,53 @@ def _digits(name: str) -> Dataset:
     return _shuffled(name, x, torch.from_numpy(bunch.target.astype(np.int64)), "package")
 
 
-READERS = {"pneumoniamnist": _medmnist, "breastmnist": _medmnist, "mnist10k": _mnist10k, "digits": _digits}
+def _em(name: str) -> Dataset:
+    """image/K.png with label/K.png, which is black on membranes; split by place in the stack."""
+    from PIL import Image
+
+    place, source = folder(name)
+    count = sum(REGISTRY[name]["sizes"])
+    stacks = []
+    for kind in ("image", "label"):
+        files = [place / kind / f"{k}.png" for k in range(count)]
+        if absent := [f for f in files if not f.is_file()]:
+            raise DataError(
+                f"{name}: no file {absent[0]}; the rule: image/0.png to image/{count - 1}.png, and label/"
+            )
+        stacks.append(np.stack([np.asarray(Image.open(f).convert("L")) for f in files]))
+    x, y = _images(stacks[0]), torch.from_numpy((stacks[1] == 0).astype(np.int64))
+    return _in_order(name, x, y, source)
+
+
+def _in_order(name: str, x: Tensor, y: Tensor, source: str) -> Dataset:
+    parts = zip(x.split(REGISTRY[name]["sizes"]), y.split(REGISTRY[name]["sizes"]), strict=True)
+    return Dataset(name, tuple(REGISTRY[name]["classes"]), *(Split(*part) for part in parts), source)
+
+
+READERS = {
+    "pneumoniamnist": _medmnist,
+    "breastmnist": _medmnist,
+    "mnist10k": _mnist10k,
+    "digits": _digits,
+    "em": _em,
+}
 
 
 # ---------------------------------------------------------------- stand-ins
 
 
 def _stand_in(name: str) -> Dataset:
-    """Something of the same form: scikit-learn's digits for digits, else the heart phantom."""
+    """Something of the same form: scikit-learn's digits for digits, cells of a plane for membranes, else the heart
+    phantom."""
     card = REGISTRY[name]
+    if card["classes"][-1] == "membrane":
+        draw, n = torch.Generator().manual_seed(0), sum(card["sizes"])
+        pixels = torch.cartesian_prod(*[torch.arange(128.0)] * 2)
+        cells = 128 * torch.rand(n, 40, 2, generator=draw)
+        near = torch.cdist(pixels.expand(n, -1, -1), cells).topk(2, largest=False).values
+        y = (near[..., 1] - near[..., 0] < 3).long().view(n, 128, 128)
+        x = (1 - y[:, None] + 0.3 * torch.randn(n, 1, 128, 128, generator=draw)).clamp(0, 1)
+        return _in_order(name, x, y, "stand-in")
     if card["modality"] == "handwritten digits":
         digits = _digits("digits")
         grown = digits.map(lambda s: Split(torch.nn.functional.interpolate(s.x, 28, mode="bilinear"), s.y))
@@ -375,8 +426,7 @@ def _stand_in(name: str) -> Dataset:
     )
     x, y = heart.image[:, 0].clamp(0, 1), heart.group  # (N, 1, 28, 28)
     y = (y != y.min()).long()
-    parts = [Split(x[i], y[i]) for i in torch.arange(len(x)).split(card["sizes"])]
-    return Dataset(name, tuple(card["classes"]), *parts, "stand-in")
+    return _in_order(name, x, y, "stand-in")
 
 
 def banner(name: str, reason: str) -> None:

@@ -9,6 +9,8 @@ number an axis, by default 1. Where both masks are empty there is nothing to mea
 are 0 and distances infinite.
 """
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -107,10 +109,12 @@ def volume_error(a, b, spacing=None) -> float:
 def surface(mask) -> np.ndarray:
     """The voxels of a mask that touch the outside through a face, or lie at the border of the image."""
     inside = np.pad(np.asarray(mask, dtype=bool), 1)
-    core = inside.copy()
+    middle = (slice(1, -1),) * inside.ndim
+    core = inside[middle].copy()
     for axis in range(inside.ndim):
-        core &= np.roll(inside, 1, axis) & np.roll(inside, -1, axis)
-    return (inside & ~core)[(slice(1, -1),) * inside.ndim]
+        for side in (slice(None, -2), slice(2, None)):
+            core &= inside[middle[:axis] + (side,) + middle[axis + 1 :]]
+    return inside[middle] & ~core
 
 
 def surface_distances(a, b, spacing=None) -> tuple[np.ndarray, np.ndarray]:
@@ -155,24 +159,58 @@ def balanced_average_hausdorff(a, truth, spacing=None) -> float:
 
 
 def _both_ways(a, b, spacing, points) -> tuple[np.ndarray, np.ndarray]:
+    a, b, mm = _masks(a, b, spacing)
+    box = _box(a | b)
+    a, b = points(a[box]), points(b[box])
+    if not (a.any() and b.any()):
+        return tuple(np.full(np.count_nonzero(m), np.inf) for m in (a, b))
+    return _nearest(a, b, mm), _nearest(b, a, mm)
+
+
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box that holds the mask."""
+    box = ()
+    for axis in range(mask.ndim):
+        filled = np.flatnonzero(mask.any(tuple(k for k in range(mask.ndim) if k != axis)))
+        box += (slice(filled[0], filled[-1] + 1) if len(filled) else slice(0),)
+        mask = mask[(slice(None),) * axis + box[-1:]]
+    return box
+
+
+def _nearest(a: np.ndarray, b: np.ndarray, mm: np.ndarray) -> np.ndarray:
+    """mm from each voxel of `a` to the nearest of `b`, exactly. Most are close: so look at their surroundings first,
+    at the nearest place, the second nearest, …, and ask a k-d tree for those whose neighbour lies further."""
+    steps, lengths = _surroundings(tuple(mm))
+    reach = np.abs(steps).max(0)
+    padded = np.pad(b, [(r, r) for r in reach])
+    strides = np.cumprod([1, *padded.shape[:0:-1]])[::-1]
+    inside = np.zeros_like(padded)
+    inside[tuple(slice(r, r + n) for r, n in zip(reach, a.shape, strict=True))] = a
+    found, places = padded.ravel(), np.flatnonzero(inside)
+    far, left = np.zeros(len(places)), np.arange(len(places))
+    for step, length in zip(steps @ strides, lengths, strict=True):
+        hit = found[places + step]
+        far[left[hit]] = length
+        left, places = left[~hit], places[~hit]
+        if not len(left):
+            return far
     from scipy.spatial import cKDTree
 
-    a, b, mm = _masks(a, b, spacing)
-    filled = np.nonzero(a | b)
-    box = tuple(slice(i.min(), i.max() + 1) if len(i) else slice(0) for i in filled)
-    a, b = points(a[box]), points(b[box])
-    sets = [np.argwhere(mask) for mask in (a, b)]
-    if not all(map(len, sets)):
-        return tuple(np.full(len(s), np.inf) for s in sets)
+    tree = cKDTree(np.argwhere(b) * mm, balanced_tree=False)
+    far[left] = tree.query((np.stack(np.unravel_index(places, padded.shape), 1) - reach) * mm)[0]
+    return far
 
-    def directed(mine, other, theirs):
-        far = np.zeros(len(mine))
-        apart = ~other[tuple(mine.T)]  # a shared voxel is at no distance
-        if apart.any():
-            far[apart] = cKDTree(theirs * mm, balanced_tree=False).query(mine[apart] * mm)[0]
-        return far
 
-    return directed(sets[0], b, sets[1]), directed(sets[1], a, sets[0])
+@functools.cache
+def _surroundings(mm: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The 128 shortest steps on the grid, fewer where those are longer than six times the smallest spacing, and their
+    lengths in mm."""
+    far = 6 * min(mm)
+    reach = [np.arange(-int(far / length), int(far / length) + 1) for length in mm]
+    steps = np.stack(np.meshgrid(*reach, indexing="ij"), -1).reshape(-1, len(mm))
+    lengths = np.sqrt(((steps * mm) ** 2).sum(1))
+    order = lengths.argsort(kind="stable")[: min(128, np.count_nonzero(lengths <= far))]
+    return steps[order], lengths[order]
 
 
 def _unless_empty(ways, value) -> float:

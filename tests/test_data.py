@@ -276,3 +276,30 @@ def test_resize_and_pad():
     torch.testing.assert_close(framed.test.x[..., 1:9, 1:9], digits.test.x)
     assert (framed.test.x[..., 0, :] == digits.train.x.min()).all()
     assert abs(larger.train.x.mean() - digits.train.x.mean()) < 0.01
+
+
+def test_membranes_are_read_in_order_and_a_missing_slice_is_named(tmp_path, monkeypatch):
+    from PIL import Image
+
+    for kind in ("image", "label"):
+        (tmp_path / "em" / kind).mkdir(parents=True)
+        for k in range(30):
+            Image.fromarray(np.full((8, 8), 255 * (k % 2), np.uint8)).save(
+                tmp_path / "em" / kind / f"{k}.png"
+            )
+    monkeypatch.setattr(data, "ROOT", tmp_path)
+    monkeypatch.setenv("MEDLIB_MIRROR", str(tmp_path))
+    em = data.load("em")
+    assert em.source == "mirror" and em.train.y[:2, 0, 0].tolist() == [1, 0] and len(em.test.x) == 8
+    (tmp_path / "em" / "label" / "7.png").unlink()
+    with pytest.raises(DataError, match=r"7\.png"):
+        data.load("em")
+
+
+def test_without_a_folder_membranes_are_simulated_and_said_to_be(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(data, "ROOT", tmp_path)
+    monkeypatch.delenv("MEDLIB_MIRROR", raising=False)
+    em = data.load("em")
+    assert (
+        em.source == "stand-in" and "STAND-IN" in capsys.readouterr().out and em.train.y.float().mean() < 0.5
+    )

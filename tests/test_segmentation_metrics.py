@@ -137,6 +137,28 @@ def test_equals_monai(seed):
     assert metrics.dice(a, b) == pytest.approx(monai.compute_dice(*one_hot).item())
 
 
+def test_far_apart_the_distances_are_those_of_brute_force_too():
+    a, b = square(4, 1, 1, canvas=40), square(3, 35, 30, canvas=40)
+    edges = metrics.surface(a), metrics.surface(b)
+    for one, other, way in zip(edges, edges[::-1], metrics.surface_distances(a, b, (1, 2)), strict=True):
+        assert np.allclose(way, brute(one, other, (1, 2)))
+
+
+@pytest.mark.filterwarnings("ignore:.*scipy.ndimage:DeprecationWarning")  # the package's own affair
+def test_equals_the_surface_distance_package_where_it_measures_the_same():
+    import surface_distance as pieces
+
+    a = np.zeros((12, 14, 14), dtype=bool)
+    a[3:8, 4:9, 3:8] = True
+    b = np.roll(a, 3, axis=2)
+    distances = pieces.compute_surface_distances(a, b, (4, 1.5, 0.7))
+    assert metrics.hausdorff(a, b, (4, 1.5, 0.7)) == pieces.compute_robust_hausdorff(distances, 100)
+    assert metrics.dice(a, b) == pieces.compute_dice_coefficient(a, b)
+    # Elsewhere its surface is made of areas between voxels, ours of voxels, and the means differ.
+    theirs = pieces.compute_average_surface_distance(distances)[0]
+    assert metrics.average_surface_distance(a, b, (4, 1.5, 0.7)) != pytest.approx(theirs, rel=0.05)
+
+
 def test_scikit_image_takes_all_points_so_it_differs_inside():
     from skimage.metrics import hausdorff_distance
 

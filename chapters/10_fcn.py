@@ -1,0 +1,933 @@
+# %% [markdown]
+# # Can a denoiser learn to segment? Autoencoders and FCN
+#
+# A network that gives back its own input sounds useless. Make it narrow in the middle, and it must decide what is worth keeping. Such a
+# network is an *autoencoder*. The review says that it looks like a U-Net, that it was used to remove noise, and that it “can be tricked to
+# perform segmentation”. In 2015 another idea led to segmentation: turn the dense layers of a classifier into convolutions, and it answers
+# at every place of the image. **How far does each of these ways go on real hearts?**
+#
+# After this chapter you can say what an autoencoder has to do with principal components, test whether a network uses its
+# bottleneck, hold a denoiser against classical filters, turn a classifier into a map, and explain what a skip adds.
+
+# %% tags=["hide-input", "colab"]
+import subprocess
+import sys
+
+if (
+    "google.colab" in sys.modules
+):  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
+    subprocess.run(
+        "git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True
+    )
+    lacking = ["accelerate", "captum", "monai", "nibabel", "pydicom"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *lacking], check=True)
+    sys.path.insert(0, "medlib-book")
+elif ".." not in sys.path:
+    sys.path.insert(0, "..")
+
+# %%
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medlib import cardiac, claims, cost, fit, load, losses, plots, profile, seed, stats
+from medlib.data import Dataset, Split, random_affine
+from medlib.metrics import surface
+from medlib.models import FCN, Autoencoder, LinearAutoencoder, UNet
+from medlib.models.fcn import convolutionise, small_fcn
+from medlib.models.vgg import small_vgg
+from medlib.train import predict
+
+# %%
+SEEDS = profile(smoke=1, cpu=3, gpu=5)
+FEW_SEEDS = profile(smoke=1, cpu=5, gpu=5)
+STEPS = profile(smoke=2, cpu=400, gpu=2000)
+SIDE = profile(smoke=64, cpu=64, gpu=128)
+BATCH = 16
+
+# %% [markdown]
+# ## The problem, seen on our data
+#
+# Slices of ACDC hearts {cite:p}`bernard2018acdc`, cut to a square of 200 mm (nominal) around the heart. Patients are split into three
+# parts: one to train on, one to choose settings with, one to test on.
+
+# %%
+n = profile(smoke=2, cpu=None, gpu=None)  # None: all patients
+train, val, test = (patients[:n] for patients in cardiac.split(cardiac.load()))
+hearts = cardiac.slices(train, val, test, side=SIDE)
+print(hearts)
+print(f"{len(train)}, {len(val)} and {len(test)} patients")
+
+# %% [markdown]
+# A network learns what its targets tell it. The same noisy slice may be asked for three things: *itself*, the *clean* slice behind it, or
+# a *mask* that names each pixel. To score the first two we need grey values on a fixed scale. We write each slice in 256 grey levels, as a
+# photo has them. A grey level is a whole number, so such a slice has the form of a mask with 256 labels, and `fit` takes it as one.
+
+# %%
+LOW, HIGH = hearts.train.x.min().item(), hearts.train.x.max().item()
+SPAN = HIGH - LOW
+
+
+def grey_levels(split):
+    x = split.x.clamp(LOW, HIGH)
+    return Split(x, (255 * (x[:, 0] - LOW) / SPAN).round().long())
+
+
+def picture(levels):
+    """Grey levels (N, H, W) → the images (N, 1, H, W) that they stand for."""
+    return LOW + SPAN * levels[:, None] / 255
+
+
+greys = [grey_levels(part) for part in (hearts.train, hearts.val, hearts.test)]
+pictures = Dataset("acdc", tuple(map(str, range(256))), *greys, hearts.source)
+
+# %%
+i = len(train[0].ed.image) // 2  # a slice from the middle of a heart
+clean, mask = pictures.train.x[i, 0].cpu(), hearts.train.y[i].cpu()
+generator = torch.Generator().manual_seed(0)
+noisy = clean + 0.2 * SPAN * torch.randn(clean.shape, generator=generator)
+named = plots.outlined(clean, mask, limits=(LOW, HIGH))
+
+# %%
+plots.show(
+    plots.grid(
+        [noisy, clean, named],
+        ["in", "wanted: clean", "wanted: named"],
+        columns=3,
+        size=2.2,
+        limits=(LOW, HIGH),
+    ),
+    alt="A heart slice full of noise; the same slice without noise; and the slice with the outlines of the right ventricle, the heart "
+    "muscle and the left ventricle.",
+    caption="One slice, and what a network may be asked to make of it. Blue: right ventricle; yellow: myocardium; red: left "
+    "ventricle (ACDC, CC BY-NC-SA 4.0).",
+    name="fig-10-tasks",
+)
+
+# %% [markdown]
+# ## The idea: through a narrow place
+#
+# Call the image $x$, written as one long row of $n$ numbers. An *encoder* makes $k$ numbers of it, the *code*. A *decoder* makes
+# $n$ numbers of the code. With $k$ smaller than $n$, something must get lost. Training looks for the pair that loses least:
+#
+# $$ \min_{E, D} \; \sum_i \lVert x_i - D E\, x_i \rVert^2 . $$ (eq-autoencoder)
+#
+# Here $E$ has $k$ rows and $D$ has $k$ columns: the simplest autoencoder, without any nonlinearity. What will it find? Principal component
+# analysis answers the same question with linear algebra: among all spaces of $k$ dimensions, that of the first $k$ principal components lies
+# nearest to the centred data. In 1989 Baldi and Hornik proved that the sum in {eq}`eq-autoencoder` has its lowest value exactly there, and that it has no
+# other valley, only saddles {cite:p}`baldi1989neural`. So gradient descent should get there. Does it?
+#
+# ## The claims that we test
+
+# %% tags=["hide-input"]
+claims.box("C020", "C021", "C022", "C025", "C026", "C027")
+
+# %% [markdown]
+# ## A linear autoencoder finds the principal components
+#
+# The columns of $D$ and the principal components may be different arrows in the same space. To compare two *spaces*, we need
+# their principal angles. Make the columns of both orthonormal, $Q_1$ and $Q_2$; then the singular values of
+# $Q_1^\top Q_2$ are the cosines of the angles. All angles are zero where the spaces are the same.
+
+
+# %%
+def principal_angles(a, b):
+    """Angles in radians, smallest first, between the spaces of the columns of a and b."""
+    q1, q2 = (torch.linalg.qr(m.double())[0] for m in (a, b))
+    return torch.linalg.svdvals(q1.T @ q2).clamp(max=1).arccos()
+
+
+# %%
+from scipy.linalg import subspace_angles
+
+a, b = torch.randn(2, 30, 4, generator=generator)
+theirs = subspace_angles(a.double().numpy(), b.double().numpy())[::-1]
+assert np.allclose(principal_angles(a, b), theirs, atol=1e-6)
+print("by hand = scipy:", principal_angles(a, b).numpy().round(3))
+
+# %% [markdown]
+# The images are those of BreastMNIST {cite:p}`yang2023medmnist,aldhabyani2020dataset`, 28 × 28 pixels, less their mean image. The code has 16 numbers. Every step uses all training images, with Adam.
+
+# %%
+x = load("breastmnist").train.x
+x = (x - x.mean(0)) / x.std()
+components = torch.linalg.svd(x.flatten(1).cpu(), full_matrices=False)[2][:16].T  # (784, 16)
+PCA_STEPS = profile(smoke=20, cpu=6000, gpu=6000)
+
+# %%
+seed(0)
+linear = LinearAutoencoder(code=16).to(x.device)
+optimizer = torch.optim.Adam(linear.parameters(), lr=1e-2)
+schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=PCA_STEPS)
+steps, angles, loss = [], [], []
+for step in range(PCA_STEPS):
+    error = F.mse_loss(linear(x), x)
+    optimizer.zero_grad()
+    error.backward()
+    optimizer.step()
+    schedule.step()
+    if step % max(1, PCA_STEPS // 200) == 0 or step == PCA_STEPS - 1:
+        steps.append(step + 1)
+        angles.append(principal_angles(linear.decoder.weight.detach().cpu(), components).numpy())
+        loss.append(error.item())
+
+# %%
+best = (x.flatten(1).cpu() - x.flatten(1).cpu() @ components @ components.T).square().mean().item()
+figure, (left, right) = plots.panels(2)
+left.semilogy(steps, np.maximum(angles, 1e-6)[:, ::3])
+left.set(xlabel="step", ylabel="principal angles in rad", ylim=(1e-5, 3))
+right.semilogy(steps, np.array(loss) - best)
+right.set(xlabel="step", ylabel="loss above that of PCA")
+
+# %%
+plots.show(
+    figure,
+    alt="Left: principal angles against the step. One after the other they fall from near a right angle to below a thousandth. Right: the loss falls to that of principal component analysis.",
+    caption="Left: every third principal angle between the decoder's columns and the first 16 principal components. Right: how far the loss is above the lowest possible.",
+    name="fig-10-angles",
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+first, last = np.array(angles)[[0, -1]].max(1)
+plots.say(
+    f"The largest angle starts at {first:.2f} rad, a right angle being 1.57, and ends at **{last:.1e} rad**. The two spaces are "
+    + ("the same for all purposes." if last < 1e-2 else "not yet the same: give it more steps.")
+)
+
+# %% [markdown]
+# Why one after the other? Each component is a way down from a saddle, and the steeper, the more variance it holds. The strong ones are found
+# first; between two of nearly equal variance the slope is slight, and there the training lingers.
+#
+# The columns themselves are not the components. Any invertible mixture of the code's numbers does as well, as long as the decoder undoes
+# it. Only the space is determined.
+
+# %%
+columns = linear.decoder.weight.detach().cpu().T[:4].view(4, 28, 28)
+parts = [*components.T[:4].reshape(4, 28, 28), *columns]
+names = [f"component {i + 1}" for i in range(4)] + [f"column {i + 1}" for i in range(4)]
+
+# %%
+plots.show(
+    plots.grid(parts, names, columns=4, size=1.5),
+    alt="Four smooth patterns, the first principal components of ultrasound images, and four columns of the decoder, which look like mixtures of many patterns.",
+    caption="Above: the first four principal components of BreastMNIST. Below: four columns of the trained decoder. The same space, other arrows.",
+    name="fig-10-components",
+)  # fmt: skip
+
+# %% [markdown]
+# So the first use of autoencoders was a short code for data {cite:p}`hinton2006reducing`. With nonlinear layers the code may lie on a curved
+# surface instead of a flat one.
+#
+# ## The source
+#
+# For images we take convolutions: down by pooling, through a bottleneck, up again. There is one way from input to output, and it leads through the
+# bottleneck.
+
+# %%
+plots.show_source(Autoencoder)
+
+# %% tags=["nbval-check-output"]
+for name, build in {
+    "linear, 16 numbers": LinearAutoencoder,
+    "convolutional, 1 map out": partial(Autoencoder, 1, 1),
+    "convolutional, 4 maps out": partial(Autoencoder, 1, 4),
+}.items():
+    print(f"{name:26} {cost.count(build, (1, 28, 28))[0]:7,} parameters")
+
+# %% [markdown]
+# ## How we train
+#
+# One function trains everything below: the same number of steps and the same learning rate for all networks in a comparison. The last weights are
+# kept, so nothing is chosen by looking at other patients.
+
+
+# %%
+def trained(build, data, s, *, steps=STEPS, lr=1e-2, **options):
+    """The network `build()`, trained on `data.train` with seed `s`."""
+    seed(s)
+    model, size = build(), min(BATCH, len(data.train.x))
+    data = replace(data, val=Split(data.val.x[:BATCH], data.val.y[:BATCH]))  # looked at, not used
+    epochs = steps / (len(data.train.x) // size)
+    options |= {"batch_size": size, "validations": 1, "keep": "last", "seed": s}
+    fit(model, data, epochs=epochs, lr=lr, **options)
+    return model
+
+
+# %%
+def error(out, levels):
+    return F.mse_loss(out, picture(levels))
+
+
+def psnr(out, levels):
+    """Peak signal-to-noise ratio of each image, in dB; the peak is white less black."""
+    return 10 * torch.log10(SPAN**2 / (out - picture(levels)).square().mean((1, 2, 3)))
+
+
+REBUILD = {"loss": error, "score": lambda out, levels: psnr(out, levels).mean().item()}
+owner = np.repeat(np.arange(len(test)), [2 * len(p.ed.image) for p in test])  # the patient of each test slice
+
+
+def per_patient(values):
+    """One number a test slice → one number a test patient."""
+    return np.bincount(owner, np.asarray(values.cpu())) / np.bincount(owner)
+
+
+# %% [markdown]
+# ## Does it look like a U-Net?
+#
+# On paper both go down and up. The difference is what can flow past the middle. We train both to copy their input, and
+# then set the output of their bottleneck to zero. A network that needs its bottleneck is lost without it.
+#
+# Both have three levels and eight maps in the first, and no batch normalisation, since grey values must come out as they went in.
+
+# %%
+COPIERS = {
+    "autoencoder": partial(Autoencoder, 1, 1, width=8, depth=3),
+    "U-Net": partial(UNet, 1, 1, width=8, depth=3, padded=True),
+}
+copiers = {name: [trained(b, pictures, s, **REBUILD) for s in range(SEEDS)] for name, b in COPIERS.items()}
+
+
+# %%
+def copies(model, silence=False):
+    """What the network makes of the test slices, with its bottleneck set to zero on request."""
+    hook = model.bottleneck.register_forward_hook(lambda _, __, out: 0 * out if silence else None)
+    try:
+        return predict(model, pictures.test.x)
+    finally:
+        hook.remove()
+
+
+def copied(model, silence=False):
+    return per_patient(psnr(copies(model, silence), pictures.test.y))
+
+
+# %%
+def interval(a, b=None):
+    """Mean of (seeds, test patients), or of the lead over b, with a 95 % interval over both."""
+    resamples = profile(smoke=20, cpu=1000, gpu=1000)
+    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(len(test)), b, resamples=resamples)
+
+
+def dB(interval, sign=""):
+    return f"{interval.mean:{sign}.1f} [{interval.low:{sign}.1f}, {interval.high:{sign}.1f}]"
+
+
+# %%
+whole = {name: np.stack([copied(m) for m in models]) for name, models in copiers.items()}
+silent = {name: np.stack([copied(m, True) for m in models]) for name, models in copiers.items()}
+lost = {name: whole[name] - silent[name] for name in COPIERS}
+rows = []
+for name, build in COPIERS.items():
+    values = (dB(interval(v[name])) for v in (whole, silent, lost))
+    rows.append((name, f"{cost.parameters(build()):,}", *values))
+plots.table(rows, ["copying", "parameters", "PSNR in dB", "bottleneck at zero", "lost"])
+
+# %%
+k = int(np.flatnonzero(owner == 0)[len(test[0].ed.image) // 2])
+shown = [
+    pictures.test.x[k],
+    *(copies(copiers[n][0], silence)[k] for n in COPIERS for silence in (False, True)),
+]
+titles = ["input", "autoencoder", "… at zero", "U-Net", "… at zero"]
+
+# %%
+plots.show(
+    plots.grid(shown, titles, columns=5, size=1.45, limits=(LOW, HIGH)),
+    alt="A heart slice; its blurred copy by the autoencoder; what the autoencoder gives without its bottleneck, a picture without a heart; the U-Net's sharp copy; and the U-Net's copy without its bottleneck.",
+    caption="A test slice, copied by both networks, and what is left with the bottleneck set to zero (ACDC, CC BY-NC-SA 4.0).",
+    name="fig-10-copies",
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+gap = interval(lost["U-Net"], lost["autoencoder"])
+plots.say(
+    f"Without its bottleneck the autoencoder loses **{dB(interval(lost['autoencoder']))} dB**, the U-Net **{dB(interval(lost['U-Net']))} dB**. "
+    + ("The U-Net copies past its bottleneck: the two shapes are alike only on paper."
+       if gap.high < -3 else "Judge by the difference below how alike the two shapes are.")
+)  # fmt: skip
+
+# %% [markdown]
+# ## Removing noise
+#
+# A *denoising* autoencoder {cite:p}`vincent2008extracting` sees a spoilt image and is asked for the clean one:
+#
+# $$ \min_{f, g} \; \mathrm{E}\, \lVert x - g(f(x + \sigma z)) \rVert^2 , $$ (eq-denoise)
+#
+# where $f$ is the encoder, $g$ the decoder, $z$ has independent Gaussian numbers, and $\sigma$ is the strength of the noise, here as a share of
+# the way from black to white. The network is never told $\sigma$: in training each image gets its own, drawn between 0 and 0.4.
+# What we call clean is what the scanner gave, which has noise of its own.
+
+
+# %%
+def spoil(x, levels, generator):
+    sigma = 0.4 * SPAN * torch.rand(len(x), 1, 1, 1, generator=generator)
+    return x + (sigma * torch.randn(x.shape, generator=generator)).to(x.device), levels
+
+
+shape = partial(Autoencoder, 1, width=16, depth=2, norm=True)
+NOISE_STEPS = profile(smoke=2, cpu=480, gpu=4000)
+denoisers = [
+    trained(partial(shape, 1), pictures, s, steps=NOISE_STEPS, augment=spoil, **REBUILD) for s in range(SEEDS)
+]
+
+# %% [markdown]
+# Against it stand four filters that learn nothing: a Gaussian blur, a median, non-local means {cite:p}`buades2005nonlocal` and total
+# variation {cite:p}`chambolle2004algorithm`, all from scikit-image {cite:p}`vanderwalt2014scikit`. Each has a setting, and each is told
+# $\sigma$. For each $\sigma$ we choose the setting that is best on validation patients.
+
+# %%
+from skimage import filters, morphology, restoration
+
+FILTERS = {
+    "Gaussian": (lambda x, p, s: filters.gaussian(x, p), (0.4, 0.6, 0.8, 1, 1.3, 1.7, 2.2)),
+    "median": (lambda x, p, s: filters.median(x, morphology.disk(p)), (1, 2, 3)),
+    "non-local means": (
+        lambda x, p, s: restoration.denoise_nl_means(x, 5, 7, h=p * s, sigma=s),
+        (0.3, 0.5, 0.7, 0.9, 1.2),
+    ),
+    "total variation": (
+        lambda x, p, s: restoration.denoise_tv_chambolle(x, p * s),
+        (0.4, 0.6, 0.8, 1, 1.4, 2),
+    ),
+}
+SIGMAS = (0.05, 0.1, 0.2, 0.4)
+
+
+# %%
+def noised(split, sigma):
+    draws = torch.randn(split.x.shape, generator=torch.Generator().manual_seed(7))
+    return split.x + sigma * SPAN * draws.to(split.x.device)
+
+
+def filtered(name, p, x, sigma):
+    f = FILTERS[name][0]
+    return torch.stack([torch.from_numpy(f(image, p, sigma * SPAN)) for image in x[:, 0].cpu().numpy()])[
+        :, None
+    ]
+
+
+# %%
+some = Split(pictures.val.x[::10].cpu(), pictures.val.y[::10].cpu())
+chosen = {}
+for sigma in SIGMAS:
+    for name, (_, settings) in FILTERS.items():
+        scores = [psnr(filtered(name, p, noised(some, sigma), sigma), some.y).mean() for p in settings]
+        chosen[name, sigma] = settings[int(np.argmax(scores))]
+
+# %%
+clean = Split(pictures.test.x.cpu(), pictures.test.y.cpu())
+gained = {}
+for sigma in SIGMAS:
+    x = noised(clean, sigma)
+    outs = {"noisy": x} | {n: filtered(n, chosen[n, sigma], x, sigma) for n in FILTERS}
+    for name, out in outs.items():  # no seed enters: the same row for each
+        gained[name, sigma] = np.stack([per_patient(psnr(out, clean.y))] * SEEDS)
+    made = [psnr(predict(m, x.to(pictures.test.x.device)).cpu(), clean.y) for m in denoisers]
+    gained["autoencoder", sigma] = np.stack([per_patient(row) for row in made])
+
+# %%
+rivals = ["noisy", *FILTERS, "autoencoder"]
+rows = [(name, *(dB(interval(gained[name, sigma])) for sigma in SIGMAS)) for name in rivals]
+strongest = {sigma: max(FILTERS, key=lambda name: gained[name, sigma].mean()) for sigma in SIGMAS}
+against = [interval(gained["autoencoder", s], gained[strongest[s], s]) for s in SIGMAS]
+rows.append(("autoencoder less the best filter", *(dB(lead, "+") for lead in against)))
+plots.table(rows, ["PSNR in dB", *(f"σ = {sigma}" for sigma in SIGMAS)])
+
+# %%
+sigma = 0.2
+x = noised(clean, sigma)[k : k + 1]
+shown = [clean.x[k], x[0], *(filtered(n, chosen[n, sigma], x, sigma)[0] for n in FILTERS)]
+shown.append(predict(denoisers[0], x.to(pictures.test.x.device))[0])
+
+# %%
+plots.show(
+    plots.grid(shown, ["clean", *rivals], columns=4, size=1.8, limits=(LOW, HIGH)),
+    alt="A heart slice: clean, noisy, and after a Gaussian blur, a median, non-local means, total variation and the autoencoder.",
+    caption="A test slice at σ = 0.2, and what each method makes of it; settings chosen on validation patients (ACDC, CC BY-NC-SA 4.0).",
+    name="fig-10-denoised",
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+helps = [s for s in SIGMAS if interval(gained["autoencoder", s], gained["noisy", s]).low > 0]
+ahead = [s for s, lead in zip(SIGMAS, against, strict=True) if lead.low > 0]
+behind = [s for s, lead in zip(SIGMAS, against, strict=True) if lead.high < 0]
+plots.say(
+    f"The autoencoder gives a better image than the noisy one at σ = {', '.join(map(str, helps)) or 'none of these'}. "
+    f"It is ahead of the best filter at σ = {', '.join(map(str, ahead)) or 'none of these'}, and behind it at σ = "
+    f"{', '.join(map(str, behind)) or 'none of these'}."
+)
+
+# %% [markdown]
+# A narrow network pays a toll on every image: what does not fit through the bottleneck is lost, noise or not. Where there is little noise, the toll is
+# larger than the gain. The filters pay none: with a small setting they hardly touch the image.
+#
+# ## The trick: masks as targets
+#
+# Now the same shape with four output maps, one for each of background, right ventricle (RV), myocardium and left ventricle (LV). Trained on masks,
+# it is no autoencoder any more: nothing is “auto” about a target that someone drew.
+#
+# Two baselines. The *best threshold* calls a pixel part of a structure where its grey value lies between two limits, found on the training patients
+# by trying all pairs of percentiles; each structure is judged on its own, so no pixel has to choose. The *mean mask* looks at no image at all: at each pixel
+# it gives the label that is most frequent there in training.
+
+
+# %%
+class Threshold(nn.Module):
+    """Class `k` where the grey value lies between the two limits that give it the best Dice on `split`."""
+
+    def __init__(self, split, k):
+        super().__init__()
+        x, inside = split.x[:, 0].cpu().numpy(), split.y.cpu().numpy() == k
+        edges = np.quantile(x, np.linspace(0, 1, 101))
+        every, hits = (np.r_[0, np.histogram(v, edges)[0].cumsum()] for v in (x, x[inside]))
+        pairs = [np.subtract.outer(v, v).T for v in (hits, every)]  # pixels from limit i to limit j
+        dice = 2 * pairs[0] / (pairs[1].clip(0) + inside.sum())
+        limits = edges[list(np.unravel_index(dice.argmax(), dice.shape))]
+        self.k, self.limits = k, nn.Parameter(torch.tensor(limits).float(), requires_grad=False)
+
+    def forward(self, x):
+        inside = (x >= self.limits[0]) & (x <= self.limits[1])
+        return F.one_hot(self.k * inside[:, 0].long(), 4).movedim(-1, 1).float()
+
+
+# %%
+class MeanMask(nn.Module):
+    """The most frequent label of each pixel in `split`, whatever the image."""
+
+    def __init__(self, split):
+        super().__init__()
+        often = F.one_hot(split.y, 4).float().mean(0).movedim(-1, 0)
+        self.often = nn.Parameter(often, requires_grad=False)
+
+    def forward(self, x):
+        return self.often.expand(len(x), -1, -1, -1)
+
+
+# %%
+def judged(model):
+    """(test patients, 3): Dice of RV, myocardium and LV, mean of ED and ES."""
+    return cardiac.dice(model, test, side=SIDE).mean(1)
+
+
+SEGMENT = {"loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine()}
+tricked = [trained(partial(shape, 4), hearts, s, **SEGMENT) for s in range(SEEDS)]
+alone = [judged(Threshold(hearts.train, k))[:, k - 1] for k in (1, 2, 3)]
+found = {
+    "best threshold": np.stack([np.stack(alone, 1)] * SEEDS),
+    "mean mask": np.stack([judged(MeanMask(hearts.train))] * SEEDS),
+    "autoencoder's shape, masks as targets": np.stack([judged(m) for m in tricked]),
+}
+
+# %%
+heads = [*cardiac.LABELS[1:], "mean", "lead over the threshold"]
+rows = []
+for name, dice in found.items():
+    lead = "" if name == "best threshold" else interval(dice.mean(2), found["best threshold"].mean(2))
+    rows.append(
+        (name, *(f"{d:.3f}" for d in dice.mean((0, 1))), interval(dice.mean(2)), lead),
+    )
+plots.table(rows, ["Dice of test patients", *heads])
+
+# %% [markdown]
+# ## Can a denoiser learn to segment?
+#
+# The shape can. But what about a network that has already learnt to remove noise? It has seen all training slices, and no mask. Perhaps what
+# it learnt helps where masks are few. We give 32 slices with masks to two networks: one starts from random weights, one from the denoiser's, with only
+# its last layer new.
+
+
+# %%
+def few(n, s):
+    """`n` training slices that seed `s` draws."""
+    keep = torch.randperm(len(hearts.train.x), generator=torch.Generator().manual_seed(s))[:n]
+    return replace(hearts, train=Split(*(t[keep.to(t.device)] for t in hearts.train)))
+
+
+def from_denoiser(s):
+    model, weights = shape(4), denoisers[s].state_dict()
+    model.load_state_dict({k: v for k, v in weights.items() if not k.startswith("head")}, strict=False)
+    return model
+
+
+# %%
+starts = {
+    "random weights": lambda s: partial(shape, 4),
+    "the denoiser's": lambda s: partial(from_denoiser, s),
+}
+warm = {
+    name: np.stack([judged(trained(b(s), few(32, s), s, **SEGMENT)).mean(1) for s in range(SEEDS)])
+    for name, b in starts.items()
+}
+
+# %% tags=["hide-input"]
+lead = interval(warm["the denoiser's"], warm["random weights"])
+plots.say(
+    f"With 32 slices, Dice is {interval(warm['random weights'])} from random weights and {interval(warm['the denoiser' + chr(39) + 's'])} from the "
+    f"denoiser's. The difference is **{lead}**: "
+    + ("what the denoiser knew helps." if lead.low > 0 else "what the denoiser knew is in the way." if lead.high < 0
+       else "zero lies inside, so we cannot tell that what the denoiser knew is of use.")
+)  # fmt: skip
+
+# %% [markdown]
+# ## From a classifier to a map: the FCN
+#
+# The other way to masks starts from a classifier. Its last maps, $C$ of them with $h \times w$ places, are laid out in one row, and each unit of the first dense
+# layer takes a weighted sum:
+#
+# $$ y_k = b_k + \sum_{c=1}^{C} \sum_{i=1}^{h} \sum_{j=1}^{w} w_{kcij}\, x_{cij} . $$ (eq-dense)
+#
+# That is a convolution whose kernel happens to be as large as the map, so it fits at one place only. On a larger image the map is larger and the
+# kernel fits at many places. The classifier then answers at each of them, and shares the work of the convolutions between all of them. This is
+# the *fully convolutional network* (FCN) of Long, Shelhamer and Darrell {cite:p}`long2015fcn`.
+#
+# By hand:
+
+
+# %%
+def as_convolution(linear, channels, side):
+    """The dense layer on (channels, side, side) maps, as a convolution."""
+    layer = nn.Conv2d(channels, linear.out_features, side)
+    layer.weight.data = linear.weight.data.view(-1, channels, side, side)
+    layer.bias.data = linear.bias.data
+    return layer
+
+
+# %%
+dense, maps = nn.Linear(8 * 5 * 5, 3), torch.randn(2, 8, 5, 5)
+torch.testing.assert_close(as_convolution(dense, 8, 5)(maps)[..., 0, 0], dense(maps.flatten(1)))
+plots.show_source(convolutionise)
+
+
+# %% [markdown]
+# A real classifier, trained on BreastMNIST to tell malignant from other. We take its padding away, for a reason to be seen soon.
+
+
+# %%
+def unpadded():
+    net = small_vgg(1, 2, convs=(1, 1), head=(5, 64), batch_norm=True, dropout=0.0)
+    for layer in net.features:
+        if isinstance(layer, nn.Conv2d):
+            layer.padding = (0, 0)
+    return net
+
+
+breast = load("breastmnist").standardise()
+seed(0)
+classifier = unpadded()
+fit(classifier, breast, epochs=profile(smoke=1, cpu=20, gpu=20), batch_size=64, lr=3e-3)
+dense = convolutionise(classifier)
+
+# %% tags=["nbval-check-output"]
+here = breast.test.x.device
+logits, mapped = predict(classifier, breast.test.x), predict(dense, breast.test.x)
+difference = (mapped[..., 0, 0] - logits).abs().max().item()
+assert mapped.shape[2:] == (1, 1) and difference < 1e-4
+print(f"{len(logits)} test images of 28 × 28: one answer each, equal to the classifier's")
+
+# %% [markdown]
+# Now a larger image: four test images put together. Each entry of the answer must equal what the classifier says of the cut-out
+# of 28 × 28 pixels behind it.
+
+# %%
+four = breast.test.x[[0, 1, 2, 3]]
+large = torch.cat([torch.cat([*four[:2]], 2), torch.cat([*four[2:]], 2)], 1)[None]  # (1, 1, 56, 56)
+answers = predict(dense, large)[0]  # (2, 8, 8): a place every 4 pixels
+crops = large[0, 0].unfold(0, 28, 4).unfold(1, 28, 4)  # (8, 8, 28, 28)
+torch.testing.assert_close(
+    answers.flatten(1).T, predict(classifier, crops.reshape(-1, 1, 28, 28)), rtol=1e-4, atol=1e-4
+)
+print(f"a map of {tuple(answers.shape[1:])} answers, each equal to that on its own cut-out")
+
+# %%
+figure = plots.grid([large[0], answers.softmax(0)[0]], ["four images", "malignant?"], columns=2, size=2.6)
+plots.show(
+    figure,
+    alt="A mosaic of four ultrasound images of the breast, and a coarse map of eight by eight places: the brighter, the more the classifier believes in malignancy there.",
+    caption="A classifier for 28 × 28 pixels on a mosaic of 56 × 56 (BreastMNIST, CC BY 4.0): 64 answers from one pass.",
+    name="fig-10-map",
+)  # fmt: skip
+
+# %% [markdown]
+# With padding, the answers at 28 × 28 are still equal. On the mosaic they are not: a cut-out sees zeros beyond its border, the mosaic sees its neighbours.
+#
+# ## What does a skip add?
+#
+# The map is coarse: in VGG-16 {cite:p}`simonyan2014vgg` one answer for 32 × 32 pixels. The FCN enlarges it with a transposed convolution that
+# starts as bilinear interpolation. And it adds finer maps. Let $s_{32}$ be the scores from the coarsest map, and
+# $s_{16}$ scores from the map before the last pooling, by a 1 × 1 convolution; then
+#
+# $$ y_{16} = u(s_{32}) + s_{16} , \qquad y_8 = u(y_{16}) + s_8 , $$ (eq-skip)
+#
+# where $u$ doubles the size. The three networks are called FCN-32s, FCN-16s and FCN-8s.
+
+# %%
+plots.show_source(FCN)
+
+# %% tags=["nbval-check-output"]
+for skips, published in ((0, 134_346_581), (1, 134_357_354), (2, 134_362_751)):
+    with torch.device("meta"):
+        net = FCN(3, 21, skips=skips)
+    size, kernels = cost.parameters(net), cost.parameters(net.upsample)
+    assert size - kernels == published
+    print(f"FCN-{32 >> skips}s: {size - kernels:,} parameters, and {kernels:,} in the upsampling kernels")
+
+# %% [markdown]
+# Our twins leave out the last stage of VGG, since our images are small. They answer every 16, 8 and 4 pixels. Beside Dice we
+# count wrong pixels near an outline, at most two pixels from it, and away from it.
+
+# %%
+NETWORKS = {
+    "FCN, no skip (16 px)": partial(small_fcn, skips=0),
+    "FCN, one skip (8 px)": partial(small_fcn, skips=1),
+    "FCN, two skips (4 px)": partial(small_fcn, skips=2),
+    "U-Net": partial(UNet, 1, 4, width=8, depth=3, padded=True, norm=True),
+}
+models = {name: [trained(b, hearts, s, **SEGMENT) for s in range(SEEDS)] for name, b in NETWORKS.items()}
+full = {name: np.stack([judged(m).mean(1) for m in three]) for name, three in models.items()}
+
+# %%
+from scipy.ndimage import distance_transform_edt
+
+
+def to_outline(mask):
+    """Pixels from each pixel to the nearest one at an outline; infinite where the slice has none."""
+    edge = np.any([surface(mask == k) for k in (1, 2, 3)], 0)
+    return distance_transform_edt(~edge) if edge.any() else np.full(mask.shape, np.inf)
+
+
+truth = hearts.test.y.cpu().numpy()
+away = np.stack([to_outline(mask) for mask in truth])
+NEAR = away <= 2
+
+
+# %%
+def mistakes(model):
+    """(test slices, H, W): is the label wrong?"""
+    return predict(model, hearts.test.x).argmax(1).cpu().numpy() != truth
+
+
+def rate(wrong, where):
+    """Per cent of wrong pixels of each test patient in the region `where`."""
+    hits, size = (np.bincount(owner, v.sum((1, 2))) for v in (wrong & where, where))
+    return 100 * hits / size
+
+
+wrong = {name: [mistakes(m) for m in three] for name, three in models.items()}
+near = {name: np.stack([rate(w, NEAR) for w in three]) for name, three in wrong.items()}
+far = {name: np.stack([rate(w, ~NEAR) for w in three]) for name, three in wrong.items()}
+
+# %%
+rows, before = [], None
+for name, build in NETWORKS.items():
+    lead = "" if before is None else interval(full[name], full[before])
+    size = cost.count(build, (1, SIDE, SIDE))[0]
+    rows.append(
+        (name, f"{size:,}", interval(full[name]), lead, dB(interval(near[name])), dB(interval(far[name])))
+    )
+    before = name
+plots.table(rows, ["", "parameters", "Dice", "more than the row above", "% wrong near an outline", "% wrong elsewhere"])  # fmt: skip
+
+# %%
+figure, axis = plots.panels(1, height=3.0)
+bins = np.arange(0, 9)
+for i, (name, three) in enumerate(wrong.items()):
+    shares = [100 * np.mean(three, 0)[(away >= b) & (away < b + 1)].mean() for b in bins]
+    axis.plot(bins, shares, "os^D"[i] + "-", label=name)
+axis.legend(fontsize=8)
+axis.set(xlabel="pixels from the nearest outline", ylabel="% of pixels wrong", ylim=(0, None))
+
+# %%
+plots.show(
+    figure,
+    alt="Share of wrong pixels against the distance from the expert's outline, one line a network. All are highest at the outline and fall within a few pixels; the network without skips falls last.",
+    caption="Where the mistakes are: share of wrong pixels by distance from the expert's outline, mean over seeds.",
+    name="fig-10-distance",
+)  # fmt: skip
+
+# %% [markdown]
+# ## Look: the slices that go wrong
+#
+# First the slice from before, then the test patients with the lowest Dice of the FCN with two skips, each at mid-height of the heart.
+
+
+# %%
+def outlines(index):
+    """The expert's outlines on a test slice, and those of each network's first seed."""
+    x = hearts.test.x[index : index + 1]
+    masks = [hearts.test.y[index], *(predict(three[0], x).argmax(1)[0] for three in models.values())]
+    return [plots.outlined(x[0, 0], mask, zoom=3) for mask in masks]
+
+
+names = ["expert", "no skip", "one skip", "two skips", "U-Net"]
+plots.show(
+    plots.grid(outlines(k), names, columns=5, size=1.45),
+    alt="A heart slice with outlines by the expert and by four networks. Without skips the outlines are round and coarse; with each skip they follow the borders more closely.",
+    caption="The same test slice, outlined by the expert and by each network (ACDC, CC BY-NC-SA 4.0).",
+    name="fig-10-outlines",
+)  # fmt: skip
+
+# %%
+order = full["FCN, two skips (4 px)"].mean(0).argsort()[:2]
+middle = [int(np.flatnonzero(owner == p)[len(test[p].ed.image) // 2]) for p in order]
+plots.show(
+    plots.grid(outlines(middle[0]) + outlines(middle[1]), names * 2, columns=5, size=1.45),
+    alt="Two rows of a heart slice with outlines by the expert and by four networks: the patients on whom the FCN does worst.",
+    caption="The two test patients with the lowest Dice of the FCN with two skips, mid-height, end-diastole (ACDC, CC BY-NC-SA 4.0).",
+    name="fig-10-worst",
+)  # fmt: skip
+
+# %% [markdown]
+# ## How many images does it take?
+#
+# The review says that thousands are required, and that the FCN works with very few. We draw 8 and 32 slices at random from the training patients, and train the FCN
+# with two skips and the U-Net for as many steps as before. Seed $s$ draws the slices too.
+
+# %%
+PAIR = {"FCN": "FCN, two skips (4 px)", "U-Net": "U-Net"}
+dice = {(name, "all"): full[label] for name, label in PAIR.items()}
+for size, seeds in ((8, FEW_SEEDS), (32, SEEDS)):
+    for name, label in PAIR.items():
+        runs = [judged(trained(NETWORKS[label], few(size, s), s, **SEGMENT)) for s in range(seeds)]
+        dice[name, size] = np.stack(runs).mean(2)
+
+# %%
+sizes = (8, 32, "all")
+rows = [(name, *(interval(dice[name, size]) for size in sizes)) for name in PAIR]
+heads = ["8 slices", "32 slices", f"all {len(hearts.train.x)} slices"]
+plots.table([*rows], ["Dice of test patients", *heads])
+
+# %% tags=["hide-input"]
+drops = {name: dice[name, "all"].mean() - dice[name, 8].mean() for name in PAIR}
+plots.say(
+    f"From all {len(hearts.train.x)} slices to 8, "
+    + " and ".join(f"the {name} loses {drop:.3f} of Dice" for name, drop in drops.items())
+    + "."
+)
+
+# %% [markdown]
+# ## Verdicts
+
+# %% tags=["hide-input"]
+where = f"ACDC at {SIDE} px, {SEEDS} seeds, {len(test)} patients"
+for name in PAIR:
+    less = interval(dice[name, 32], dice[name, "all"])
+    claims.observe("C020", less.mean, (less.low, less.high), n=less.n, where=f"{name}, {where}")
+
+# %% tags=["hide-input"]
+ahead = interval(dice["FCN", 8], dice["U-Net", 8])
+claims.observe("C021", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=f"ACDC at {SIDE} px, 8 slices, {FEW_SEEDS} seeds, {len(test)} patients")  # fmt: skip
+claims.observe("C022", difference, n=len(logits), where="small VGG on BreastMNIST, 28 × 28, all test images")
+
+# %% tags=["hide-input"]
+claims.observe("C025", gap.mean, (gap.low, gap.high), n=gap.n, where=f"copying {where}")
+for sigma in SIGMAS:
+    up = interval(gained["autoencoder", sigma], gained["noisy", sigma])
+    claims.observe("C026", up.mean, (up.low, up.high), n=up.n, where=f"σ = {sigma}, {where}")
+
+# %% tags=["hide-input"]
+ahead = interval(found["autoencoder's shape, masks as targets"].mean(2), found["best threshold"].mean(2))
+claims.observe("C027", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=where)
+
+# %% [markdown]
+# C022 holds as a piece of algebra; that the results were great is in the paper's own tables, on photographs. C020 speaks of thousands of images;
+# what can be tested here is how much a network loses with 32.
+#
+# ## At full size
+#
+# FCN-8s on VGG-16 takes the steps of the small twins. On the meta device one training step costs nothing, and shows that every
+# weight takes part. In the `gpu` profile the experiments above run at 128 × 128 pixels and for longer.
+
+# %% tags=["nbval-check-output"]
+with torch.device("meta"):
+    net = FCN(1, 4)
+    losses.dice_ce(net(torch.empty(2, 1, 224, 224)), torch.zeros(2, 224, 224, dtype=torch.long)).backward()
+assert all(p.grad is not None for p in net.parameters())
+size, work = cost.count(partial(FCN, 1, 4), (1, 224, 224))
+print(f"FCN-8s, 1 channel, 4 classes: {size:,} parameters, {work / 1e9:.1f} G multiply-adds at 224 × 224")
+
+# %% [markdown]
+# ## What it costs
+
+# %% tags=["timing"]
+shown = {"autoencoder, 1 map": partial(shape, 1), "autoencoder, 4 maps": partial(shape, 4)} | NETWORKS
+times = cost.alternate({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in shown.items()})
+for name, build in shown.items():
+    size, work = cost.count(build, (1, SIDE, SIDE))
+    print(
+        f"{name:21} {size:8,} parameters {work / 1e6:6.1f} M multiply-adds {np.median(times[name]) / 8:5.2f} ms a slice"
+    )
+
+# %% [markdown]
+# ## Pitfalls in medicine
+#
+# - **A denoiser may remove the disease.** It gives back what is usual. Something small and rare looks like noise to it. A PSNR over the whole image
+#   does not see the loss.
+# - **Noise that we add is not noise that a scanner makes.** Magnitude images of MRI have Rician noise (chapter 01), and noise of neighbouring pixels
+#   depends on each other. A gain on simulated noise has to be shown again on real noise.
+# - **Slices are not patients.** Eight slices may come from one heart or from eight. All intervals here are over patients.
+# - **Coarse outlines are not random errors.** A network without skips cuts thin structures; a myocardium that comes out too thin shifts every mass
+#   that is computed from it.
+#
+# ## Summary
+#
+# - A linear autoencoder finds the space of the first principal components, but not the components.
+# - The bottleneck makes the autoencoder. A network with skips that is asked to copy can go round it, and you can test that by setting it
+#   to zero.
+# - Target and loss decide whether a shape copies, denoises or segments.
+# - A dense layer is a convolution with a kernel as large as the map. So a classifier is a coarse segmenter.
+# - The FCN's skips add scores from finer maps. Look near the outlines to see what they bring.
+#
+# ## Check yourself
+#
+# 1. Why do the columns of the decoder differ from the principal components, though they span the same space?
+# 2. A network copies perfectly with its bottleneck set to zero. What can you say about it?
+# 3. A classifier for 28 × 28 pixels has two 2 × 2 poolings and becomes fully convolutional. How far apart are the cut-outs that it
+#    answers for?
+#
+# <details><summary>Answers</summary>
+#
+# 1. For any invertible matrix $M$, the pair $D M^{-1}$, $M E$ gives the same output. The loss cannot tell them apart.
+# 2. All that it needs flows through skips. Its bottleneck is no code.
+# 3. Four pixels: each pooling doubles the step.
+#
+# </details>
+#
+# ## Exercises
+#
+# ```{exercise} ★ Predict: a code of one number
+# :label: ex-10-one
+# A linear autoencoder with `code=1` is trained on centred images. What does its decoder's column look like?
+# ```
+#
+# ```{solution} ex-10-one
+# :class: dropdown
+# It is the first principal component, up to a factor: a space of one dimension has one direction.
+# ```
+#
+# ```{exercise} ★★ Implement: alternate
+# :label: ex-10-alternate
+# For a fixed encoder $E$ the best decoder is a least-squares fit, and the other way round. Alternate the two with `torch.linalg.lstsq`. How many rounds
+# until the largest angle is below 0.01?
+# ```
+#
+# ```{solution} ex-10-alternate
+# :class: dropdown
+# With the images as rows of `X`: `D = torch.linalg.lstsq(X @ E.T, X).solution.T`, then `E = torch.linalg.pinv(D)`. Each round multiplies the error by
+# the ratio of the variances of components 17 and 16, so some dozens of rounds are enough.
+# ```
+#
+# ```{exercise} ★★★ Investigate: how narrow?
+# :label: ex-10-narrow
+# Train denoisers with `code` of 2, 8, 32 and 128 maps. At which σ does a narrow code help, and where does it hurt? State your guess first.
+# ```
+#
+# ```{solution} ex-10-narrow
+# :class: dropdown
+# Change `shape` and run the section again with three seeds. Report paired differences with intervals, per σ. A narrow code costs detail at every σ; whether
+# it pays depends on how much noise it keeps out.
+# ```
