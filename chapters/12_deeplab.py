@@ -1,0 +1,639 @@
+# %% [markdown]
+# # Can a network see far without becoming coarse? DeepLabV3+
+#
+# To know that a bright disc is the left ventricle, a network must see the whole heart around it. Pooling gives it that view, and takes the
+# fine places away. The U-Net carries them past the pooling. DeepLab goes another way: it leaves the pooling out and pulls the weights of its
+# convolutions apart, so that a few of them span a wide field. **Does that see as far, and does it outline hearts as well as a U-Net of the same cost?**
+#
+# The review's reference [20] compares the two on pictures of insects {cite:p}`bose2022insect`, in a sentence about hearts. We compare them on hearts, and on
+# the thin membranes of nerve cells.
+#
+# After this chapter you can compute a convolution with holes by hand, say what a place of a map sees, name the limit that a coarse map sets to any
+# network, and take a network apart to learn which of its parts earn their keep.
+
+# %% tags=["hide-input", "colab"]
+import subprocess
+import sys
+
+if (
+    "google.colab" in sys.modules
+):  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
+    subprocess.run(
+        "git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True
+    )
+    lacking = ["accelerate", "captum", "monai", "nibabel", "pydicom"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *lacking], check=True)
+    sys.path.insert(0, "medlib-book")
+elif ".." not in sys.path:
+    sys.path.insert(0, "..")
+
+# %%
+import time
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medlib import cardiac, cost, fit, load, losses, metrics, plots, profile, seed, stats
+from medlib.data import Split, random_affine
+from medlib.models import SmallUNet
+from medlib.models.deeplab import ASPP, DeepLabV3Plus, dilate, small_deeplab
+from medlib.models.resnet import BasicBlock
+from medlib.train import predict
+
+# %%
+SEEDS = profile(smoke=1, cpu=3, gpu=5)
+STEPS = profile(smoke=2, cpu=400, gpu=4000)
+SIDE = 128
+
+# %% [markdown]
+# ## The problem, seen on our data
+#
+# Slices of ACDC hearts {cite:p}`bernard2018acdc`, cut to a square of 200 mm (nominal) around the heart, at 128 × 128 pixels. And membranes of nerve cells
+# in the electron microscope {cite:p}`argandacarreras2015crowdsourcing`, 30 slices of one fruit fly, cut into tiles of 128 × 128. The licence of the second
+# set is unknown, so we print numbers of it and no picture.
+
+# %%
+n = profile(smoke=2, cpu=None, gpu=None)  # None: all patients
+train, val, test = (patients[:n] for patients in cardiac.split(cardiac.load()))
+hearts = cardiac.slices(train, val[:1], test, side=SIDE)  # nothing is chosen here, so val is only watched
+print(hearts)
+
+
+# %%
+def tiles(split):
+    """Images (N, 1, H, W) and masks → tiles of 128 × 128, slice after slice."""
+    x, y = (t.unfold(-2, SIDE, SIDE).unfold(-2, SIDE, SIDE) for t in split)
+    return Split(x.reshape(-1, 1, SIDE, SIDE), y.reshape(-1, SIDE, SIDE))
+
+
+stack = load("em").standardise()
+membranes = stack.map(tiles)
+print(membranes)
+
+# %% [markdown]
+# A network whose map has one place for 16 × 16 pixels can say 16 × 16 pixels' worth of one thing. How good could it be at best? Take the
+# expert's own masks. Average them over squares of `stride` pixels, enlarge the result with straight lines between the places (bilinearly), and give each
+# pixel the label that is largest. No network that ends in this way can be much better than that.
+
+
+# %%
+def ceiling(y, num_classes, stride):
+    """Dice that is left of masks (N, H, W) after a map of one place for `stride` × `stride` pixels."""
+    shares = F.one_hot(y, num_classes).movedim(-1, 1).float()
+    back = F.interpolate(F.avg_pool2d(shares, stride), y.shape[1:], mode="bilinear").argmax(1)
+    return [metrics.dice(back == k, y == k) for k in range(1, num_classes)]
+
+
+heart_masks, membrane_masks = hearts.test.y.cpu(), membranes.test.y.cpu()
+limits = {s: ceiling(heart_masks, 4, s) + ceiling(membrane_masks, 2, s) for s in (2, 4, 8, 16, 32)}
+
+# %%
+names = [*cardiac.LABELS[1:], "membrane"]
+plots.table(
+    [(f"{s} × {s} pixels", *(f"{d:.3f}" for d in row)) for s, row in limits.items()],
+    ["one place for", *names],
+)
+
+# %%
+i = 2 * len(test[0].ed.image) - len(test[0].es.image) // 2 - 1  # mid-height at end-systole
+picture, mask = hearts.test.x[i, 0].cpu(), hearts.test.y[i].cpu()
+shares = F.one_hot(mask, 4).movedim(-1, 0)[None].float()
+views = [mask] + [
+    F.interpolate(F.avg_pool2d(shares, s), (SIDE, SIDE), mode="bilinear").argmax(1)[0] for s in (4, 8, 16, 32)
+]
+shown = [plots.outlined(picture, view) for view in views]
+
+# %%
+plots.show(
+    plots.grid(shown, ["expert", *(f"one place for {s} px" for s in (4, 8, 16, 32))], columns=5, size=1.45),
+    alt="A heart slice with the expert's outlines, and with the outlines left after coarser and coarser maps. At 16 pixels the ring of muscle is broken; at 32 almost nothing is left.",
+    caption="The expert's mask of one test slice, and what is left of it on maps of 4, 8, 16 and 32 pixels a place (ACDC, CC BY-NC-SA 4.0).",
+    name="fig-12-ceiling",
+)  # fmt: skip
+
+# %% [markdown]
+# A map of 4 pixels a place is fine enough for hearts, and already too coarse for membranes, which are a few pixels wide. At 32, where the last map of a ResNet
+# stands, the ring of muscle is gone.
+#
+# ## The idea: a convolution with holes
+#
+# Let $x_i$ be the numbers along a row, and $w_{-1}, w_0, w_1$ the three weights of a filter. An ordinary convolution multiplies them with three neighbours. Now leave
+# holes between the weights:
+#
+# $$ y_i = \sum_{k=-1}^{1} w_k\, x_{i + r k} . $$ (eq-holes)
+#
+# The number $r$ is the *rate*, or dilation. With $r = 1$ it is the ordinary convolution; with $r = 4$ the same three weights span nine places. In French, “with holes”
+# is *à trous*; in English the word became *atrous* {cite:p}`chen2018deeplabv3plus,yu2016multiscale`.
+#
+# By hand, in two dimensions: put zeros between the weights, and convolve as always.
+
+
+# %%
+def with_holes(x, weight, rate):
+    side = rate * (weight.shape[-1] - 1) + 1
+    spread = torch.zeros(*weight.shape[:2], side, side)
+    spread[:, :, ::rate, ::rate] = weight
+    return F.conv2d(x, spread, padding=side // 2)
+
+
+x, weight = torch.randn(2, 3, 20, 24), torch.randn(5, 3, 3, 3)
+for rate in (1, 2, 4):
+    theirs = F.conv2d(x, weight, padding=rate, dilation=rate)
+    torch.testing.assert_close(with_holes(x, weight, rate), theirs, rtol=1e-4, atol=1e-4)
+print("by hand = torch, for rates 1, 2 and 4")
+
+# %% [markdown]
+# Move the slider. Nine pixels are all that a 3 × 3 filter sees; the rate decides how far they lie apart.
+
+# %%
+grey = plots.outlined(picture, 0 * mask, zoom=2, limits=(picture.min().item(), picture.quantile(0.99).item()))
+centre = [2 * int(c) for c in np.argwhere(mask.numpy() == 3).mean(0)]
+frames = []
+for rate in (1, 2, 3, 4, 6, 8, 12, 16, 18):
+    frame = grey.copy()
+    for dy in (-2 * rate, 0, 2 * rate):
+        for dx in (-2 * rate, 0, 2 * rate):
+            row, column = centre[0] + dy, centre[1] + dx
+            frame[max(row - 2, 0) : row + 2, max(column - 2, 0) : column + 2] = (230, 120, 0)
+    frames.append(frame)
+
+# %% tags=["hide-input"]
+plots.scrubber(
+    np.stack(frames),
+    sliders=("step: rate 1, 2, 3, 4, 6, 8, 12, 16, 18",),
+    alt="A heart slice with nine marked pixels around the centre of the left ventricle. With each step they lie further apart, until they reach beyond the heart.",
+    caption="The nine pixels that a 3 × 3 convolution sees, for rates from 1 to 18 (ACDC, CC BY-NC-SA 4.0).",
+)
+
+# %% [markdown]
+# ## From a stride to holes
+#
+# A ResNet halves its map five times. DeepLab takes a trained or untrained ResNet, sets the last strides from 2 to 1, and doubles the rate of every
+# convolution behind each of them. Nothing is lost by that: the places that the strided network would have kept hold the same numbers as before. Between them stand new ones.
+
+# %%
+plots.show_source(dilate)
+
+# %% tags=["nbval-check-output"]
+strided, finer = (small_deeplab(output_stride=s).eval() for s in (32, 8))
+finer.load_state_dict(strided.state_dict())
+x = torch.randn(1, 1, SIDE, SIDE)
+with torch.no_grad():
+    coarse, fine = (net.deep(net.low(net.stem(x))) for net in (strided, finer))
+torch.testing.assert_close(fine[..., ::4, ::4], coarse, rtol=1e-4, atol=1e-5)
+print(
+    tuple(coarse.shape),
+    "→",
+    tuple(fine.shape),
+    "with the same weights, and the same numbers at every fourth place",
+)
+
+# %% [markdown]
+# The *output stride* is the number of pixels from one place of the deepest map to the next. Without holes, a map with an output stride of 8 would be fine and
+# short-sighted. We can look: how strongly does each pixel of the image move the place in the middle of the deepest map? That is the size of a gradient, here averaged
+# over networks with random weights {cite:p}`luo2016understanding`.
+
+
+# %%
+def no_holes(net):
+    """Strides stay removed, but every convolution behind them looks at its neighbours."""
+    for layer in net.deep.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.dilation, layer.padding = (1, 1), (layer.kernel_size[0] // 2,) * 2
+    return net
+
+
+def field(build, draws):
+    """(H, W): influence of each pixel on the middle of the deepest map, from 0 to 1."""
+    total = 0
+    for s in range(draws):
+        seed(s)
+        net, x = build().eval(), torch.randn(4, 1, 2 * SIDE, 2 * SIDE, requires_grad=True)
+        deep = net.deep(net.low(net.stem(x)))
+        deep[..., deep.shape[-2] // 2, deep.shape[-1] // 2].sum().backward()
+        total = total + x.grad.abs().sum((0, 1))
+    return total / total.max()
+
+
+# %%
+BUILDS = {
+    "output stride 32": partial(small_deeplab, output_stride=32),
+    "output stride 8": partial(small_deeplab, output_stride=8),
+    "8, without holes": lambda: no_holes(small_deeplab(output_stride=8)),
+}
+fields = {name: field(build, profile(smoke=1, cpu=20, gpu=20)) for name, build in BUILDS.items()}
+
+
+def width(influence):
+    """Side in pixels of the smallest centred square with 95 % of the influence."""
+    middle, total = SIDE, influence.sum()
+    sides = range(1, SIDE)
+    inside = [influence[middle - s : middle + s, middle - s : middle + s].sum() / total for s in sides]
+    return 2 * sides[int(np.argmax(np.array(inside) >= 0.95))]
+
+
+# %%
+plots.show(
+    plots.grid([f.sqrt() for f in fields.values()], list(fields), columns=3, size=2.3, cmap="inferno"),
+    alt="Three maps of influence. With an output stride of 32 and with holes at 8 the bright area spans a wide square; without holes it shrinks to a small spot in the middle.",
+    caption="How strongly each pixel of a 256 × 256 image moves the middle place of the deepest map (square root of the mean gradient, random weights).",
+    name="fig-12-field",
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+sides = {name: width(f) for name, f in fields.items()}
+plots.say(
+    "A square that holds 95 % of the influence has a side of "
+    + ", ".join(f"**{side}** pixels ({name})" for name, side in sides.items())
+    + "."
+)
+
+# %% [markdown]
+# ### Two traps
+#
+# **A checkerboard.** Put three convolutions with rate 2 in a row, and each place sees every second pixel only: its neighbours are computed from other pixels altogether.
+# Rates without a common factor leave no gaps {cite:p}`wang2018understanding`.
+
+
+# %%
+def ways(rates):
+    """In how many ways each pixel reaches the place in the middle."""
+    x = torch.zeros(1, 1, 15, 15)
+    x[..., 7, 7] = 1
+    for rate in rates:
+        x = F.conv2d(x, torch.ones(1, 1, 3, 3), padding=rate, dilation=rate)
+    return x[0, 0]
+
+
+ROWS = [(2, 2, 2), (1, 2, 3)]
+grids = [ways(rates) for rates in ROWS]
+seen = [int((g > 0).sum()) for g in grids]
+
+# %%
+plots.show(
+    plots.grid([g.sqrt() for g in grids], [f"rates {r}: {s} pixels" for r, s in zip(ROWS, seen, strict=True)],
+               columns=2, size=2.6, cmap="Blues"),
+    alt="Two squares of 13 by 13 pixels. With rates 2, 2, 2 only every second pixel in both directions is coloured; with rates 1, 2, 3 all are.",
+    caption="Pixels that reach the middle through three convolutions in a row. Same span, same number of weights.",
+    name="fig-12-grid",
+)  # fmt: skip
+
+# %% [markdown]
+# **A filter larger than the map.** On a map of 8 × 8 places, a filter with rate 12 has only its middle weight inside. It has become a 1 × 1 convolution that pays for nine
+# weights.
+
+
+# %%
+def inside(side, rate):
+    """Share of the nine weights that fall on a map of side × side places, over all places."""
+    hits = F.conv2d(torch.ones(1, 1, side, side), torch.ones(1, 1, 3, 3), padding=rate, dilation=rate)
+    return hits.mean().item() / 9
+
+
+figure, axis = plots.panels(1, height=2.6)
+rates = np.arange(1, 25)
+for side in (8, 16, 32, 64):
+    axis.plot(
+        rates, [100 * inside(side, int(r)) for r in rates], "-o", markersize=3, label=f"{side} × {side}"
+    )
+axis.axhline(100 / 9, color="0.5", linestyle=":", label="one of nine")
+axis.set(xlabel="rate", ylabel="% of weights on the map", ylim=(0, 100))
+axis.legend(fontsize=8, title="map")
+
+# %%
+plots.show(
+    figure,
+    alt="Share of the nine weights that fall on the map, against the rate, for maps of 8, 16, 32 and 64 places. All fall with the rate; the smallest map reaches one ninth at rate 8.",
+    caption="How much of a 3 × 3 filter still falls on the map. At one ninth only its middle is left.",
+    name="fig-12-inside",
+)  # fmt: skip
+
+# %% [markdown]
+# ## Pyramid and decoder
+#
+# Objects come in several sizes. *Atrous spatial pyramid pooling* (ASPP) looks at the deepest map with several rates side by side, adds a 1 × 1 convolution, which sees one place, and the
+# mean of the whole map, which sees all. Because of the second trap, the whole map has to be added; no rate could replace it.
+#
+# A small *decoder* then does what the U-Net does at every level, once: it enlarges the result to a quarter of the image's size, lays the early map of that size
+# beside it, after cutting that to few channels, and convolves twice. The plus in the name stands for the decoder.
+
+# %%
+plots.show_source(ASPP, DeepLabV3Plus)
+
+# %% tags=["nbval-check-output"]
+for stride in (32, 16, 8):
+    size, work = cost.count(partial(DeepLabV3Plus, output_stride=stride), (3, 512, 512))
+    assert size == 26_696_133
+    print(f"output stride {stride:2}: {size:,} parameters, {work / 1e9:6.1f} G multiply-adds at 512 × 512")
+
+# %% [markdown]
+# Holes cost no parameter. They cost work: a map with twice the side has four times the places.
+#
+# ## How we train
+#
+# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps with the same learning rate; the last
+# weights are kept, so nothing is chosen by looking at other patients. Each test patient gets the mean Dice of three structures at two moments, on the scanner's
+# pixels, and the surface Dice of chapter 09 at 2 mm (nominal), which looks at the outlines alone.
+
+# %%
+TOLERANCE = 2  # mm
+options = {"lr": 1e-2, "batch_size": 16, "loss": losses.dice_ce, "score": losses.mean_dice}
+options |= {"augment": random_affine(), "validations": 1, "keep": "last"}
+
+
+def trained(build, data, s, steps=STEPS):
+    """(`build()` trained on `data.train`, CPU-seconds)."""
+    seed(s)
+    model, started = build(), time.process_time()
+    fit(model, data, epochs=steps / max(1, len(data.train.x) // 16), seed=s, **options)
+    return model, time.process_time() - started
+
+
+# %%
+def outlines(masks, patient):
+    """Mean surface Dice of three structures at two moments."""
+    pairs = zip(masks, (patient.ed, patient.es), strict=True)
+    found = [
+        metrics.surface_dice(m == k, v.mask == k, TOLERANCE, v.spacing) for m, v in pairs for k in (1, 2, 3)
+    ]
+    return np.mean(found)
+
+
+def judged(model):
+    """(test patients, 2): Dice and surface Dice."""
+    masks = [cardiac.segment(model, p, side=SIDE) for p in test]
+    both = [(cardiac.score(m, p).mean(), outlines(m, p)) for m, p in zip(masks, test, strict=True)]
+    return np.array(both)
+
+
+def lead(a, b=None):
+    """Mean of `a` (seeds, cases), or its lead over `b`, with a 95 % interval over both."""
+    resamples = profile(smoke=20, cpu=1000, gpu=1000)
+    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b, resamples=resamples)
+
+
+# %% [markdown]
+# ## What does each part bring?
+#
+# Take the network apart. Three output strides; the finest without holes; the middle one without its pyramid (only the 1 × 1 convolution and the mean of the map are left) and
+# without the early map in its decoder. And a U-Net with as many parameters.
+
+
+# %%
+def no_early_map():
+    """The twin, but its decoder gets nothing from the early map."""
+    net = small_deeplab()
+    net.reduce.register_forward_hook(lambda _, __, out: 0 * out)
+    return net
+
+
+def no_pyramid():
+    return DeepLabV3Plus(1, 4, block=BasicBlock, layers=(1, 1, 1, 1), width=16, channels=48, rates=())
+
+
+PARTS = {
+    "output stride 32": partial(small_deeplab, output_stride=32),
+    "output stride 16": small_deeplab,
+    "output stride 8": partial(small_deeplab, output_stride=8),
+    "8, without holes": BUILDS["8, without holes"],
+    "16, without the pyramid": no_pyramid,
+    "16, without the early map": no_early_map,
+    "U-Net": partial(SmallUNet, width=14),
+}
+
+# %%
+nets, scores, seconds = {}, {}, {}
+for name, build in PARTS.items():
+    runs = [trained(build, hearts, s) for s in range(SEEDS)]
+    nets[name], seconds[name] = runs[0][0], np.mean([r[1] for r in runs])
+    scores[name] = np.stack([judged(model) for model, _ in runs])  # (seeds, patients, 2)
+
+# %% tags=["hide-input"]
+base, rows = "output stride 16", []
+for name, build in PARTS.items():
+    size, work = cost.count(build, (1, SIDE, SIDE))
+    ahead = "" if name == base else lead(scores[name][..., 0], scores[base][..., 0])
+    means = (f"{scores[name][..., k].mean():.3f}" for k in (0, 1))
+    rows.append((name, f"{size:,}", f"{work / 1e6:.0f} M", *means, ahead))
+plots.table(
+    rows, ["network", "parameters", "multiply-adds", "Dice", "surface Dice", "more Dice than at stride 16"]
+)
+
+
+# %% tags=["hide-input"]
+def verdict(a, b, what):
+    """A sentence on whether a differs from b in Dice."""
+    gap = lead(scores[a][..., 0], scores[b][..., 0])
+    found = "gains" if gap.low > 0 else "costs" if gap.high < 0 else "makes no difference that we can tell:"
+    size = lead(scores[b][..., 0], scores[a][..., 0]) if gap.high < 0 else gap
+    return f"{what} {found} {size}"
+
+
+plots.say(
+    "; ".join([
+        verdict("output stride 8", "8, without holes", "At an output stride of 8, having holes"),
+        verdict(base, "16, without the pyramid", "at 16, the pyramid"),
+        verdict(base, "16, without the early map", "the early map"),
+        verdict("output stride 8", base, "going from 16 to 8"),
+    ]) + " (Dice, 95 % interval over patients and seeds)."
+)  # fmt: skip
+
+# %% [markdown]
+# ## Against a U-Net of the same cost
+#
+# Equal steps are not equal time. Below is what each training took on the processor that made this page, and the U-Net trained half as long again, which is about what the
+# finest DeepLab takes.
+
+# %%
+longer = [trained(PARTS["U-Net"], hearts, s, 3 * STEPS // 2) for s in range(SEEDS)]
+scores["U-Net, 1.5 × the steps"] = np.stack([judged(model) for model, _ in longer])
+seconds["U-Net, 1.5 × the steps"] = np.mean([s for _, s in longer])
+
+# %% tags=["hide-input", "timing"]
+pairs = [(base, "U-Net"), ("output stride 8", "U-Net, 1.5 × the steps")]
+rows = []
+for one, other in pairs:
+    gaps = [lead(scores[other][..., k], scores[one][..., k]) for k in (0, 1)]
+    rows.append((f"{other}, against {one}", f"{seconds[other]:.0f} against {seconds[one]:.0f}", *gaps))
+plots.table(rows, ["hearts", "CPU-seconds", "more Dice", "more surface Dice"])
+
+# %% [markdown]
+# ## Membranes
+#
+# Now thin structures. The score is the Dice of the membrane in each of the eight test slices. All slices are of one animal, so the interval speaks of
+# other slices of this stack, not of other animals.
+
+# %%
+MEMBRANES = {name: partial(PARTS[name], 1, 2) for name in ("output stride 16", "output stride 8", "U-Net")}
+per_slice = len(membranes.test.x) // len(stack.test.x)
+
+
+def on_slices(model):
+    """(test slices,): Dice of the membrane, all tiles of a slice together."""
+    found = predict(model, membranes.test.x).argmax(1).cpu().split(per_slice)
+    truth = membranes.test.y.cpu().split(per_slice)
+    return [metrics.dice(f == 1, t == 1) for f, t in zip(found, truth, strict=True)]
+
+
+# %%
+thin = {
+    name: np.array([on_slices(trained(build, membranes, s)[0]) for s in range(SEEDS)])
+    for name, build in MEMBRANES.items()
+}
+
+# %% tags=["hide-input"]
+everywhere = metrics.dice(np.ones(membrane_masks.shape), membrane_masks.numpy())
+rows = [("all pixels are membrane", f"{everywhere:.3f}", "")]
+for name, d in thin.items():
+    rows.append((name, lead(d), "" if name == "U-Net" else lead(thin["U-Net"], d)))
+plots.table(rows, ["membranes", "Dice", "the U-Net's lead"])
+
+# %% tags=["hide-input"]
+best = limits[4][-1]
+plots.say(
+    f"A map of one place for 4 × 4 pixels, as DeepLab's decoder has, could reach a Dice of {best:.3f} at best here. On hearts it could reach "
+    f"{np.mean(limits[4][:3]):.3f}. The same design can be fine for one organ and too coarse for another structure."
+)
+
+# %% [markdown]
+# ## Look: the worst first
+#
+# The two test patients on whom DeepLab at an output stride of 16 does worst, mid-height of the heart, end-systole.
+
+
+# %%
+def shown(p):
+    """The expert's outlines on a slice, and those of five networks."""
+    z, box = len(p.es.image) // 2, cardiac.window(p, side=SIDE)
+    rows, columns = (
+        slice(max(0, int(c - 45 * s)), int(c + 45 * s)) for c, s in zip(box.centre, box.step, strict=True)
+    )
+    masks = [p.es.mask, *(cardiac.segment(nets[name], p, side=SIDE)[1] for name in LOOK)]
+    return [plots.outlined(p.es.image[z, rows, columns], m[z, rows, columns], zoom=2) for m in masks]
+
+
+LOOK = ("output stride 32", "output stride 16", "output stride 8", "U-Net")
+worst = [test[k] for k in scores[base][..., 0].mean(0).argsort()[:2]]
+titles = ["expert", "stride 32", "stride 16", "stride 8", "U-Net"]
+pictures = [picture for p in worst for picture in shown(p)]
+
+# %%
+plots.show(
+    plots.grid(pictures, titles * len(worst), columns=5, size=1.45),
+    alt="Two rows, one a patient: a heart slice with the expert's outlines, and with those of DeepLab at output strides 32, 16 and 8 and of the U-Net.",
+    caption="The two worst test patients of DeepLabV3+ at an output stride of 16 (ACDC, CC BY-NC-SA 4.0), first seed of each network.",
+    name="fig-12-worst",
+)  # fmt: skip
+
+# %% [markdown]
+# ## At full size
+#
+# `DeepLabV3Plus(1, 4)` is the network on ResNet-50. One training step on the meta device shows that every weight takes part. In the `gpu` profile the experiments above
+# run ten times as long.
+
+# %% tags=["nbval-check-output"]
+with torch.device("meta"):
+    net = DeepLabV3Plus(1, 4)
+    losses.dice_ce(net(torch.empty(2, 1, 224, 224)), torch.zeros(2, 224, 224, dtype=torch.long)).backward()
+assert all(p.grad is not None for p in net.parameters())
+print(f"DeepLabV3+ on ResNet-50, 1 channel, 4 classes: {cost.parameters(net):,} parameters, all trained")
+
+# %% [markdown]
+# ## What it costs
+
+# %% tags=["timing"]
+times = cost.alternate({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in PARTS.items()})
+for name in PARTS:
+    print(
+        f"{name:26} {np.median(times[name]) / 8:5.2f} ms a slice, {seconds[name]:4.0f} CPU-seconds to train"
+    )
+
+# %% [markdown]
+# ## Pitfalls in medicine
+#
+# - **Ask for the finest structure first.** A map of 4 pixels a place may draw a ventricle and lose a coronary artery. Compute the ceiling before you train.
+# - **Rates are in pixels of the map, hearts are in millimetres.** A network whose rates fit one scanner sees another field on one with smaller pixels. Resample first.
+# - **A design made for photographs.** DeepLab's rates of 6, 12 and 18 were chosen for maps of 32 × 32 places and more. On a map of 8 × 8 they are 1 × 1 convolutions.
+# - **One stack is one animal.** Thirty slices of it do not make thirty independent cases.
+#
+# ## Summary
+#
+# - A convolution with rate $r$ leaves $r - 1$ holes between its weights: a wider view for the same weights.
+# - Replace a stride by holes, and the old places keep their numbers; new ones stand between them. Work grows fourfold for each stride removed.
+# - A coarse map sets a ceiling to Dice that you can compute from the masks alone.
+# - ASPP looks with several rates and at the whole map; the decoder adds one early map.
+# - Take a network apart before you believe in a part of it.
+#
+# ## Check yourself
+#
+# 1. How many pixels does a row of two 3 × 3 convolutions with rates 1 and 4 span?
+#
+# <details><summary>Answer</summary>The first spans 3, the second adds 4 on each side: 11.</details>
+#
+# 2. Why does going from output stride 16 to 8 change no parameter?
+#
+# <details><summary>Answer</summary>A stride and a rate say where weights are applied, not how many there are.</details>
+#
+# 3. A map has 8 × 8 places, and a filter a rate of 9. How many of its nine weights ever touch the map?
+#
+# <details><summary>Answer</summary>Only the middle one: every other weight lies 9 places away, outside.</details>
+#
+# 4. The ceiling of a set is .99 and your network has .85. Will a finer map help much?
+#
+# <details><summary>Answer</summary>Not by itself: the map could carry a far better mask. What is missing is knowing which pixel is what.</details>
+#
+# ## Exercises
+#
+# ```{exercise} ★ Predict: rates in a row
+# :label: ex-12-rates
+# Which pixels does the middle see through rates 2 and 4? And through 2 and 3? Predict, then ask `ways`.
+# ```
+#
+# ```{solution} ex-12-rates
+# :class: dropdown
+# Rates 2 and 4 reach only even distances, since both are even. Rates 2 and 3 reach every sum of $-2, 0, 2$ and $-3, 0, 3$ along each axis: 0, ±1, ±2, ±3 and ±5, but not ±4.
+# ```
+#
+# ```{exercise} ★ Predict: the ceiling of a finer map
+# :label: ex-12-ceiling
+# Does the ceiling for the right ventricle rise or fall if the square around the heart has 300 mm instead of 200 mm, at the same 128 pixels? Then call `cardiac.slices` with `field=300`.
+# ```
+#
+# ```{solution} ex-12-ceiling
+# :class: dropdown
+# It falls. Each place of the map then covers 1.5 times as many millimetres, and the heart fewer places.
+# ```
+#
+# ```{exercise} ★★ Implement: a receptive field by arithmetic
+# :label: ex-12-field
+# Write a function that takes a list of (kernel, stride, rate) and returns how many pixels the last place spans. Check it against the square in which a gradient is not zero.
+# ```
+#
+# ```{solution} ex-12-field
+# :class: dropdown
+# Start with span 1 and step 1. For each layer, span += rate · (kernel − 1) · step, then step *= stride. The gradient of a network with positive weights and no ReLU fills just this square.
+# ```
+#
+# ```{exercise} ★★ Implement: two early maps
+# :label: ex-12-two
+# Give the decoder the output of the stem as well, at half the image's size. Does it help the membranes?
+# ```
+#
+# ```{solution} ex-12-two
+# :class: dropdown
+# Subclass `DeepLabV3Plus`, keep the stem's map before its pooling, reduce it by a 1 × 1 convolution, and concatenate after enlarging once more. Compare with three seeds, paired, as above; the ceiling at 2 pixels a place says how
+# much there is to gain.
+# ```
+#
+# ```{exercise} ★★★ Investigate: rates for hearts
+# :label: ex-12-investigate
+# Which rates are best on hearts at an output stride of 8: (1, 2, 3), (4, 6, 8) or (6, 12, 18)? Choose on validation patients, and report the test patients once.
+# ```
+#
+# ```{solution} ex-12-investigate
+# :class: dropdown
+# The map has 16 × 16 places, so a rate of 18 is a 1 × 1 convolution: see {numref}`fig-12-inside`. Report paired differences with intervals; with three seeds expect differences below .01 to stay undecided.
+# ```

@@ -1,0 +1,688 @@
+# %% [markdown]
+# # Do the gradients vanish, and do shortcuts cure it?
+#
+# Chapter 05 saw that a plain network of 32 layers fits its own training images worse than one of 14, and that shortcuts mend it. The review
+# tells why: deep networks suffer from vanishing gradients, and the residual network solved that. It is a good story. **Is it true?**
+#
+# After this chapter you can say what makes a gradient shrink, predict by how much for each activation and start, look at the
+# gradients of a network that trains badly, and tell the two troubles of deep networks apart: gradients that vanish, and training that degrades.
+
+# %% tags=["hide-input", "colab"]
+import subprocess
+import sys
+
+if (
+    "google.colab" in sys.modules
+):  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
+    subprocess.run(
+        "git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True
+    )
+    lacking = ["accelerate", "captum", "nibabel", "pydicom"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *lacking], check=True)
+    sys.path.insert(0, "medlib-book")
+elif ".." not in sys.path:
+    sys.path.insert(0, "..")
+
+# %%
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medlib import cardiac, claims, cost, evaluate, fit, load, losses, plots, profile, seed, stats
+from medlib.data import random_affine
+from medlib.models import ResNet, SmallUNet
+from medlib.models.resnet import BasicBlock
+from medlib.models.resnet_v2 import Concatenate, OptionA, OptionC, PreActivation, ReLUBefore, ResNetV2
+from medlib.train import predict
+
+# %%
+SEEDS = profile(smoke=2, cpu=5, gpu=5)  # where nothing is trained
+FITS = profile(smoke=2, cpu=3, gpu=5)
+STEPS = profile(smoke=2, cpu=300, gpu=2000)
+BATCH = profile(smoke=16, cpu=128, gpu=128)
+data = load("pneumoniamnist").standardise()
+images = data.train.x[:128].cpu()
+
+# %% [markdown]
+# ## The problem: a long product
+#
+# Take a number $x$, and put it through the same small function again and again: $h_1 = \varphi(w x)$, $h_2 = \varphi(w h_1)$, and so on. How does the last number
+# change when the first one does? By the chain rule, each step contributes a factor:
+#
+# $$ \frac{\partial h_L}{\partial x} = \prod_{l=1}^{L} w\, \varphi'(w\,h_{l-1}) . $$ (eq-product)
+#
+# A product of many factors below one is almost nothing. For the sigmoid, $\varphi'$ is at most 1/4. So with $w = 1$, twenty layers leave less than $4^{-20}$, a millionth
+# of a millionth. Let us see.
+
+# %%
+x = torch.tensor(0.5, dtype=torch.double, requires_grad=True)
+h, sizes = x, []
+for _ in range(20):
+    h = torch.sigmoid(h)
+    (slope,) = torch.autograd.grad(h, x, retain_graph=True)
+    sizes.append(slope.item())
+
+# %% tags=["hide-input"]
+plots.say(
+    f"After 1, 5 and 20 sigmoids: {sizes[0]:.3f}, {sizes[4]:.1e}, **{sizes[19]:.1e}**; $4^{{-20}}$ is {4.0**-20:.1e}."
+)
+
+# %% [markdown]
+# Hochreiter saw this in 1991 in *recurrent* networks, which apply one layer at every time step {cite:p}`hochreiter1998vanishing`: that is the review's reference [8]. There the
+# factor is the same matrix each time. Below, a recurrent network with 32 units reads 60 random inputs; the matrix is scaled so that its largest eigenvalue has size 0.5, 1 or 1.5. Beside it
+# stands the LSTM, which was built against the problem: it *adds* to its memory instead of replacing it.
+
+
+# %%
+def recurrent(radius, s, length=60, units=32):
+    """Size of ∂h_T / ∂h_0 for T = 1 … length, in a tanh network."""
+    seed(s)
+    w = torch.randn(units, units, dtype=torch.double)
+    w *= radius / torch.linalg.eigvals(w).abs().max()
+    h, jacobian, norms = torch.zeros(units, dtype=torch.double), torch.eye(units, dtype=torch.double), []
+    for _ in range(length):
+        h = torch.tanh(w @ h + 0.3 * torch.randn(units, dtype=torch.double))
+        jacobian = (1 - h**2)[:, None] * w @ jacobian
+        norms.append(jacobian.norm().item())
+    return norms
+
+
+# %%
+def lstm(s, length=60, units=32):
+    """Size of ∂c_T / ∂c_0 along the memory of an LSTM whose forget gates start open (bias 2)."""
+    seed(s)
+    cell = nn.LSTMCell(1, units).double()
+    cell.bias_ih.data[units : 2 * units] = 2
+    c0 = torch.zeros(1, units, dtype=torch.double, requires_grad=True)
+    h, c, norms = torch.zeros(1, units, dtype=torch.double), c0, []
+    for _ in range(length):
+        h, c = cell(torch.randn(1, 1, dtype=torch.double), (h, c))
+        rows = [torch.autograd.grad(c[0, k], c0, retain_graph=True)[0] for k in range(units)]
+        norms.append(torch.cat(rows).norm().item())
+    return norms
+
+
+# %%
+LENGTH = profile(smoke=6, cpu=60, gpu=60)
+memories = {f"tanh, radius {r}": [recurrent(r, s, LENGTH) for s in range(SEEDS)] for r in (0.5, 1.0, 1.5)}
+memories["LSTM, its memory"] = [lstm(s, LENGTH) for s in range(min(SEEDS, 2))]
+figure, axis = plots.panels(1, height=2.8)
+for i, (name, runs) in enumerate(memories.items()):
+    axis.semilogy(
+        range(1, LENGTH + 1), np.exp(np.log(runs).mean(0)), label=name, linestyle=("-", "--", "-.", ":")[i]
+    )
+axis.set(xlabel="steps back in time", ylabel="size of the gradient")
+axis.legend(fontsize=8)
+
+# %%
+plots.show(
+    figure,
+    alt="Size of the gradient against steps back in time on a logarithmic axis. For tanh networks with a small radius it falls steeply in a straight line; for radius 1 slowly; for radius 1.5 it falls least or stays. The LSTM's memory falls slowly.",
+    caption="How much the state now depends on the state some steps ago, at the start of training (geometric mean over seeds).",
+    name="fig-13-recurrent",
+)  # fmt: skip
+
+# %% [markdown]
+# ## The idea: start so that the factor is one
+#
+# A feed-forward network has another matrix in each layer, so its factors can be set one by one. With $n$ inputs to each unit, weights of variance
+# $\sigma_w^2$, and inputs that do not depend on each other, the size of the gradient is multiplied at each layer by about
+#
+# $$ \sqrt{\, n\, \sigma_w^2 \; \mathrm{E}\,[\varphi'(z)^2] \,} , $$ (eq-factor)
+#
+# where $z$ is what enters the activation. Xavier's start sets $\sigma_w^2 = 1/n$ {cite:p}`glorot2010understanding`; that suits tanh, whose slope is about 1 near zero. For a ReLU half of the
+# units are off, so $\mathrm{E}[\varphi'^2] = 1/2$, and He's start takes $\sigma_w^2 = 2/n$ {cite:p}`he2015delving`. For the sigmoid no usual start helps: $\varphi'^2 \le 1/16$.
+#
+# ## The claims that we test
+
+# %% tags=["hide-input"]
+claims.box("C019", *(f"C{i:03}" for i in range(37, 44)))
+
+# %% [markdown]
+# ## Gradients through depth
+#
+# A chain of dense layers with 128 units looks at 128 chest X-rays {cite:p}`yang2023medmnist`. Nothing is trained: we ask for the gradient of the loss at every layer, once.
+
+
+# %%
+class Chain(nn.Module):
+    """(B, 784) → logits (B, 2) through `depth` layers of `units`; keeps what each layer gives in `seen`."""
+
+    def __init__(self, depth, activation, start, *, norm=False, residual=False, units=128):
+        super().__init__()
+        self.first, self.last = nn.Linear(784, units), nn.Linear(units, 2)
+        self.layers = nn.ModuleList(nn.Linear(units, units) for _ in range(depth))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(units) if norm else nn.Identity() for _ in range(depth))
+        self.activation, self.residual = activation, residual
+        for layer in (self.first, *self.layers, self.last):
+            nn.init.normal_(layer.weight, std=start(layer.in_features))
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x):
+        h, self.seen = self.activation(self.first(x)), []
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            out = self.activation(norm(layer(h)))
+            h = h + out if self.residual else out
+            self.seen.append(h)
+        return self.last(h)
+
+
+# %%
+ACTIVATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "ReLU": torch.relu}
+STARTS = {"0.01": lambda n: 0.01, "Xavier": lambda n: n**-0.5, "He": lambda n: (2 / n) ** 0.5}
+
+
+def gradients(depth, activation, start, s, **kind):
+    """log10 of the size of ∂ loss / ∂ h at each layer, from the first to the last."""
+    seed(s)
+    net = Chain(depth, ACTIVATIONS[activation], STARTS[start], **kind).double()
+    logits = net(images.flatten(1).double())
+    loss = F.cross_entropy(logits, data.train.y[:128].cpu())
+    found = torch.autograd.grad(loss, net.seen)
+    return np.log10([max(g.norm().item(), 1e-300) for g in found])
+
+
+# %%
+def slope(logs):
+    """Change of log10 a layer passed on the way back."""
+    return -np.polyfit(np.arange(len(logs)), logs, 1)[0]
+
+
+DEPTH = profile(smoke=8, cpu=50, gpu=50)
+KINDS = {
+    "plain": {},
+    "batch norm": {"norm": True},
+    "residual": {"residual": True},
+    "both": {"norm": True, "residual": True},
+}
+profiles = {
+    (a, i, k): [gradients(DEPTH, a, i, s, **kind) for s in range(SEEDS)]
+    for a in ACTIVATIONS for i in STARTS for k, kind in KINDS.items()
+}  # fmt: skip
+slopes = {key: np.array([slope(logs) for logs in runs]) for key, runs in profiles.items()}
+
+
+# %%
+def expected(activation, start):
+    """log10 of the factor of one layer, by the formula above; activations near zero for sigmoid and tanh."""
+    size = {"sigmoid": 1 / 4, "tanh": 1, "ReLU": 0.5**0.5}[activation]
+    return np.log10(size * 128**0.5 * STARTS[start](128))
+
+
+rows = []
+for a in ACTIVATIONS:
+    for i in STARTS:
+        theory = f"{expected(a, i):+.2f}"
+        rows.append((f"{a}, {i}", theory, *(f"{slopes[a, i, k].mean():+.2f}" for k in KINDS)))
+plots.table(rows, ["activation, start", "plain, by the formula", *KINDS])
+
+# %% [markdown]
+# Read a row like this: −0.60 means that each layer on the way back divides the gradient by $10^{0.6} = 4$. The first columns agree where the formula's picture
+# holds; tanh with He's start leaves the region where its slope is 1, and falls short. Batch norm and shortcuts each bring nearly everything close to zero.
+
+# %%
+figure, axes = plots.panels(3, height=2.7, sharey=True)
+shown = [("plain", "Xavier"), ("plain", "He"), ("batch norm", "He")]
+for axis, (kind, start) in zip(axes, shown, strict=True):
+    for i, a in enumerate(ACTIVATIONS):
+        axis.plot(
+            range(1, DEPTH + 1), np.mean(profiles[a, start, kind], 0), label=a, linestyle=("-", "--", ":")[i]
+        )
+    axis.set(xlabel="layer", title=f"{kind}, {start}")
+axes[0].set(ylabel="log10 of the gradient's size")
+axes[0].legend(fontsize=8)
+
+# %%
+plots.show(
+    figure,
+    alt="Three panels of the logarithm of the gradient against the layer. Plain with Xavier's start: the sigmoid falls by thirty orders of magnitude towards the first layer, tanh stays almost level. Plain with He's: ReLU is level. With batch norm all are close to level.",
+    caption="The gradient on its way back through 50 layers, from right to left, at the start of training (mean over seeds).",
+    name="fig-13-profiles",
+)  # fmt: skip
+
+# %% [markdown]
+# ### Does it hold at every depth?
+
+# %%
+DEPTHS = profile(smoke=(2, 5), cpu=(2, 5, 10, 20, 35, 50), gpu=(2, 5, 10, 20, 35, 50))
+ADVISED = {"sigmoid": "Xavier", "tanh": "Xavier", "ReLU": "He"}
+spans = {
+    (a, d): [np.subtract(*gradients(d, a, i, s)[[0, -1]]) for s in range(SEEDS)]
+    for a, i in ADVISED.items() for d in DEPTHS
+}  # fmt: skip
+rows = [(f"{a}, {i}", *(f"{np.mean(spans[a, d]):+.1f}" for d in DEPTHS)) for a, i in ADVISED.items()]
+plots.table(rows, ["log10, first layer less last", *(f"{d} layers" for d in DEPTHS)])
+
+# %% [markdown]
+# So vanishing gradients are real, and were cured in stages: by the ReLU with a fitting start, by batch norm, and in recurrent networks by gates. All of that was there before the residual network.
+#
+# ## Then what did ResNet cure?
+#
+# Real training, on X-rays of 28 × 28 pixels: plain and residual networks as in chapter 05, all with batch norm and He's start, all for the same number of steps. Half of 32 layers is 16.
+
+# %%
+LAYERS = {8: (1, 1, 1), 16: (3, 2, 2), 32: (5, 5, 5)}
+TRAINED = profile(smoke=(8, 16), cpu=(8, 16, 32), gpu=(8, 16, 32))
+DEEP, HALF = TRAINED[-1], TRAINED[-2]
+
+
+def network(depth, shortcut=True, block=BasicBlock):
+    return ResNet(1, 2, block=block, layers=LAYERS[depth], width=8, small_images=True, shortcut=shortcut)
+
+
+# %%
+def first_gradient(net, x, y):
+    """Size of the gradient of the weights of the first convolution, on one batch in training mode."""
+    net = net.train()
+    net.zero_grad()
+    F.cross_entropy(net(x), y).backward()
+    return net.conv1.weight.grad.norm().item()
+
+
+def trained(build, s, batch=BATCH):
+    """(network, its gradient before and after training, its last training loss)."""
+    seed(s)
+    net, few = build(), (data.train.x[:128], data.train.y[:128])
+    net.to(few[0].device)
+    before = first_gradient(net, *few)
+    epochs = STEPS / (len(data.train.x) // batch)
+    history = fit(net, data, epochs=epochs, batch_size=batch, validations=4, keep="last", seed=s)
+    return net, before, first_gradient(net, *few), np.mean(history.train_loss[-1:])
+
+
+# %%
+SHORTCUT = {"plain": False, "residual": True}
+runs = {
+    (kind, d): [trained(partial(network, d, shortcut), s) for s in range(FITS)]
+    for kind, shortcut in SHORTCUT.items() for d in TRAINED
+}  # fmt: skip
+accuracy = {key: [evaluate(run[0], data.test).accuracy for run in three] for key, three in runs.items()}
+
+# %%
+rows = []
+for (kind, d), three in runs.items():
+    before, after, loss = (np.array([run[k] for run in three]) for k in (1, 2, 3))
+    rows.append((f"{kind}, {d} layers", f"{before.mean():.2f}", f"{after.mean():.2f}",
+                 stats.bootstrap(loss), stats.bootstrap(accuracy[kind, d])))  # fmt: skip
+plots.table(rows, ["network", "first gradient, before", "after training", "training loss", "test accuracy"])
+
+# %% tags=["hide-input"]
+gap, _ = stats.paired([r[3] for r in runs["residual", DEEP]], [r[3] for r in runs["plain", DEEP]])
+more, _ = stats.paired([r[3] for r in runs["plain", DEEP]], [r[3] for r in runs["plain", HALF]])
+plots.say(
+    f"From {HALF} to {DEEP} plain layers, the *training* loss changes by **{more}**. With shortcuts, {DEEP} layers reach a training loss that differs from the plain one by **{gap}**. "
+    f"Yet the first layer of the plain network has a gradient of {np.mean([r[1] for r in runs['plain', DEEP]]):.2f} before training, that of the residual one {np.mean([r[1] for r in runs['residual', DEEP]]):.2f}."
+)
+
+# %% [markdown]
+# That is *degradation*: a deeper network could copy the shallower one and add layers that do nothing, but training does not find that. It is no vanishing gradient: the first layer gets one, as
+# strong as in the residual network or stronger. He and colleagues say so themselves: normalised starts and batch norm had largely dealt with vanishing gradients, and
+# degradation is another matter {cite:p}`he2016resnet`.
+#
+# ### What reaches which layer?
+#
+# The review says that skips “skip training from a few layers”. Do the skipped layers learn? Here is the gradient of every convolution inside the blocks.
+
+# %%
+shares = {}
+for kind, shortcut in SHORTCUT.items():
+    seed(0)
+    net = network(DEEP, shortcut).train()
+    F.cross_entropy(net(images), data.train.y[:128].cpu()).backward()
+    layers = [c for stage in net.stages for block in stage for c in (block.conv1, block.conv2)]
+    shares[kind] = [c.weight.grad.norm().item() for c in layers]
+figure, axis = plots.panels(1, height=2.4)
+for i, (kind, sizes) in enumerate(shares.items()):
+    axis.semilogy(range(1, len(sizes) + 1), sizes, "os"[i] + "-", markersize=3, label=kind)
+axis.set(xlabel="convolution inside the blocks, from first to last", ylabel="gradient's size")
+axis.legend(fontsize=8)
+
+# %%
+plots.show(
+    figure,
+    alt="Size of the gradient of each convolution in a plain and a residual network of the same depth, on a logarithmic axis. No value is near zero in either.",
+    caption=f"The gradient of every convolution of networks with {DEEP} layers, before training. None is zero.",
+    name="fig-13-layers",
+)  # fmt: skip
+
+# %% [markdown]
+# ## Are features lost in depth?
+#
+# A *linear probe* asks how much a layer knows: freeze the network, average each map of the layer, and fit logistic regression on those numbers {cite:p}`alain2017understanding`.
+
+
+# %%
+def maps(net, x):
+    """[(N, C)]: the mean of each map after each block."""
+    found, hooks = [], []
+    for stage in net.stages:
+        for block in stage:
+            hooks.append(block.register_forward_hook(lambda _, __, out: found.append(out.mean((2, 3)).cpu())))
+    with torch.no_grad():
+        net.eval()(x)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def probes(net):
+    """Test accuracy of logistic regression after each block."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    y, scores = data.train.y[:1500].cpu(), []
+    for train, test in zip(maps(net, data.train.x[:1500]), maps(net, data.test.x), strict=True):
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(train, y)
+        scores.append(probe.score(test, data.test.y.cpu()))
+    return scores
+
+
+# %%
+probed = {kind: np.array([probes(run[0]) for run in runs[kind, DEEP]]) for kind in SHORTCUT}
+figure, axis = plots.panels(1, height=2.6)
+for i, (kind, values) in enumerate(probed.items()):
+    axis.plot(range(1, values.shape[1] + 1), values.mean(0), "os"[i] + "-", markersize=4, label=kind)
+axis.set(xlabel="block", ylabel="accuracy of the probe")
+axis.legend(fontsize=8)
+
+# %%
+plots.show(
+    figure,
+    alt="Accuracy of a linear probe after each block, for a plain and a residual network of the same depth.",
+    caption=f"What a linear probe reads from each block of trained networks with {DEEP} layers (PneumoniaMNIST, test images, mean over seeds).",
+    name="fig-13-probes",
+)  # fmt: skip
+
+# %% [markdown]
+# ## Where does the ReLU stand, and what happens at the join?
+#
+# The review describes the block so: convolution, ReLU, convolution, ReLU, and the result is “stacked” with the input. The paper adds first and takes the ReLU after the addition. That matters: a ReLU before
+# the addition makes $F(x) \ge 0$, and a block could only ever add. A year later its authors tried these places one by one {cite:p}`he2016identity`.
+
+# %%
+plots.show_source(ReLUBefore, PreActivation, Concatenate)
+
+# %% [markdown]
+# By hand, the pre-activation block:
+
+# %%
+block = PreActivation(4, 4).eval()
+x = torch.randn(2, 4, 7, 7)
+f = F.conv2d(block.bn1(x).relu(), block.conv1.weight, padding=1)
+f = F.conv2d(block.bn2(f).relu(), block.conv2.weight, padding=1)
+torch.testing.assert_close(f + x, block(x))
+print("by hand = medlib:", tuple(x.shape))
+
+# %%
+WIDE = min(DEEP, 16)
+VARIANTS = {
+    "ReLU after the addition (paper)": partial(network, WIDE),
+    "ReLU before it (review)": partial(network, WIDE, block=ReLUBefore),
+    "pre-activation": partial(ResNetV2, 1, 2, layers=LAYERS[WIDE], width=8),
+    "concatenated (review: “stacked”)": partial(network, WIDE, block=Concatenate),
+    "option A: padded with zeros": partial(network, WIDE, block=OptionA),
+    "option C: always projected": partial(network, WIDE, block=OptionC),
+}
+several = {
+    name: runs["residual", WIDE] if name.endswith("(paper)") else [trained(b, s) for s in range(FITS)]
+    for name, b in VARIANTS.items()
+}
+
+# %%
+rows = []
+first = [r[3] for r in several["ReLU after the addition (paper)"]]
+for name, build in VARIANTS.items():
+    loss = [r[3] for r in several[name]]
+    ahead = "" if loss == first else stats.paired(loss, first)[0]
+    tests = [evaluate(r[0], data.test).auc for r in several[name]]
+    rows.append(
+        (name, f"{cost.parameters(build()):,}", f"{np.mean(loss):.3f}", ahead, stats.bootstrap(tests))
+    )
+plots.table(
+    rows, [f"block, {WIDE} layers", "parameters", "training loss", "more than the paper's", "test AUC"]
+)
+
+# %% tags=["nbval-check-output"]
+for depth, published in ((20, 269_722), (32, 464_154), (56, 853_018), (110, 1_727_962)):
+    build = partial(ResNet, 3, 10, block=OptionA, layers=((depth - 2) // 6,) * 3, width=16, small_images=True)
+    size, _ = cost.count(build, (3, 32, 32))
+    assert size == published
+    print(f"ResNet-{depth} for 32 × 32 images, option A: {size:,} parameters")
+
+# %% [markdown]
+# ## Shortcuts in a U-Net
+#
+# The U-Net's skips lead *across* the U, from encoder to decoder. Residual shortcuts lead around two convolutions. Nothing forbids both.
+
+
+# %%
+class Around(nn.Module):
+    """Two convolutions with a shortcut around them, before the last ReLU."""
+
+    def __init__(self, pair):
+        super().__init__()
+        ins, outs = pair[0].in_channels, pair[3].out_channels
+        self.pair = pair
+        self.match = nn.Identity() if ins == outs else nn.Conv2d(ins, outs, 1, bias=False)
+
+    def forward(self, x):
+        return (self.pair[:-1](x) + self.match(x)).relu()
+
+
+def residual_unet():
+    net = SmallUNet()
+    net.unet.down = nn.ModuleList(Around(d) for d in net.unet.down)
+    net.unet.bottleneck = Around(net.unet.bottleneck)
+    for up in net.unet.up:
+        up.convolutions = Around(up.convolutions)
+    return net
+
+
+# %%
+train, val, test = (p[: profile(smoke=2, cpu=None, gpu=None)] for p in cardiac.split(cardiac.load()))
+hearts = cardiac.slices(train, val[:1], test, side=64)
+
+
+def dice(build, s):
+    """(test patients,): Dice of three structures at ED and ES."""
+    seed(s)
+    net, epochs = build(), STEPS / (len(hearts.train.x) // 16)
+    options = {"loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine(), "lr": 1e-2}
+    fit(net, hearts, epochs=epochs, batch_size=16, validations=1, keep="last", seed=s, **options)
+    return cardiac.dice(net, test, side=64).mean((1, 2))
+
+
+# %%
+UNETS = {"U-Net": SmallUNet, "residual U-Net": residual_unet}
+scores = {name: np.array([dice(build, s) for s in range(FITS)]) for name, build in UNETS.items()}
+resamples = profile(smoke=20, cpu=1000, gpu=1000)
+none = np.zeros(len(test))
+lead = stats.bootstrap_cases(
+    stats.mean_value, scores["residual U-Net"], none, scores["U-Net"], resamples=resamples
+)
+
+# %% tags=["hide-input"]
+plots.say(
+    "; ".join(f"{name}: Dice {d.mean():.3f} with {cost.parameters(UNETS[name]()):,} parameters" for name, d in scores.items())
+    + f". The residual one leads by **{lead}** ({len(test)} test patients, {FITS} seeds). "
+    + ("Shortcuts help here too." if lead.low > 0 else "They do harm here." if lead.high < 0 else "At this depth, no difference can be told.")
+)  # fmt: skip
+
+# %% [markdown]
+# A small U-Net has about as many layers between its skips as a shallow network. Degradation begins deeper.
+#
+# ## Verdicts
+
+# %% tags=["hide-input"]
+plain = stats.bootstrap(slopes["sigmoid", "Xavier", "plain"])
+claims.observe(
+    "C037",
+    plain.mean,
+    (plain.low, plain.high),
+    n=plain.n,
+    where=f"{DEPTH} dense layers with sigmoid, Xavier's start, log10 a layer",
+)
+larger = np.maximum(slopes["sigmoid", "Xavier", "plain"], slopes["ReLU", "He", "plain"])
+best = stats.bootstrap(larger)
+claims.observe("C038", best.mean, (best.low, best.high), n=best.n, where=f"{DEPTH} dense layers, sigmoid with Xavier's and ReLU with He's start")  # fmt: skip
+
+# %% tags=["hide-input"]
+ratio = []
+for s in range(SEEDS):
+    sizes = {}
+    for kind, shortcut in SHORTCUT.items():
+        seed(s)
+        sizes[kind] = first_gradient(network(DEEP, shortcut), images, data.train.y[:128].cpu())
+    ratio.append(np.log10(sizes["residual"] / sizes["plain"]))
+healthy = stats.bootstrap(ratio)
+claims.observe(
+    "C039",
+    healthy.mean,
+    (healthy.low, healthy.high),
+    n=healthy.n,
+    where=f"{DEEP} layers with batch norm and He's start, before training",
+)
+
+# %% tags=["hide-input"]
+claims.observe(
+    "C040",
+    np.mean(np.array(shares["residual"]) == 0),
+    n=len(shares["residual"]),
+    where=f"convolutions inside the blocks of a residual network with {DEEP} layers",
+)
+last, _ = stats.paired(probed["residual"][:, -1], probed["plain"][:, -1])
+claims.observe("C041", last.mean, (last.low, last.high), n=last.n, where=f"PneumoniaMNIST, {DEEP} layers, last block")  # fmt: skip
+
+# %% tags=["hide-input"]
+net, below = runs["residual", DEEP][0][0].eval(), []
+for stage in net.stages:
+    for block in stage:
+        block.register_forward_hook(
+            lambda b, inputs, _: below.append((b.residual(inputs[0]) < 0).float().mean().item())
+        )
+predict(net, data.test.x[:64], 64)
+claims.observe(
+    "C042",
+    float(np.mean(below)),
+    n=len(below),
+    where=f"blocks of a trained residual network with {DEEP} layers",
+)
+joined = BasicBlock(8, 8)(torch.zeros(2, 8, 4, 4)).shape[1]
+claims.observe("C043", joined / 8 - 2, n=1, where="the block of 2016, counted")  # fmt: skip
+
+# %% tags=["hide-input"]
+saturates, _ = stats.paired(accuracy["plain", DEEP], accuracy["plain", HALF])
+claims.observe(
+    "C019",
+    saturates.mean,
+    (saturates.low, saturates.high),
+    n=saturates.n,
+    where=f"PneumoniaMNIST, plain, {DEEP} against {HALF} layers",
+)
+
+# %% [markdown]
+# C037 speaks of a problem that is real. C038 puts two activations into one sentence that behave differently: the sigmoid's gradients do vanish, the ReLU's do not when it starts as its paper advises. C039 gives the residual network
+# the credit for a cure that came earlier. C040, C042 and C043 describe another block than the one that was published.
+#
+# ## At full size
+#
+# `ResNet(3, 10, block=OptionA, layers=(18, 18, 18), width=16, small_images=True)` is the network of 110 layers. In the `gpu` profile the trainings above take 2,000 steps.
+#
+# ## What it costs
+
+# %% tags=["timing"]
+twins = {kind: network(DEEP, shortcut) for kind, shortcut in SHORTCUT.items()}
+twins["pre-activation"] = ResNetV2(1, 2, layers=LAYERS[DEEP], width=8)
+times = cost.alternate({n: cost.training_step(m, (BATCH, 1, 28, 28)) for n, m in twins.items()}, repeats=profile(smoke=1, cpu=8, gpu=20))  # fmt: skip
+for name, model in twins.items():
+    print(f"{name:15} {cost.parameters(model):,} parameters, {np.median(times[name]):.0f} ms a training step")
+
+# %% [markdown]
+# ## Pitfalls in medicine
+#
+# - **A deep network that trains badly looks like a hard task.** Before you collect more images, look at the training loss of a shallower twin.
+# - **Small sets hide degradation.** On a few hundred images every network fits the training set; what is left to compare is chance.
+# - **A probe is not an explanation.** That a layer's numbers predict a disease does not say that the network uses them so.
+#
+# ## Summary
+#
+# - Going back through a layer multiplies the gradient by $\sqrt{n \sigma_w^2\, \mathrm{E}[\varphi'^2]}$.
+# - Sigmoid: at most 1/4 a layer with Xavier's start. ReLU with He's start: about 1.
+# - Batch norm brings almost every start close to 1. So does a shortcut.
+# - Degradation is something else: more layers, healthy gradients, higher *training* loss.
+# - The block adds, then applies the ReLU. It neither stacks nor skips the training of any layer.
+#
+# ## Check yourself
+#
+# 1. A layer has 100 inputs a unit, ReLU, and weights of variance 0.01. By what is the gradient multiplied?
+#
+# <details><summary>Answer</summary>$\sqrt{100 \cdot 0.01 \cdot 1/2} = 0.71$.</details>
+#
+# 2. Test error rises when you add layers, training error falls. Is that degradation?
+#
+# <details><summary>Answer</summary>No, that is overfitting. Degradation shows in the training error.</details>
+#
+# 3. Why does a ReLU before the addition limit a block?
+#
+# <details><summary>Answer</summary>Then $F(x) \ge 0$: no block can lower a value, so values can only grow with depth.</details>
+#
+# 4. Why can a shortcut keep gradients alive even with sigmoids?
+#
+# <details><summary>Answer</summary>The derivative of $x + F(x)$ is $1 + F'(x)$: even where $F'$ is tiny, the 1 remains.</details>
+#
+# ## Exercises
+#
+# ```{exercise} ★ Predict: a tiny start
+# :label: ex-13-tiny
+# With ReLU and weights of standard deviation 0.01, how many orders of magnitude does the gradient lose over 10 layers of 128 units? Predict, then look at the table.
+# ```
+#
+# ```{solution} ex-13-tiny
+# :class: dropdown
+# The factor is $0.01 \sqrt{64} = 0.08$, so $\log_{10}$ is −1.1 a layer: eleven orders of magnitude.
+# ```
+#
+# ```{exercise} ★ Predict: the shortcut's share
+# :label: ex-13-share
+# In a residual chain with sigmoids, does the gradient grow or shrink on the way back? Why?
+# ```
+#
+# ```{solution} ex-13-share
+# :class: dropdown
+# Each factor is one plus something of mean zero, so it grows slightly rather than shrinks.
+# ```
+#
+# ```{exercise} ★★ Implement: another activation
+# :label: ex-13-gelu
+# Add GELU to `ACTIVATIONS`. Estimate $\mathrm{E}[\varphi'^2]$ for a standard normal $z$ by sampling, and derive the start that keeps the gradient's size. Does it?
+# ```
+#
+# ```{solution} ex-13-gelu
+# :class: dropdown
+# `z = torch.randn(10**6, requires_grad=True)`, then the mean square of the gradient of `F.gelu(z).sum()`, about 0.456; so $\sigma_w^2 \approx 2.19 / n$ would keep it if $z$ stayed standard normal. It does not quite: the forward pass
+# needs another value, so the slope is near zero and not zero.
+# ```
+#
+# ```{exercise} ★★ Implement: an identity to find
+# :label: ex-13-identity
+# Take a trained plain network of 16 layers. Insert layers that do nothing (identity kernels, batch norm of mean 0 and variance 1) to make it 32 deep. Check that the output is unchanged. What does this prove?
+# ```
+#
+# ```{solution} ex-13-identity
+# :class: dropdown
+# After a ReLU all values are at least zero, so a convolution whose kernel is 1 in the middle of its own map, followed by a ReLU, copies them. It proves that a 32-layer network with the same training loss exists, and that training did not find it.
+# ```
+#
+# ```{exercise} ★★★ Investigate: longer training
+# :label: ex-13-longer
+# Does degradation disappear if the deep plain network is trained four times as long, or with another learning rate? State your guess, and compare with the residual twin under the same budget of tuning.
+# ```
+#
+# ```{solution} ex-13-longer
+# :class: dropdown
+# Choose the rate of each on validation images from the same list of five, then compare training losses over three seeds. Report both the best and the spread; a plain network often needs a smaller rate.
+# ```
