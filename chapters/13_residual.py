@@ -221,7 +221,8 @@ plots.table(rows, ["activation, start", "plain, by the formula", *KINDS])
 
 # %% [markdown]
 # Read a row like this: −0.60 means that each layer on the way back divides the gradient by $10^{0.6} = 4$. The first columns agree where the formula's picture
-# holds; tanh with He's start leaves the region where its slope is 1, and falls short. Batch norm and shortcuts each bring nearly everything close to zero.
+# holds; tanh with He's start leaves the region where its slope is 1, and falls short. Batch norm brings every row close to zero. Shortcuts keep small starts alive; with ReLU
+# and a start that needed no help they make the gradient *grow*, since they add a 1 to factors that were about 1 already. That is why the residual network has both.
 
 # %%
 figure, axes = plots.panels(3, height=2.7, sharey=True)
@@ -612,7 +613,7 @@ for name, model in twins.items():
 #
 # - Going back through a layer multiplies the gradient by $\sqrt{n \sigma_w^2\, \mathrm{E}[\varphi'^2]}$.
 # - Sigmoid: at most 1/4 a layer with Xavier's start. ReLU with He's start: about 1.
-# - Batch norm brings almost every start close to 1. So does a shortcut.
+# - Batch norm brings almost every start close to 1. A shortcut keeps small starts alive, and needs batch norm beside it.
 # - Degradation is something else: more layers, healthy gradients, higher *training* loss.
 # - The block adds, then applies the ReLU. It neither stacks nor skips the training of any layer.
 #

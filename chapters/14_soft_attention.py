@@ -1,0 +1,812 @@
+# %% [markdown]
+# # What does a learnt weighting add? Soft attention
+#
+# In 2014 a network that translates sentences was given a new part: at every word that it writes, it looks back at the words that it has read, and weighs them. The idea went into images, and
+# today “attention” names dozens of modules. The review sorts them into families. **Where did attention come from, what does each family do, and what is it good for?**
+#
+# After this chapter you can write additive and dot-product attention down from memory, place a module in its family, say what it costs, and design a task that
+# tells whether it does what its name promises.
+
+# %% tags=["hide-input", "colab"]
+import subprocess
+import sys
+
+if (
+    "google.colab" in sys.modules
+):  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
+    subprocess.run(
+        "git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True
+    )
+    lacking = ["accelerate", "captum", "nibabel", "pydicom"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *lacking], check=True)
+    sys.path.insert(0, "medlib-book")
+elif ".." not in sys.path:
+    sys.path.insert(0, "..")
+
+# %%
+import html
+import inspect
+from functools import partial
+
+import numpy as np
+import torch
+from IPython.display import HTML, display
+from torch import nn
+from torch.nn import functional as F
+
+from medlib import attention, cardiac, claims, cost, device, fit, load, losses, plots, profile, seed, stats
+from medlib.data import Dataset, Split, random_affine
+from medlib.metrics import accuracy
+from medlib.models import SmallUNet
+from medlib.models.resnet import ResNet
+from medlib.train import predict
+
+# %%
+SEEDS = profile(smoke=2, cpu=3, gpu=5)
+WORDS = profile(smoke=3, cpu=1000, gpu=4000)  # steps of the sequence task
+STEPS = profile(smoke=2, cpu=300, gpu=2000)
+
+# %% [markdown]
+# ## The problem: a sentence in one vector
+#
+# A translator of that time had two parts. The *encoder* reads the sentence and ends with one vector of fixed length. The *decoder* writes from that vector alone. Whatever the sentence says must fit
+# in. To see the limit we take a task without grammar: read a row of digits, and write it backwards.
+
+
+# %%
+class Translator(nn.Module):
+    """Digits (B, T) → logits (B, T, 10): encoder, decoder, and attention if asked for."""
+
+    def __init__(self, look, units=48):
+        super().__init__()
+        self.embed, self.start = nn.Embedding(11, 16), 10
+        self.encoder = nn.GRU(16, units // 2, batch_first=True, bidirectional=True)
+        self.decoder = nn.GRUCell(16 + units * look, units)
+        self.attend = attention.Additive(units) if look else None
+        self.out = nn.Linear(units + units * look, 10)
+
+    def forward(self, x, told=None):
+        """`told`: the right digits, given one step later in training; without, its own are used."""
+        keys, last = self.encoder(self.embed(x))
+        h = torch.cat((last[0], last[1]), 1)  # the fixed vector
+        word, logits, self.map = torch.full_like(x[:, 0], self.start), [], []
+        for t in range(x.shape[1]):
+            context = []
+            if self.attend:
+                c, weights = self.attend(h, keys)
+                context = [c]
+                self.map.append(weights.detach())
+            h = self.decoder(torch.cat([self.embed(word), *context], 1), h)
+            logits.append(self.out(torch.cat([h, *context], 1)))
+            word = told[:, t] if told is not None else logits[-1].argmax(1)
+        return torch.stack(logits, 1)
+
+
+# %% [markdown]
+# ## The idea: look back, and weigh
+#
+# Let the encoder keep one vector $k_t$ for every place $t$ of the input. Before it writes, the decoder, in state $q$, gives each place a *score* $e_t$. A softmax turns the scores into weights $\alpha_t$ that sum to one, and
+# the decoder gets the weighted sum {cite:p}`bahdanau2014neural`:
+#
+# $$ e_t = v^\top \tanh(W q + U k_t), \qquad \alpha_t = \frac{\exp e_t}{\sum_s \exp e_s}, \qquad c = \sum_t \alpha_t\, k_t . $$ (eq-additive)
+#
+# $W$, $U$ and $v$ are learnt. By hand:
+
+# %%
+layer, q, k = attention.Additive(6), torch.randn(2, 6), torch.randn(2, 5, 6)
+e = torch.tanh(layer.query(q)[:, None] + layer.key(k)) @ layer.score.weight[0]
+alpha = e.softmax(1)
+c = (alpha[:, :, None] * k).sum(1)
+torch.testing.assert_close(layer(q, k), (c, alpha))
+print("by hand = medlib: context", tuple(c.shape), "weights", tuple(alpha.shape))
+
+# %%
+plots.show_source(attention.Additive)
+
+# %% [markdown]
+# ## The claims that we test
+
+# %% tags=["hide-input"]
+claims.box(*(f"C{i:03}" for i in range(53, 67)))
+
+# %% [markdown]
+# ## Backwards
+#
+# Training rows have 5 to 15 digits. Then we test on rows up to 30 long; the network writes on its own, and we count right digits.
+
+
+# %%
+def learn(look, s):
+    seed(s)
+    net = Translator(look).to(device())
+    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=max(WORDS, 2))
+    for _ in range(WORDS):
+        length = int(torch.randint(5, 16, ()))
+        x = torch.randint(10, (64, length), device=device())
+        loss = F.cross_entropy(net(x, x.flip(1)).flatten(0, 1), x.flip(1).flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        rate.step()
+    return net.eval()
+
+
+@torch.no_grad()
+def right(net, length):
+    x = torch.randint(10, (256, length), generator=torch.Generator().manual_seed(length)).to(device())
+    return (net(x).argmax(2) == x.flip(1)).float().mean().item()
+
+
+# %%
+LENGTHS = profile(smoke=(5, 15), cpu=(5, 8, 10, 12, 15, 20, 30), gpu=(5, 8, 10, 12, 15, 20, 30))
+KINDS = {"fixed vector": False, "with attention": True}
+readers = {name: [learn(look, s) for s in range(SEEDS)] for name, look in KINDS.items()}
+scores = {name: np.array([[right(n, t) for t in LENGTHS] for n in nets]) for name, nets in readers.items()}
+
+# %%
+with torch.no_grad():
+    net, x = (
+        readers["with attention"][0],
+        torch.randint(10, (1, 12), generator=torch.Generator().manual_seed(3)),
+    )
+    answer = net(x.to(device())).argmax(2)[0].tolist()
+figure, (left, picture) = plots.panels(2, height=3.2)
+for i, (name, values) in enumerate(scores.items()):
+    left.plot(LENGTHS, values.mean(0), "os"[i] + "-", label=name)
+    left.fill_between(LENGTHS, values.min(0), values.max(0), alpha=0.15, linewidth=0)
+left.axvspan(5, 15, color="0.93")
+left.axhline(0.1, color="0.6", linestyle=":", label="guessing")
+left.set(xlabel="digits (grey: lengths seen in training)", ylabel="share of right digits", ylim=(0, 1.02))
+left.legend(fontsize=8)
+picture.imshow(torch.stack(net.map, 1)[0].cpu(), cmap="Blues", vmin=0, vmax=1)
+picture.grid(False)
+picture.set(xticks=range(12), yticks=range(12), xticklabels=x[0].tolist(), yticklabels=answer,
+            xlabel="digits read", ylabel="digits written")  # fmt: skip
+
+# %%
+plots.show(
+    figure,
+    alt="Left: share of right digits against the length of the row. The network with a fixed vector falls with length; the one with attention stays higher within the lengths of its training. Right: the attention weights for one row form a line from the upper right to the lower left.",
+    caption="Writing digits backwards. Left: share of right digits by length (band: lowest and highest seed). Right: where the network looked while it wrote one row; nobody told it to read backwards.",
+    name="fig-14-backwards",
+)  # fmt: skip
+
+# %% [markdown]
+# The weights are a picture of what the network does. That is part of attention's charm, and a trap: chapter 04 showed that a plausible map proves little.
+#
+# ## Who was first?
+#
+# The review calls reference [12] the beginning. Looking at parts was learnt before, on images {cite:p}`larochelle2010learning,mnih2014recurrent`, and a network that writes by hand slid a Gaussian window along its text
+# {cite:p}`graves2013generating`.
+
+# %%
+YEARS = {
+    "Larochelle and Hinton: glimpses": 2010,
+    "Graves: Gaussian window over text": 2013,
+    "Mnih et al.: recurrent glimpses": 2014,
+    "Bahdanau et al.: [12], preprint": 2014,
+    "Vaswani et al.: self-attention": 2017,
+    "Hu et al.: squeeze and excitation": 2018,
+    "Woo et al.: CBAM": 2018,
+    "Wang et al.: ECA": 2020,
+}
+figure, axis = plots.panels(1, height=2.6)
+for i, (name, year) in enumerate(YEARS.items()):
+    axis.plot(year, i, "o", color="C1" if "[12]" in name else "C0")
+    axis.text(year + 0.15, i, name, va="center", fontsize=8)
+axis.set(yticks=[], xlabel="year", xlim=(2009.5, 2023.5), ylim=(len(YEARS) - 0.5, -0.5))
+axis.grid(axis="y", visible=False)
+
+# %%
+plots.show(
+    figure,
+    alt="A timeline from 2010 to 2020 with eight works on learned attention. Reference 12 of the review is the fourth of them.",
+    caption="Works on learned attention. Orange: the one that the review names as the first.",
+    name="fig-14-time",
+)  # fmt: skip
+
+# %% [markdown]
+# ## The tree
+#
+# Soft attention computes its weights; hard attention draws or chooses them. Within the soft family, modules differ in *what* gets a weight: a map (channel), a place (spatial), both, or every pair of places (self-attention).
+# Click a leaf to go to its source. The families are the review's; where a leaf marked ° stands follows the survey {cite:p}`hassanin2022visual` as we remember its tree, and could not be checked against it.
+
+# %%
+FAMILIES = {
+    "Soft": {
+        "Channel: which map?": attention.CHANNEL,
+        "Spatial: which place?": attention.SPATIAL,
+        "Channel and spatial": attention.MIXED,
+        "Self-attention: which pair?": attention.SELF,
+        "Additive, for sequences": (attention.Additive,),
+    },
+    "Hard (chapter 15)": {"Bayesian, reinforced": attention.HARD},
+}
+NAMED = ("SE", "ECA", "Additive", "MaskBranch", "GaussianWindow", "BernoulliGate")  # in the review itself
+
+
+def leaf(module):
+    name = module.__name__
+    return f'<a href="#module-{name.lower()}">{name}</a>{"" if name in NAMED else "°"}'
+
+
+def tree():
+    lines = []
+    for kind, families in FAMILIES.items():
+        inner = "".join(f"<li>{f}: {', '.join(map(leaf, ms))}</li>" for f, ms in families.items())
+        lines.append(f"<li><b>{kind}</b><ul>{inner}</ul></li>")
+    return f"<ul>{''.join(lines)}</ul>"
+
+
+display(HTML(tree()))
+
+
+# %%
+def folded(module):
+    """The module's source, to unfold."""
+    idea = html.escape(inspect.getdoc(module).split("\n")[0])
+    source = html.escape(inspect.getsource(module))
+    summary = f"<summary><b>{module.__name__}</b>: {idea}</summary>"
+    return f'<details id="module-{module.__name__.lower()}">{summary}<pre style="overflow-x:auto">{source}</pre></details>'
+
+
+ALL = [m for families in FAMILIES.values() for ms in families.values() for m in ms]
+display(HTML("".join(map(folded, ALL))))
+
+# %% [markdown]
+# ## What they cost
+#
+# Every drop-in takes and gives maps of the same shape. Here on 64 maps of 28 × 28.
+
+
+# %%
+def samples(module):
+    """Do two passes of one input in training differ?"""
+    net, x = module(16), torch.randn(2, 16, 8, 8)
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.3)
+    outs = []
+    for s in (0, 1):
+        torch.manual_seed(s)
+        outs.append(net.train()(x).detach())
+    return not torch.equal(*outs)
+
+
+drawn = {m: samples(m) for m in (*attention.SOFT, *attention.HARD)}
+shape = (64, 28, 28)
+counts = {m: cost.count(partial(m, 64), shape) for m in drawn}
+
+# %% tags=["timing"]
+ROUNDS = profile(smoke=1, cpu=7, gpu=30)
+times = cost.alternate({m.__name__: cost.forward(m(64), (4, *shape)) for m in drawn}, ROUNDS)
+family = {m: name.split(":")[0] for fs in FAMILIES.values() for name, ms in fs.items() for m in ms}
+rows = [
+    (m.__name__, family[m], "yes" if drawn[m] else "no", f"{counts[m][0]:,}", f"{counts[m][1] / 1e6:.2f}", f"{np.median(times[m.__name__]) / 4:.2f}")
+    for m in drawn
+]  # fmt: skip
+plots.table(rows, ["module", "family", "draws at random", "parameters", "M multiply-adds", "ms an image"])
+
+# %% [markdown]
+# ## Channel: which map?
+#
+# *Squeeze and excitation* {cite:p}`hu2018squeeze` squeezes each map to its mean and lets two small dense layers say how much of each map to keep. ECA {cite:p}`wang2020eca` replaces them by
+# a convolution over neighbouring means, with three to seven weights in all. Does the gate find a map that matters? We hand it eight maps of noise; only in one of them does the mean tell the class.
+
+
+# %%
+class Gated(nn.Module):
+    """SE on the input, then the mean of each map, then one linear layer whose weights are all alike."""
+
+    def __init__(self):
+        super().__init__()
+        self.se, self.head = attention.SE(8), nn.Linear(1, 2)
+
+    def forward(self, x):
+        return self.head(self.se(x).mean((1, 2, 3))[:, None])
+
+
+def planted(n, generator):
+    y = torch.randint(2, (n,), generator=generator)
+    x = torch.randn(n, 8, 6, 6, generator=generator)
+    x[:, 5] += (2 * y - 1)[:, None, None]
+    return Split(x, y)
+
+
+generator = torch.Generator().manual_seed(0)
+maps = Dataset("planted", ("a", "b"), *(planted(n, generator) for n in (512, 128, 512)), "simulated")
+
+
+# %%
+def gates(s):
+    """Mean gate of each map on test images."""
+    seed(s)
+    net = Gated()
+    fit(net, maps, epochs=profile(smoke=1, cpu=40, gpu=40), batch_size=64, lr=3e-2, validations=2, seed=s)
+    predict(net, maps.test.x)
+    return net.se.weights.mean(0).flatten().cpu().numpy()
+
+
+opened = np.array([gates(s) for s in range(SEEDS)])
+
+# %% tags=["hide-input"]
+plots.say(
+    f"The gate of the map that tells the class is open to {opened[:, 5].mean():.2f} on average, the others to {np.delete(opened, 5, 1).mean():.2f}. "
+    f"It is the widest open in {(opened.argmax(1) == 5).sum()} of {SEEDS} seeds."
+)
+
+# %% [markdown]
+# ## Spatial: which place?
+#
+# CBAM's spatial gate {cite:p}`woo2018cbam` takes the largest and the mean value over maps at each pixel, and a 7 × 7 convolution makes one gate a pixel of them. To learn whether it finds a “critical area” we need images where the area is known. So we plant a small bright spot
+# at a random place in half of the chest X-rays {cite:p}`yang2023medmnist`, and ask: is there a spot?
+
+# %%
+xrays = load("pneumoniamnist").standardise()
+SPOT = 4
+
+
+def with_spots(split, n, generator):
+    """(images, is there a spot?, its upper left corner)."""
+    x = split.x[:n].cpu().clone()
+    n = len(x)
+    y = torch.randint(2, (n,), generator=generator)
+    at = torch.randint(2, 28 - SPOT - 2, (n, 2), generator=generator)
+    for image, label, (r, c) in zip(x, y, at.tolist(), strict=True):
+        if label:
+            image[0, r : r + SPOT, c : c + SPOT] += 1.5
+    return Split(x, y), at
+
+
+parts = [with_spots(s, n, generator) for s, n in ((xrays.train, 2000), (xrays.val, 300), (xrays.test, 600))]
+spots = Dataset("spots", ("none", "spot"), *(p[0] for p in parts), "planted")
+
+
+# %%
+def finder():
+    def conv(a, b):
+        return [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+
+    body = [*conv(1, 16), *conv(16, 16), attention.SpatialGate(16)]
+    return nn.Sequential(*body, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+
+
+def hits(s):
+    """(test images with a spot,): does the peak of the map fall on it? And the maps."""
+    seed(s)
+    net = finder()
+    fit(net, spots, epochs=STEPS / (len(spots.train.x) // 64), batch_size=64, validations=2, seed=s)
+    predict(net, spots.test.x, len(spots.test.x))
+    weights = next(m for m in net if isinstance(m, attention.SpatialGate)).weights[:, 0].cpu()
+    peak = torch.stack(torch.unravel_index(weights.flatten(1).argmax(1), (28, 28)), 1)
+    inside = ((peak >= parts[2][1]) & (peak < parts[2][1] + SPOT)).all(1)
+    return inside[spots.test.y.cpu() == 1].float().numpy(), weights
+
+
+found = [hits(s) for s in range(SEEDS)]
+pointing = np.array([f[0] for f in found])
+
+# %%
+where = torch.nonzero(spots.test.y.cpu() == 1).flatten()[:4].tolist()
+pictures = [spots.test.x[i, 0].cpu() for i in where]
+heat = [(m - m.min()) / (m.max() - m.min()) for m in found[0][1][where]]
+plots.show(
+    plots.grid([*pictures, *heat], ["X-ray with a spot"] * 4 + ["spatial gate"] * 4, columns=4, size=1.6),
+    alt="Four chest X-rays with a small bright square, and below each the map of the spatial gate.",
+    caption="X-rays with a planted spot, and the map of the spatial gate (PneumoniaMNIST, CC BY 4.0).",
+    name="fig-14-spots",
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+share = SPOT**2 / 28**2
+plots.say(
+    f"The peak of the map falls on the spot in **{100 * pointing.mean():.0f} %** of the images; by chance it would in {100 * share:.0f} %."
+)
+
+# %% [markdown]
+# ### In a U-Net
+#
+# Attention U-Net {cite:p}`oktay2018attention` puts a gate on each skip: the coarser map from below decides which places of the finer map may pass. We compare with the plain U-Net at the same steps, and with the plain U-Net given a quarter
+# more steps, since gates take time.
+
+
+# %%
+class GatedSkip(nn.Module):
+    """One step up whose skip passes a gate that the coarser map controls."""
+
+    def __init__(self, up):
+        super().__init__()
+        deep, fine = up.up.in_channels, up.up.out_channels
+        self.up, self.gate = up, attention.AttentionGate(fine, gating_channels=deep)
+
+    def forward(self, x, aside):
+        return self.up(x, self.gate(aside, x))
+
+
+def gated_unet():
+    net = SmallUNet()
+    net.unet.up = nn.ModuleList(GatedSkip(up) for up in net.unet.up)
+    return net
+
+
+def spatial_unet():
+    net = SmallUNet()
+    for level in net.unet.down:
+        level.append(attention.SpatialGate(level[0].out_channels))
+    return net
+
+
+# %%
+train, val, test = (p[: profile(smoke=2, cpu=None, gpu=None)] for p in cardiac.split(cardiac.load()))
+hearts = cardiac.slices(train, val[:1], test, side=64)
+
+
+def dice(build, s, steps):
+    """(test patients,): Dice of three structures at ED and ES."""
+    seed(s)
+    net, epochs = build(), steps / (len(hearts.train.x) // 16)
+    options = {"loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine(), "lr": 1e-2}
+    fit(net, hearts, epochs=epochs, batch_size=16, validations=1, keep="last", seed=s, **options)
+    return cardiac.dice(net, test, side=64).mean((1, 2))
+
+
+PLAYERS = {
+    "plain": (SmallUNet, STEPS),
+    "plain, 1.25 × the steps": (SmallUNet, max(1, STEPS * 5 // 4)),
+    "attention gates": (gated_unet, STEPS),
+    "spatial gates": (spatial_unet, STEPS),
+}
+unets = {name: np.array([dice(b, s, n) for s in range(SEEDS)]) for name, (b, n) in PLAYERS.items()}
+
+
+# %%
+def lead(a, b):
+    resamples = profile(smoke=20, cpu=1000, gpu=1000)
+    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b, resamples=resamples)
+
+
+rows = [
+    (name, f"{cost.parameters(PLAYERS[name][0]()):,}", f"{d.mean():.3f}", lead(d, unets["plain, 1.25 × the steps"]))
+    for name, d in unets.items()
+]  # fmt: skip
+plots.table(rows, ["U-Net", "parameters", "Dice", "lead over plain with 1.25 × the steps"])
+
+# %% tags=["timing", "hide-input"]
+clocks = {n: cost.forward(b(), (8, 1, 64, 64)) for n, (b, _) in PLAYERS.items() if "1.25" not in n}
+ms = cost.alternate(clocks, ROUNDS)
+plots.say(
+    "Time of a forward pass, plain = 1: "
+    + ", ".join(f"{n} {np.median(t / ms['plain']):.2f}" for n, t in ms.items() if n != "plain") + "."
+)  # fmt: skip
+
+# %% [markdown]
+# ## Self-attention: which pair?
+#
+# In self-attention the queries come from the image itself: each place asks all others {cite:p}`vaswani2017attention,wang2018nonlocal`. With queries $Q$, keys $K$ and values $V$, one row a place, and $d$ numbers a row,
+#
+# $$ Y = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{d}}\right) V . $$ (eq-dot)
+#
+# By hand, against PyTorch's own:
+
+# %%
+q, k, v = torch.randn(3, 2, 7, 8)
+by_hand = (q @ k.mT / 8**0.5).softmax(2) @ v
+torch.testing.assert_close(by_hand, F.scaled_dot_product_attention(q, k, v), rtol=1e-4, atol=1e-5)
+print("by hand = torch:", tuple(by_hand.shape))
+
+# %% [markdown]
+# A convolution sees its neighbours. So here is a task that neighbours cannot solve: two bars, each upright or flat, lie far apart. Do they point the same way? Our network has two 3 × 3 convolutions, looks at each pixel, and *averages*;
+# an average of local answers can count bars, but a linear layer on counts cannot tell “both or none” from “one”.
+
+
+# %%
+def bars(n, generator):
+    x = 0.3 * torch.randn(n, 1, 24, 24, generator=generator)
+    kinds = torch.randint(2, (n, 2), generator=generator)
+    for image, pair in zip(x[:, 0], kinds.tolist(), strict=True):
+        for kind, low in zip(pair, (1, 14), strict=True):
+            r, c = (low + int(torch.randint(0, 4, (), generator=generator)) for _ in range(2))
+            image[r : r + (5 if kind else 2), c : c + (2 if kind else 5)] += 2
+    return Split(x, (kinds[:, 0] == kinds[:, 1]).long())
+
+
+pairs = Dataset("bars", ("differ", "same"), *(bars(n, generator) for n in (2000, 300, 1000)), "simulated")
+
+
+# %%
+def matcher(module):
+    def conv(a, b, k):
+        return [nn.Conv2d(a, b, k, padding=k // 2, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+
+    middle = [module(16)] if module else []
+    body = [*conv(1, 16, 3), nn.MaxPool2d(2), *conv(16, 16, 3), *middle, *conv(16, 16, 1)]
+    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+
+
+GUESTS = {
+    "none": None,
+    "SE": attention.SE,
+    "non-local": attention.NonLocal,
+    "multi-head": attention.MultiHead,
+    "criss-cross": attention.CrissCross,
+    "axial": attention.Axial,
+}
+solved = {}
+for name, module in GUESTS.items():
+    solved[name] = []
+    for s in range(SEEDS):
+        seed(s)
+        net = matcher(module)
+        fit(net, pairs, epochs=2 * STEPS / (len(pairs.train.x) // 64), batch_size=64, lr=1e-2, validations=2, keep="last", seed=s)  # fmt: skip
+        solved[name].append(accuracy(predict(net, pairs.test.x).cpu(), pairs.test.y.cpu()))
+
+# %%
+plots.table([(n, stats.bootstrap(v)) for n, v in solved.items()], ["module", "accuracy; guessing gives .5"])
+
+# %% [markdown]
+# SE sees the whole image too, but only as one mean a map. It may pass on how much of each bar there is, which is all that this task needs: look at its row before you conclude that pairs are necessary.
+#
+# All pairs cost the square of the number of pixels. Criss-cross and axial attention look along rows and columns, linear attention changes the order of the products.
+
+# %% tags=["timing"]
+SIDES = profile(smoke=(4, 8), cpu=(8, 16, 24, 32, 48), gpu=(8, 16, 32, 64))
+COMPARED = (
+    attention.NonLocal,
+    attention.CrissCross,
+    attention.Axial,
+    attention.LinearAttention,
+    attention.SE,
+)
+clock = {
+    side: cost.alternate({m.__name__: cost.forward(m(32), (1, 32, side, side)) for m in COMPARED}, ROUNDS)
+    for side in SIDES
+}
+figure, axis = plots.panels(1, height=2.8)
+for i, m in enumerate(COMPARED):
+    axis.loglog(
+        [s**2 for s in SIDES],
+        [np.median(clock[s][m.__name__]) for s in SIDES],
+        "os^Dv"[i] + "-",
+        label=m.__name__,
+    )
+axis.set(xlabel="pixels", ylabel="ms")
+axis.legend(fontsize=8)
+
+# %% tags=["timing"]
+plots.show(
+    figure,
+    alt="Milliseconds against the number of pixels on logarithmic axes for five modules. Non-local attention rises most steeply.",
+    caption="Time of a forward pass on 32 maps. Non-local attention grows with the square of the number of pixels.",
+    name="fig-14-square",
+)  # fmt: skip
+
+# %% [markdown]
+# ## Verdicts
+
+# %% tags=["hide-input"]
+claims.observe(
+    "C053",
+    min(YEARS.values()) - 2014,
+    n=len(YEARS),
+    where="the works in the timeline; [12] counted from its preprint",
+)
+long = [LENGTHS.index(t) for t in LENGTHS if t >= 15]
+ahead, _ = stats.paired(scores["with attention"][:, long].mean(1), scores["fixed vector"][:, long].mean(1))
+claims.observe(
+    "C054",
+    ahead.mean,
+    (ahead.low, ahead.high),
+    n=ahead.n,
+    where=f"rows of {LENGTHS[long[0]]} digits and more, written backwards",
+)
+claims.untestable("C055")  # fmt: skip
+
+# %% tags=["hide-input"]
+one = [drawn[m] == (m in attention.HARD) for m in drawn]
+claims.observe(
+    "C056", np.mean(one), n=len(one), where="medlib's drop-in modules: listed as hard, and draws at random"
+)
+
+
+def has_exact_gradient(module):
+    """Is there a derivative of the output by the parameters that make the weights?"""
+    net = module(8).train()
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.3)
+    net(torch.randn(2, 8, 6, 6, requires_grad=True)).square().sum().backward()
+    makers = [p for n, p in net.named_parameters() if n.split(".")[0] in ("score", "to_five", "query", "key")]
+    return all(p.grad is not None and p.grad.abs().sum() > 0 for p in makers)
+
+
+FAMILY = {"Bayesian": attention.BayesianAttention, "Gaussian": attention.GaussianWindow, "reinforced": attention.BernoulliGate}  # fmt: skip
+exact = {name: has_exact_gradient(m) for name, m in FAMILY.items()}
+
+# %% tags=["hide-input"]
+claims.observe(
+    "C057",
+    sum(exact.values()),
+    n=3,
+    where=", ".join(f"{n}: {'yes' if e else 'no'}" for n, e in exact.items()),
+)
+claims.observe("C058", 50 - 50, n=1, where="“50 attention techniques” in the survey's abstract")
+claims.untestable("C059")
+
+
+# %% tags=["hide-input"]
+def from_the_sentence(x, se):
+    """Global average pooling, a fully connected layer, ReLU, another one, sigmoid; torchvision's weights."""
+    z = x.mean((2, 3), keepdim=True)
+    z = torch.sigmoid(F.conv2d(F.conv2d(z, se.fc1.weight, se.fc1.bias).relu(), se.fc2.weight, se.fc2.bias))
+    return x * z
+
+
+from torchvision.ops import SqueezeExcitation
+
+theirs, x = SqueezeExcitation(32, 4), torch.randn(4, 32, 9, 9)
+claims.observe(
+    "C060", (from_the_sentence(x, theirs) - theirs(x)).abs().max().item(), n=4, where="copied weights"
+)
+
+
+# %% tags=["hide-input"]
+def guests(module):
+    """Parameters that the module adds to a ResNet-50."""
+    with torch.device("meta"):
+        return sum(cost.parameters(module(c)) * n for c, n in ((256, 3), (512, 4), (1024, 6), (2048, 3)))
+
+
+claims.observe(
+    "C061",
+    guests(attention.ECA) - guests(attention.SE),
+    n=2,
+    where=f"ResNet-50: ECA {guests(attention.ECA):,}, SE {guests(attention.SE):,}",
+)
+rate = stats.bootstrap(pointing.mean(0) - share)
+claims.observe(
+    "C062", rate.mean, (rate.low, rate.high), n=rate.n, where="planted spots on X-rays, test images"
+)
+
+# %% tags=["hide-input"]
+for name in ("attention gates", "spatial gates"):
+    gap = lead(unets[name], unets["plain, 1.25 × the steps"])
+    claims.observe(
+        "C063", gap.mean, (gap.low, gap.high), n=gap.n, where=f"ACDC at 64 px, {name}, {SEEDS} seeds"
+    )
+far, _ = stats.paired(solved["non-local"], solved["none"])
+claims.observe("C064", far.mean, (far.low, far.high), n=far.n, where="two bars far apart")
+
+# %% tags=["hide-input"]
+x = torch.randn(6, 1, generator=generator)
+weights = (x @ x.T).softmax(1)
+outputs = weights @ x
+claims.observe(
+    "C065",
+    (weights - outputs).abs().max().item(),
+    n=6,
+    where="six inputs of one feature: the weights, and the weighted sums",
+)
+
+
+def agrees(module):
+    """Does back-propagation agree with finite differences in double precision?"""
+    torch.manual_seed(0)
+    net = module(4).double().eval()
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.5)
+    x = torch.randn(1, 4, 3, 4, dtype=torch.double, requires_grad=True)
+    return torch.autograd.gradcheck(net, x, raise_exception=False)
+
+
+agreed = {m.__name__: agrees(m) for m in attention.SOFT}
+
+# %% tags=["hide-input"]
+failing = [name for name, ok in agreed.items() if not ok]
+claims.observe(
+    "C066",
+    np.mean(list(agreed.values())),
+    n=len(agreed),
+    where="medlib's soft modules" + (f"; not: {', '.join(failing)}" if failing else ""),
+)
+
+# %% [markdown]
+# C065 mixes two things up: the *scores*, which say how much, and the *output*, which is the weighted sum. C057 is the review's own test turned on its own tree: a module with an exact derivative is soft, whatever its family is called.
+#
+# ## At full size
+#
+# SE in a full ResNet-18, one training step on the meta device:
+
+# %% tags=["nbval-check-output"]
+with torch.device("meta"):
+    net = ResNet(3, 10)
+    for stage in net.stages:
+        for block in stage:
+            block.bn2 = nn.Sequential(block.bn2, attention.SE(block.conv2.out_channels))
+    F.cross_entropy(net(torch.empty(2, 3, 224, 224)), torch.zeros(2, dtype=torch.long)).backward()
+assert all(p.grad is not None for p in net.parameters())
+print(f"SE adds {cost.parameters(net) - cost.parameters(ResNet(3, 10)):,} parameters to ResNet-18")
+
+# %% [markdown]
+# ## Pitfalls in medicine
+#
+# - **A map is a weight, not a reason.** Where a gate is open says what passed it, not what decided.
+# - **Planted tasks are kind.** A bright spot on noise is not a lesion. A module that finds the first may miss the second.
+# - **All pairs of a volume.** 128 × 128 × 64 voxels have $10^{12}$ pairs. Use axial or windowed attention, or attend on coarse maps.
+#
+# ## Summary
+#
+# - Score, softmax, weighted sum: that is all of soft attention.
+# - The scores are the weights; the output is the weighted sum.
+# - Channel attention weighs maps, spatial attention places, self-attention pairs of places.
+# - Attention was built against a bottleneck. Ask which bottleneck your task has.
+# - Self-attention costs the square of the number of places, unless its pairs are restricted or reordered.
+#
+# ## Check yourself
+#
+# 1. What does each row of the matrix of weights sum to, and why?
+#
+# <details><summary>Answer</summary>One, because of the softmax over the keys.</details>
+#
+# 2. You shuffle the pixels of an image, apply dot-product self-attention, and shuffle back. What changed?
+#
+# <details><summary>Answer</summary>Nothing: the module does not know where a pixel is. Position must be told.</details>
+#
+# 3. How many weights has ECA on 256 maps?
+#
+# <details><summary>Answer</summary>$|\log_2 256 + 1| / 2 = 4.5$, made odd: 5.</details>
+#
+# 4. Why does the alignment for writing backwards lie on the other diagonal?
+#
+# <details><summary>Answer</summary>The first digit written is the last one read, and so on.</details>
+#
+# ## Exercises
+#
+# ```{exercise} ★ Predict: copy instead of reverse
+# :label: ex-14-copy
+# What does the alignment look like if the row has to be copied? Change `flip(1)` and see.
+# ```
+#
+# ```{solution} ex-14-copy
+# :class: dropdown
+# It lies on the main diagonal.
+# ```
+#
+# ```{exercise} ★ Predict: one head or four
+# :label: ex-14-heads
+# Does the number of heads change the number of parameters of multi-head attention?
+# ```
+#
+# ```{solution} ex-14-heads
+# :class: dropdown
+# No: the heads share the same matrices, cut into pieces. `cost.parameters(attention.MultiHead(64, heads=1))` equals that with four.
+# ```
+#
+# ```{exercise} ★★ Implement: dot product for the translator
+# :label: ex-14-dot
+# Replace the additive score by $q^\top k_t / \sqrt{d}$. Does it learn the reversal as fast?
+# ```
+#
+# ```{solution} ex-14-dot
+# :class: dropdown
+# `weights = (keys @ h[:, :, None])[..., 0] / 48**0.5`, softmax, sum. Compare over three seeds; with learnt projections for query and key it comes close.
+# ```
+#
+# ```{exercise} ★★ Implement: a position for each pixel
+# :label: ex-14-position
+# Add two maps with row and column numbers from −1 to 1 to the input of `matcher(attention.MultiHead)`. Is the task solved faster?
+# ```
+#
+# ```{solution} ex-14-position
+# :class: dropdown
+# Concatenate `torch.meshgrid` of two `linspace(-1, 1, 24)` to the image and give the first convolution three channels. Report the accuracy after 100, 200 and 600 steps.
+# ```
+#
+# ```{exercise} ★★★ Investigate: dimmer spots
+# :label: ex-14-dim
+# Lower the brightness of the planted spot from 1.5 to 0.3 in steps. At which brightness does the pointing rate fall, and does the accuracy of the classifier fall with it?
+# ```
+#
+# ```{solution} ex-14-dim
+# :class: dropdown
+# Make the brightness an argument of `with_spots`, and plot both against it with intervals over images. If the map fails before the classifier does, the classifier uses something else than the map shows.
+# ```

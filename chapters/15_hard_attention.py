@@ -1,0 +1,555 @@
+# %% [markdown]
+# # What if the network must choose where to look? Hard attention
+#
+# Soft attention looks everywhere, here more and there less. A doctor with a magnifying glass does not: she looks at one place, then at the next. A network that *chooses* could leave out most of an
+# image and show without doubt what it has used. But a choice has no derivative. **How can a network learn to choose, and what does the choosing cost?**
+#
+# After this chapter you can write the gradient of an average of choices in two ways, compare estimators by bias and variance, say what the ELBO is, and test whether a map
+# points at the thing that decides.
+
+# %% tags=["hide-input", "colab"]
+import subprocess
+import sys
+
+if (
+    "google.colab" in sys.modules
+):  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
+    subprocess.run(
+        "git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True
+    )
+    lacking = ["accelerate", "captum", "pydicom"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *lacking], check=True)
+    sys.path.insert(0, "medlib-book")
+elif ".." not in sys.path:
+    sys.path.insert(0, "..")
+
+# %%
+from functools import partial
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from medlib import attention, claims, cost, fit, load, plots, profile, seed, stats
+from medlib.attention.hard import gumbel_softmax
+from medlib.data import Dataset, Split
+from medlib.metrics import accuracy, calibration_error
+from medlib.train import predict
+
+# %%
+SEEDS = profile(smoke=2, cpu=5, gpu=5)
+STEPS = profile(smoke=2, cpu=600, gpu=3000)
+DRAWS = profile(smoke=200, cpu=20_000, gpu=20_000)
+
+# %% [markdown]
+# ## The problem: a choice has no slope
+#
+# Six places, and one of them must be chosen. Place $z$ costs the loss $L_z$. The network gives each place a score $\theta_z$; a softmax makes probabilities $p_z$ of them, and chance picks. What we
+# want small is the loss *on average*:
+#
+# $$ J(\theta) = \sum_z p_z\, L_z . $$ (eq-average)
+#
+# With six places we can write the sum down, and its gradient is exact. With a million pictures of a million places we cannot: we see the loss of the place that was chosen, and no other.
+#
+# ## The idea: two ways around
+#
+# **Trial and error.** Since $\nabla p = p\, \nabla \log p$, the gradient is itself an average over choices {cite:p}`williams1992simple`:
+#
+# $$ \nabla J = \mathrm{E}\big[ (L_z - b)\, \nabla \log p_z \big] . $$ (eq-reinforce)
+#
+# So choose, see the loss, and make that choice likelier if the loss was below the *baseline* $b$, less likely if above. Any $b$ that does not depend on the choice gives the right average. This is called REINFORCE.
+#
+# **Noise outside.** Draw the noise first, and let the choice be a function of scores and noise: the largest of $\theta_z + g_z$, where $g_z$ is Gumbel noise, is an exact draw from $p$. The largest has no slope either, but a softmax of the same numbers, divided
+# by a *temperature* $\tau$, nearly does the same and has one {cite:p}`jang2017gumbel,maddison2017concrete`. *Straight through* means: use the hard choice going forward, and the soft slope going back. It is a white lie, and so it has a bias.
+#
+# ## The claims that we test
+
+# %% tags=["hide-input"]
+claims.box("C067", "C068", "C069", "C070")
+
+# %% [markdown]
+# ## The estimators by hand, against the exact gradient
+
+# %%
+theta = torch.tensor([0.5, 0.0, -0.5, 1.0, 0.2, -1.0], dtype=torch.double, requires_grad=True)
+L = torch.tensor([1.0, 0.2, 0.9, 1.1, 0.6, 0.4], dtype=torch.double)
+(exact,) = torch.autograd.grad((theta.softmax(0) * L).sum(), theta)
+
+
+def reinforce(n, baseline):
+    """(n, 6): one estimate a draw."""
+    p = theta.detach().softmax(0)
+    z = torch.multinomial(p, n, replacement=True)
+    b = (p * L).sum() if baseline else 0.0
+    return (L[z] - b)[:, None] * (F.one_hot(z, 6) - p)  # ∇ log p_z = one-hot − p
+
+
+def straight_through(n, temperature):
+    scores = theta.detach().expand(n, -1).clone().requires_grad_()
+    choice = gumbel_softmax(scores, temperature, 1)
+    return torch.autograd.grad((choice * L).sum(), scores)[0]
+
+
+# %%
+seed(0)
+ESTIMATORS = {
+    "REINFORCE": reinforce(DRAWS, False),
+    "REINFORCE with baseline": reinforce(DRAWS, True),
+    "straight through, τ = 1": straight_through(DRAWS, 1.0),
+    "straight through, τ = 0.3": straight_through(DRAWS, 0.3),
+}
+rows = []
+for name, g in ESTIMATORS.items():
+    bias, noise = (g.mean(0) - exact).norm(), g.var(0).sum().sqrt()
+    rows.append((name, f"{bias:.3f}", f"{noise:.2f}"))
+rows.append(("exact", "0", "0"))
+plots.table(rows, ["estimator", "size of its bias", "spread of one draw"])
+
+# %%
+sizes = [n for n in (1, 4, 16, 64, 256, 1024, 4096) if n <= DRAWS // 4]
+figure, axis = plots.panels(1, height=2.9)
+for i, (name, g) in enumerate(ESTIMATORS.items()):
+    off = [
+        torch.stack([c.mean(0) - exact for c in g[: n * (DRAWS // n)].split(n)]).norm(dim=1).mean()
+        for n in sizes
+    ]
+    axis.loglog(sizes, off, "os^D"[i] + "-", label=name)
+axis.axhline(exact.norm(), color="0.6", linestyle=":", label="size of the gradient")
+axis.set(xlabel="draws averaged", ylabel="distance from the exact gradient")
+axis.legend(fontsize=8)
+
+# %%
+plots.show(
+    figure,
+    alt="Distance of four gradient estimates from the exact gradient against the number of draws, on logarithmic axes. REINFORCE falls in a straight line, lower with a baseline; the straight-through estimates start lower and level off at their bias.",
+    caption="How far each estimate is from the exact gradient, by the number of draws that are averaged.",
+    name="fig-15-estimators",
+)  # fmt: skip
+
+# %% [markdown]
+# REINFORCE is right on average, however long that takes. A baseline costs nothing and takes away much of the noise. The straight-through estimate is calm and slightly wrong, and no number of draws mends that.
+#
+# ## The modules
+
+# %%
+plots.show_source(attention.BernoulliGate, attention.GumbelGate)
+
+# %% [markdown]
+# `BernoulliGate` is the *reinforced* kind of the review's tree: a coin for each place, tossed with probability $\sigma(w \cdot x + b)$ {cite:p}`xu2015show,mnih2014recurrent`. Its `surrogate` is a term for the loss whose gradient is {eq}`eq-reinforce`.
+#
+# The *Bayesian* kind says: where to look is a hidden variable $z$ of the model. Let $q(z)$ be our guess of it for an image. Then the logarithm of the probability of the right answer $y$ is at least
+#
+# $$ \log p(y) \;\ge\; \mathrm{E}_{q}\,[\log p(y \mid z)] \;-\; \mathrm{KL}\big(q(z)\,\|\,p(z)\big) , $$ (eq-elbo)
+#
+# the *evidence lower bound*, ELBO. Its first term is the cross-entropy that we know, with a minus; its second is a price for being surer than the prior $p(z)$ {cite:p}`deng2018latent,fan2020bayesian`.
+
+# %%
+plots.show_source(attention.VariationalAttention)
+
+# %% [markdown]
+# The *Gaussian* kind slides a window over the image, given by five numbers {cite:p}`gregor2015draw`. Each of its steps has a derivative. By the review's own test it is soft.
+
+# %%
+plots.show_source(attention.GaussianWindow)
+
+# %% [markdown]
+# ## A task whose answer sits in a known place
+#
+# Chest X-rays {cite:p}`yang2023medmnist` with one small spot at a random place: is it brighter or darker than its surroundings? The rest of the image does not matter.
+
+# %%
+xrays = load("pneumoniamnist").standardise()
+SPOT, generator = 4, torch.Generator().manual_seed(0)
+
+
+def with_spots(split, n):
+    """(images, brighter?, upper left corner of the spot)."""
+    x = split.x[:n].cpu().clone()
+    n = len(x)
+    y = torch.randint(2, (n,), generator=generator)
+    at = torch.randint(2, 28 - SPOT - 2, (n, 2), generator=generator)
+    for image, label, (r, c) in zip(x, y, at.tolist(), strict=True):
+        image[0, r : r + SPOT, c : c + SPOT] += 1.5 if label else -1.5
+    return Split(x, y), at
+
+
+parts = [with_spots(s, n) for s, n in ((xrays.train, 3000), (xrays.val, 400), (xrays.test, 600))]
+spots = Dataset("spots", ("darker", "brighter"), *(p[0] for p in parts), "planted")
+
+# %% [markdown]
+# Two convolutions with a pooling between them, the module on maps of 14 × 14 places, the mean of each map, and a linear layer. The mean is what makes the task hard: of 196 places, about six know the answer.
+
+
+# %%
+class Looker(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+
+        def conv(a, b):
+            return [nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+
+        self.body = nn.Sequential(*conv(1, 16), nn.MaxPool2d(2), *conv(16, 16))
+        self.look = module(16) if module else nn.Identity()
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.head(self.look(self.body(x)).mean((2, 3)))
+
+
+def loss_of(net, price=0.0, beta=0.01):
+    """Cross-entropy, and what the module in `net` adds to it: REINFORCE's term, or the KL of the ELBO."""
+    look = net.look
+
+    def loss(logits, target):
+        each = F.cross_entropy(logits, target, reduction="none")
+        value = each.mean()
+        if getattr(look, "log_prob", None) is not None:
+            value = value + look.surrogate(each + price * look.weights.mean((1, 2, 3)))
+        elif net.training and getattr(look, "kl", None) is not None:
+            value = value + beta * look.kl
+        return value
+
+    return loss
+
+
+# %%
+def train(module, s, **options):
+    seed(s)
+    net = Looker(module)
+    epochs = STEPS / (len(spots.train.x) // 64)
+    fit(net, spots, epochs=epochs, batch_size=64, lr=1e-2, loss=loss_of(net, **options), validations=1, keep="last", seed=s)  # fmt: skip
+    return net
+
+
+LOOKS = {
+    "none": None,
+    "spatial gate (soft)": attention.SpatialGate,
+    "Gaussian window": attention.GaussianWindow,
+    "Bernoulli, no baseline": partial(attention.BernoulliGate, cell=2, baseline=False),
+    "Bernoulli, baseline": partial(attention.BernoulliGate, cell=2),
+    "Gumbel gate": attention.GumbelGate,
+    "variational": attention.VariationalAttention,
+    "Bayesian (Weibull)": attention.BayesianAttention,
+}
+nets = {name: [train(module, s) for s in range(SEEDS)] for name, module in LOOKS.items()}
+
+
+# %%
+def heat(net, x):
+    """(B, 14, 14): how much each place counts, in evaluation mode."""
+    predict(net, x, len(x))
+    look = net.look
+    if isinstance(look, (attention.BernoulliGate, attention.GumbelGate)):
+        return look.probability[:, 0].cpu()
+    w = look.weights.cpu()
+    return w.mean(1).unflatten(1, (14, 14)) if w.ndim == 3 else w[:, 0]  # of N × N: the mean over queries
+
+
+def on_spot(at):
+    """(N, 14, 14): do a place's four pixels overlap the spot?"""
+    row = torch.arange(14) * 2
+    inside = [(row + 1 >= a[:, None]) & (row <= a[:, None] + SPOT - 1) for a in at.T]
+    return inside[0][:, :, None] & inside[1][:, None]
+
+
+# %%
+test_x, truth = spots.test.x, on_spot(parts[2][1])
+right, pointing, inside = {}, {}, {}
+for name, several in nets.items():
+    right[name] = [accuracy(predict(n, test_x).cpu(), spots.test.y.cpu()) for n in several]
+    if name == "none":
+        continue
+    maps = [heat(n, test_x) for n in several]
+    peaks = [m.flatten(1).argmax(1) for m in maps]
+    pointing[name] = np.array([truth.flatten(1)[torch.arange(len(p)), p].float().mean() for p in peaks])
+    inside[name] = np.array([((m * truth).sum((1, 2)) / m.sum((1, 2)).clamp(min=1e-9)).mean() for m in maps])
+
+# %%
+chance = truth.float().mean().item()
+rows = []
+for name in LOOKS:
+    maps = ("", "") if name == "none" else (stats.bootstrap(pointing[name]), f"{inside[name].mean():.2f}")
+    rows.append((name, stats.bootstrap(right[name]), *maps))
+rows.append(("by chance", "0.5", f"{chance:.3f}", f"{chance:.2f}"))
+plots.table(rows, ["module", "accuracy", "peak of the map on the spot", "share of the map on the spot"])
+
+# %%
+k = [0, 1, 2]
+pictures, titles = [test_x[i, 0].cpu() for i in k], ["image"] * 3
+for name in list(LOOKS)[1:]:
+    maps = heat(nets[name][0], test_x[:64])
+    pictures += [F.interpolate(maps[i][None, None], scale_factor=2)[0, 0] for i in k]
+    titles += [name] * 3
+
+# %%
+plots.show(
+    plots.grid(pictures, titles, columns=6, size=1.15),
+    alt="Three chest X-rays with a small spot, and for each module the three maps of where it looks. Some maps have one bright place at the spot, others are nearly even.",
+    caption="Three test images and where each module looks, first seed (PneumoniaMNIST, CC BY 4.0). Each map has its own scale.",
+    name="fig-15-maps",
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+ranked = sorted(pointing, key=lambda n: -pointing[n].mean())
+gap, _ = stats.paired(pointing["Bernoulli, baseline"], pointing["Bernoulli, no baseline"])
+plots.say(
+    f"The map that falls on the spot most often is that of *{ranked[0]}* ({100 * pointing[ranked[0]].mean():.0f} % of the images), the least often that of *{ranked[-1]}* "
+    f"({100 * pointing[ranked[-1]].mean():.0f} %). With a baseline, the Bernoulli gate's map hits more often by {gap}."
+)
+
+# %% [markdown]
+# ### How noisy is the gradient in the network?
+#
+# One batch, 100 draws of the coins: how large is the spread of the gradient of the gate's weights, beside its mean?
+
+
+# %%
+def gradients(net, draws):
+    x, y, found = spots.train.x[:64], spots.train.y[:64], []
+    net.train()
+    for _ in range(draws):
+        net.zero_grad()
+        loss_of(net)(net(x), y).backward()
+        found.append(net.look.score.weight.grad.flatten().clone())
+    g = torch.stack(found)
+    return (g.var(0).sum().sqrt() / g.mean(0).norm()).item()
+
+
+NOISY = ("Bernoulli, no baseline", "Bernoulli, baseline", "Gumbel gate")
+draws = profile(smoke=4, cpu=100, gpu=100)
+spread = {name: [gradients(net, draws) for net in nets[name]] for name in NOISY}
+plots.table(
+    [(n, f"{np.median(v):.1f}") for n, v in spread.items()],
+    ["gate, after training", "spread of one draw, mean = 1"],
+)
+
+# %% [markdown]
+# ## The price of a look
+#
+# Only hard attention can truly *leave out*. Let each open place cost a price, added to the loss that REINFORCE sees.
+
+# %%
+PRICES = profile(smoke=(0, 1), cpu=(0, 0.3, 1, 3), gpu=(0, 0.1, 0.3, 1, 3, 10))
+bernoulli = LOOKS["Bernoulli, baseline"]
+paid = {
+    price: nets["Bernoulli, baseline"]
+    if price == 0
+    else [train(bernoulli, s, price=price) for s in range(SEEDS)]
+    for price in PRICES
+}
+rows, curve = [], []
+for price, several in paid.items():
+    score = [accuracy(predict(n, test_x).cpu(), spots.test.y.cpu()) for n in several]
+    open_share = [(heat(n, test_x) >= 0.5).float().mean().item() for n in several]
+    rows.append((price, f"{100 * np.mean(open_share):.0f} %", stats.bootstrap(score)))
+    curve.append((100 * np.mean(open_share), np.mean(score)))
+plots.table(rows, ["price of a look", "places that it looks at", "accuracy"])
+
+# %%
+figure, axis = plots.panels(1, width=5, height=2.6)
+axis.plot(*zip(*curve, strict=True), "o-")
+for price, point in zip(PRICES, curve, strict=True):
+    axis.annotate(f" {price}", point, fontsize=8)
+axis.set(xlabel="% of places looked at", ylabel="accuracy", xlim=(0, 105))
+
+# %%
+plots.show(
+    figure,
+    alt="Accuracy against the share of places that the gate opens, one point a price.",
+    caption="What leaving out costs: accuracy against the share of open places, labelled with the price of a look.",
+    name="fig-15-price",
+)  # fmt: skip
+
+# %% [markdown]
+# ## Does chance make the network honest?
+#
+# A network that draws its attention can answer several times and average. Is its confidence better calibrated for that? The *calibration error* (chapter 09) compares confidence with the share of right answers.
+
+
+# %%
+def averaged(net, passes):
+    """Logits whose softmax is the mean probability of several draws; batch norm stays as it is."""
+    net.eval()
+    net.look.train()
+    with torch.no_grad():
+        p = torch.stack([net(test_x).float().softmax(1) for _ in range(passes)]).mean(0)
+    net.eval()
+    return p.clamp(min=1e-9).log().cpu()
+
+
+passes = profile(smoke=2, cpu=20, gpu=20)
+y, rows = spots.test.y.cpu(), []
+for name in ("none", "spatial gate (soft)", "variational", "Bayesian (Weibull)"):
+    once = [calibration_error(predict(n, test_x).cpu(), y) for n in nets[name]]
+    drawn = [calibration_error(averaged(n, passes), y) for n in nets[name]] if name not in ("none", "spatial gate (soft)") else None  # fmt: skip
+    rows.append((name, stats.bootstrap(once), stats.bootstrap(drawn) if drawn else ""))
+plots.table(rows, ["module", "calibration error, one answer", f"mean of {passes} draws"])
+
+# %% [markdown]
+# ## Verdicts
+
+# %%
+x = torch.randn(8, 16, 14, 14)
+
+
+def open_states(module):
+    """(8,): places with a weight other than zero, in a pass of training."""
+    net = module(16).train()
+    net(x)
+    return (net.weights.flatten(1) != 0).sum(1)
+
+
+# %% tags=["hide-input"]
+for name, module in (("variational: one place of 196", attention.VariationalAttention), ("Bernoulli gate: a coin for each place", attention.BernoulliGate)):  # fmt: skip
+    claims.observe("C067", int(open_states(module).max()) - 1, n=8, where=name)
+
+
+# %% tags=["hide-input"]
+def wobble(module):
+    """Mean standard deviation of the weights over 50 passes of one input in training."""
+    net, seen = module(16).train(), []
+    for _ in range(50):
+        net(x[:1])
+        seen.append(net.weights.flatten())
+    return torch.stack(seen).std(0).mean().item()
+
+
+shaken = {m.__name__: wobble(m) for m in (attention.VariationalAttention, attention.BayesianAttention)}
+claims.observe("C068", min(shaken.values()), n=50, where=", ".join(f"{n} {v:.1e}" for n, v in shaken.items()))
+
+# %% tags=["hide-input"]
+window = attention.GaussianWindow(16, size=1)
+for p in window.parameters():
+    nn.init.normal_(p, std=0.2)
+window(x)
+gx, gy, _, sigma, _ = window.five.T[:, :, None, None].cpu()
+row, column = torch.meshgrid(torch.arange(14.0), torch.arange(14.0), indexing="ij")
+bell = torch.exp(-((row - gy) ** 2 + (column - gx) ** 2) / (2 * sigma**2))
+bell = bell / bell.amax((1, 2), keepdim=True)
+claims.observe(
+    "C069",
+    (bell - window.weights[:, 0]).abs().max().item(),
+    n=8,
+    where="window of one Gaussian, eight inputs, largest pixel 1",
+)
+
+# %% tags=["hide-input"]
+gate, total = attention.BernoulliGate(16).train(), 0
+nn.init.normal_(gate.score.weight, std=0.3)
+for _ in range(DRAWS // 4):
+    gate(x[:1])
+    total = total + gate.weights
+off = (total / (DRAWS // 4) - gate.score(x[:1]).sigmoid()).abs().max().item()
+claims.observe("C070", off, n=DRAWS // 4, where="196 gates, all draws of each averaged")
+
+# %% [markdown]
+# C067 holds where attention picks one state of many. A gate of coins picks one of two states *at each place*, and many places stay open.
+#
+# ## At full size
+#
+# One training step of a reinforced gate on maps of a ResNet-18's first stage, on the meta device:
+
+# %% tags=["nbval-check-output"]
+with torch.device("meta"):
+    gate = attention.BernoulliGate(64)
+    out = gate(torch.empty(2, 64, 56, 56))
+    (out.mean() + gate.surrogate(torch.empty(2))).backward()
+assert all(p.grad is not None for p in gate.parameters())
+print(f"a reinforced gate on 64 maps: {cost.parameters(gate)} parameters, maps {tuple(out.shape[2:])}")
+
+# %% [markdown]
+# ## What it costs
+
+# %% tags=["timing"]
+modules = {n: (m(16) if m else nn.Identity()) for n, m in LOOKS.items()}
+times = cost.alternate(
+    {n: cost.forward(m, (64, 16, 14, 14)) for n, m in modules.items()}, profile(smoke=1, cpu=10, gpu=30)
+)
+for name, m in modules.items():
+    print(f"{name:24} {cost.parameters(m):5,} parameters {np.median(times[name]):7.2f} ms a batch of 64")
+
+# %% [markdown]
+# ## Pitfalls in medicine
+#
+# - **A hard map is proof of what was left out, not of what was seen.** A place that was closed cannot have counted. An open place may not have counted either.
+# - **Two runs, two answers.** A network that draws gives other answers to the same scan. Use the mean, or say that it draws.
+# - **A prior is an opinion.** The KL term prefers maps that look like the prior. If lesions are rare at the edge, the prior may learn not to look there.
+#
+# ## Summary
+#
+# - Choosing has no derivative; the *average* over choices has one.
+# - REINFORCE: no bias, much variance; a baseline removes variance and adds no bias.
+# - Straight-through Gumbel: little variance, some bias.
+# - The ELBO is the usual loss plus a price on being surer than the prior.
+# - A Gaussian window is differentiable: it is soft, whatever family it is filed under.
+#
+# ## Check yourself
+#
+# 1. Why may the baseline not depend on the choice that was made?
+#
+# <details><summary>Answer</summary>Since $\mathrm{E}[\nabla \log p_z] = 0$, a constant changes nothing on average. A baseline that depends on $z$ cannot be pulled out of that average, and adds a bias.</details>
+#
+# 2. What happens to the variance of the straight-through gradient when the temperature goes to zero?
+#
+# <details><summary>Answer</summary>It grows without bound: the softmax turns into a step, whose slope is zero almost everywhere and huge in between.</details>
+#
+# 3. The KL term is zero. What does the posterior look like?
+#
+# <details><summary>Answer</summary>Like the prior: the image has told nothing about where to look.</details>
+#
+# 4. Can soft attention save computing time by leaving places out?
+#
+# <details><summary>Answer</summary>Not by itself: every place has a weight above zero and must be computed.</details>
+#
+# ## Exercises
+#
+# ```{exercise} ★ Predict: the best baseline
+# :label: ex-15-baseline
+# In the problem of six places, try constant baselines from 0 to 1.2. Where is the spread least? Guess first.
+# ```
+#
+# ```{solution} ex-15-baseline
+# :class: dropdown
+# Near the mean loss, not exactly at it: the best constant weighs losses by the squared size of $\nabla \log p_z$.
+# ```
+#
+# ```{exercise} ★ Predict: temperature
+# :label: ex-15-temperature
+# Add τ = 0.05 and τ = 5 to the table of estimators. How do bias and spread move?
+# ```
+#
+# ```{solution} ex-15-temperature
+# :class: dropdown
+# At 0.05 the bias is small and the spread large; at 5 the slopes are flat, the spread is small and the bias large.
+# ```
+#
+# ```{exercise} ★★ Implement: leave one out
+# :label: ex-15-loo
+# Draw four choices for each image, and take the mean loss of the other three as baseline of each. Show that it adds no bias, and measure the spread.
+# ```
+#
+# ```{solution} ex-15-loo
+# :class: dropdown
+# For draws `z` of shape (n, 4): `b = (L[z].sum(1, keepdim=True) - L[z]) / 3`. The other draws are independent of $z$, so the average is right. The spread of the mean of four is close to that with the exact baseline.
+# ```
+#
+# ```{exercise} ★★ Implement: larger coins
+# :label: ex-15-cells
+# Train the Bernoulli gate with `cell=1`, 2 and 7. How do accuracy and pointing rate change?
+# ```
+#
+# ```{solution} ex-15-cells
+# :class: dropdown
+# Fewer coins mean less variance but coarser maps. With `cell=7` there are four coins, and the map can only name a quarter of the image.
+# ```
+#
+# ```{exercise} ★★★ Investigate: a real place
+# :label: ex-15-heart
+# Is there an ACDC slice with a left ventricle in it? Train each module on that question, and measure how often its map peaks inside the heart.
+# ```
+#
+# ```{solution} ex-15-heart
+# :class: dropdown
+# Use `cardiac.slices(…, side=64)` with labels `(y == 3).any()` for each slice. Compare with the share of the image that the heart covers, and with a map that always peaks in the middle: that is the baseline to beat.
+# ```
