@@ -115,8 +115,8 @@ plots.show(
 )  # fmt: skip
 
 # %% [markdown]
-# A map of 4 pixels a place is fine enough for hearts, and already too coarse for membranes, which are a few pixels wide. At 32, where the last map of a ResNet
-# stands, the ring of muscle is gone.
+# At 4 pixels a place little is lost. At 8 the membranes, which are a few pixels wide, suffer most, and at 16 the ring of muscle breaks as well. At 32, where the last map of a
+# ResNet stands, next to nothing of it is left.
 #
 # ## The idea: a convolution with holes
 #
@@ -499,6 +499,8 @@ plots.say(
 )
 
 # %% [markdown]
+# A ceiling is not a forecast. Compare it with the scores above: what a network lacks below it is not a finer map, but knowing which pixel is what.
+#
 # ## Look: the worst first
 #
 # The two test patients on whom DeepLab at an output stride of 16 does worst, mid-height of the heart, end-systole.

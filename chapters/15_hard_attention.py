@@ -207,7 +207,10 @@ def loss_of(net, price=0.0, beta=0.01):
         if getattr(look, "log_prob", None) is not None:
             value = value + look.surrogate(each + price * look.weights.mean((1, 2, 3)))
         elif net.training and getattr(look, "kl", None) is not None:
-            value = value + beta * look.kl
+            queries = (
+                look.weights.shape[1] if look.weights.ndim == 3 else 1
+            )  # N × N weights: the mean over queries
+            value = value + beta * look.kl / queries
         return value
 
     return loss

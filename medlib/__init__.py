@@ -1,6 +1,7 @@
 """medlib: the small shared package of the book. Each idea once, in a file to read in one sitting.
 
 models/    one file a paper, under the paper's name
+attention/ drop-in modules, one file a family: maps in, maps of the same shape out
 data       load(name) → images and labels, from cache, mirror or upstream, checksum verified
 phantom    a beating heart whose masks, volumes and motion are known exactly
 train      device, seed, profile, fit, repeat, evaluate

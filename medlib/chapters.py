@@ -241,7 +241,9 @@ def state(source: Path) -> tuple[str, list[str]]:
     if problems := faults(notebook, source):
         return "faulty", problems
     now = module_hashes()
-    moved = [name for name, then in notebook.metadata["medlib"]["medlib"].items() if now.get(name) != then]
+    ran = notebook.metadata["medlib"]["medlib"].items()
+    # Not the package's own file: it holds a page of contents and imports nothing by itself.
+    moved = [name for name, then in ran if name != "medlib" and now.get(name) != then]
     return ("stale", [f"changed since: {', '.join(moved)}"]) if moved else ("fresh", [])
 
 

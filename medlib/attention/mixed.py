@@ -165,7 +165,7 @@ class TripletAttention(nn.Module):
 class GaussianContext(nn.Module):
     """A map whose mean is unlike that of the other maps is damped, by a fixed Gaussian.
 
-    Paper: Ruan, Wang, Lu, Zheng & Song, "Gaussian context transformer", CVPR 2021 (GCT; no arXiv number).
+    Paper: Ruan et al., "Gaussian context transformer", CVPR 2021 (GCT; no arXiv number).
     z = mean(x), standardised over the maps; y = x · exp(−z² / 2c²).
     0 parameters with c = 2 ("B0"), 1 with `learn`; O(CN) work. Near the identity: most gates lie above .6.
     Equivariant to permutations of maps and of pixels. Differs: `learn` has log c as its parameter, the
