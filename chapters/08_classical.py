@@ -238,12 +238,13 @@ add("Otsu", otsu, blur=[0, 0.7, 1, 1.5])
 
 # %%
 heart = known[order[int(0.58 * (len(order) - 1))]]  # a training slice
-levels = np.linspace(-0.8, 2, 20)
+levels = np.linspace(-0.6, 2, 14)
 plots.scrubber(
     np.stack([picture(heart.image, (heart.image > t) & WITHIN, heart.truth) for t in levels]),
     sliders=("threshold",),
     alt="A heart slice. With a low threshold the red outline takes in the heart muscle and more; with a high one it breaks into pieces.",
     caption="All pixels above the threshold (red) and the expert's ventricle (blue). No threshold is right everywhere.",
+    quality=60,
 )  # fmt: skip
 
 # %% tags=["hide-input"]
@@ -290,16 +291,17 @@ add("snake", snake, radius=[8, 12, 16], blur=[1, 2], pull=[1, 5])
 # %%
 curve, frames = circle(METHODS["snake"].keywords["radius"]), []
 how = {k: METHODS["snake"].keywords[k] for k in ("blur", "pull")}
-for _ in range(20):
+for _ in range(14):
     frames.append(picture(heart.image, draw.polygon2mask(heart.image.shape, curve), heart.truth))
-    curve = creep(heart.image, curve, **how, steps=6)
+    curve = creep(heart.image, curve, **how, steps=9)
 
 # %%
 plots.scrubber(
     np.stack(frames),
-    sliders=("burst of 6 steps",),
+    sliders=("burst of 9 steps",),
     alt="A red circle round the click, which moves a little towards the edges near it and then rests.",
     caption="A snake (red) that starts as a circle. It moves to the edges near it, whether or not they are the ventricle's (blue).",
+    quality=60,
 )
 
 # %% [markdown]
@@ -333,10 +335,11 @@ add("geodesic contour", geodesic, blur=[1, 2], steep=[3, 10, 30], stop=[0.3, 0.5
 states = []
 METHODS["geodesic contour"](heart.image, watch=lambda u: states.append(u.astype(bool)))
 plots.scrubber(
-    np.stack([picture(heart.image, m, heart.truth) for m in states[::2]]),
-    sliders=("two steps",),
+    np.stack([picture(heart.image, m, heart.truth) for m in states[::3]]),
+    sliders=("three steps",),
     alt="A small red disc at the click that grows through the cavity and slows at its edges.",
     caption="A geodesic active contour (red) grows from the click until edges stop it. Blue: the expert.",
+    quality=60,
 )
 
 # %% [markdown]
@@ -365,10 +368,11 @@ add("Chan–Vese", chan_vese, blur=[0, 1], radius=[4, 8], outside=[1, 2, 3])
 states = []
 METHODS["Chan–Vese"](heart.image, watch=lambda u: states.append(u.astype(bool)))
 plots.scrubber(
-    np.stack([picture(heart.image, m, heart.truth) for m in states[:20]]),
-    sliders=("step",),
+    np.stack([picture(heart.image, m, heart.truth) for m in states[:21:2]]),
+    sliders=("two steps",),
     alt="A red disc that spreads over the bright parts of the window.",
     caption="Chan–Vese (red): the mask takes what is nearer to its mean. The piece with the click and within reach is kept at the end.",
+    quality=60,
 )
 
 # %% [markdown]
@@ -545,13 +549,14 @@ def cut(image, data, weight, sigma):
 add("graph cut", cut, data=["click", "chart"], weight=[0.25, 0.5, 1, 2, 4, 8], sigma=[0.3, 0.6, 1])
 
 # %%
-tensions = np.r_[0, np.geomspace(0.05, 12, 19)]
+tensions = np.r_[0, np.geomspace(0.05, 12, 13)]
 pulled = [METHODS["graph cut"](heart.image, weight=w, sigma=1) for w in tensions]
 plots.scrubber(
     np.stack([picture(heart.image, m, heart.truth) for m in pulled]),
     sliders=("λ grows",),
     alt="With λ = 0 the red outline is ragged and has islands. As λ grows the islands go, the outline becomes short and smooth, and at last it shrinks to the click.",
     caption="The cheapest cut as neighbours pay more and more. Left: each pixel alone. Right: the outline is so dear that hardly anything is left.",
+    quality=60,
 )  # fmt: skip
 
 # %% [markdown]
@@ -563,6 +568,7 @@ plots.scrubber(
 # $$ u_p = \frac{\sum_q w_{pq} \, u_q}{\sum_q w_{pq}}, \qquad w_{pq} = e^{-\beta (I_p - I_q)^2}, $$ (eq-walk)
 #
 # with $u = 1$ on the click and $u = 0$ beyond reach. That is a linear system, as for the voltages in a net of resistors. The answer is where $u > ½$.
+# The larger $\beta$, the more he avoids edges. Too large, and every path is blocked somewhere; then the front may stop at a faint line of chance as well as at the ventricle's border.
 
 
 # %%
@@ -1065,6 +1071,7 @@ plots.scrubber(
     sliders=("stroke",),
     alt="Straight strokes, yellow inside and blue outside, and the outline of the graph cut, which comes nearer to the expert's with each stroke.",
     caption="The simulated annotator at work: yellow strokes say “object”, dark blue ones “background”. Red: the cut. Light blue: the expert.",
+    quality=60,
 )
 
 # %% [markdown]
@@ -1409,6 +1416,7 @@ for name in shown:
 #
 # - **Who set the click?** A score with a simulated click at the best place is an upper bound. People click elsewhere, and in a hurry.
 # - **Settings are training.** A level that was chosen on other patients of the same scanner has learned from them. On another scanner it may be wrong, and it will not say so.
+# - **A chart of greys knows the brightness of its patients.** Where the blood of a new scan is much brighter or darker than theirs, the cut calls it background and keeps only the pixels at the click.
 # - **The rival in the table matters.** An idea looks clever beside a bare threshold. Give the threshold the same click and the same finish before you compare.
 # - **A minimum of the energy is not the truth.** The cut finds the best mask *by its prices*. If papillary muscles are dark and dark is dear, the best mask leaves them out.
 # - **Masks made with a tool lean towards the tool.** A network that learns from corrected graph cuts learns their habits; a test set made the same way will praise it.
