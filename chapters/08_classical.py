@@ -5,7 +5,7 @@
 # *idea* of what an outline is: a grey level, an elastic band, a membrane that grows, a cut through a net of pipes. **How far does an idea alone get
 # you, and how much work does it leave to your hand?**
 #
-# After this chapter you can say in one sentence how each of these methods moves, prove on sixteen pixels that a graph cut finds the very best
+# After this chapter you can say in one sentence how each of these methods moves, check on sixteen pixels that a graph cut finds the very best
 # answer, and put a price on the time of the person who corrects it. Such programs are in every tool for annotation today. The masks that networks learn from are
 # often made with them.
 
@@ -151,7 +151,7 @@ plots.show(
     plots.grid(pictures, [f"{c.truth.sum()} pixels" for c in shown], columns=4, size=1.75),
     alt="Four windows from small to large ventricles. Each has a red dot at the click and the expert's outline in blue. In the smallest, the bright "
     "cavity is hardly larger than the dot.",
-    caption="The click (red) and the expert's left ventricle (blue) in four training slices, from near the apex to the base (ACDC, CC BY-NC-SA 4.0). "
+    caption="The click (red) and the expert's left ventricle (blue) in four training slices, from small to large (ACDC, CC BY-NC-SA 4.0). "
     "The dark spots inside are papillary muscles; the expert counts them as cavity.",
     name="fig-08-problem",
 )  # fmt: skip
@@ -311,7 +311,7 @@ plots.scrubber(
 # moving curve: as the zero line of a landscape $u$ over the image, a *level set*. Raise or lower the landscape, and the coastline moves, splits or
 # merges by itself.
 #
-# Now give the coast a speed. Let $g$ be near 1 in flat parts of the image and near 0 on edges, say $g = 1 / \sqrt{1 + a |\nabla I|}$. The *geodesic active
+# Now give the coast a speed. Let $g$ be near 1 in flat parts of the image and near 0 on edges, say $g = 1 / \sqrt{1 + a |\nabla I|}$ with a steepness $a$. The *geodesic active
 # contour* {cite:p}`caselles1997geodesic` grows outwards at speed $\nu$ where $g$ allows, flattens its bends (curvature $\kappa$), and is drawn into the valleys of $g$:
 #
 # $$ \frac{\partial u}{\partial t} = g \, (\kappa + \nu) \, |\nabla u| + \nabla g \cdot \nabla u . $$ (eq-geodesic)
@@ -350,7 +350,7 @@ plots.scrubber(
 #
 # $$ E(M) = \sum_{p \in M} (I_p - c_1)^2 + \lambda \sum_{p \notin M} (I_p - c_2)^2 + \mu \, \mathrm{length}(\partial M) , $$ (eq-chan-vese)
 #
-# where $c_1$ and $c_2$ are the means inside and outside. No gradient appears: this is a *region* method. With $\mu = 0$, each pixel simply goes to the nearer
+# where $I_p$ is the grey value of pixel $p$, $\partial M$ the border of the mask, and $c_1$ and $c_2$ are the means inside and outside. No gradient appears: this is a *region* method. With $\mu = 0$ and $\lambda = 1$, each pixel simply goes to the nearer
 # mean, and what is left is a threshold. The length makes the difference. In the morphological form a little smoothing in each step stands for it.
 
 
@@ -398,12 +398,17 @@ print("E by hand:", *(f"{e:.0f}" for e in fall))
 # The morphological form has smoothing in place of $\mu$, and no such promise. We watch the same two terms on many hearts.
 
 # %%
-paths = []
 blur, outside = (METHODS["Chan–Vese"].keywords[k] for k in ("blur", "outside"))
-for c in choosing[::3]:
-    x, seen = blurred(c.image, blur), []
-    METHODS["Chan–Vese"](c.image, watch=seen.append)
-    paths.append([region_energy(x, u.astype(bool), outside) for u in seen])
+
+
+def energies(image):
+    """The region terms after each step."""
+    masks = []
+    METHODS["Chan–Vese"](image, watch=lambda u: masks.append(u.astype(bool)))  # a copy: it goes on in place
+    return [region_energy(blurred(image, blur), mask, outside) for mask in masks]
+
+
+paths = [energies(c.image) for c in choosing[::3]]
 paths = np.array(paths) / np.array(paths)[:, :1]
 assert np.median(paths[:, -1]) < 1
 
@@ -413,24 +418,24 @@ axis.plot(paths.T, color="C0", alpha=0.3, linewidth=1)
 axis.set(xlabel="step", ylabel="energy, start = 1")
 plots.show(
     figure,
-    alt="Energy against the step for many hearts: a steep fall in the first few steps, then nearly level lines with small wiggles.",
-    caption="The region terms of Chan–Vese's energy, one line a validation slice. Nearly all end below their start.",
+    alt="Energy against the step for many hearts: falling lines, some level after a few steps, some only after twenty, some hardly moving at all.",
+    caption="The region terms of Chan–Vese's energy, one line a validation slice.",
     name="fig-08-energy",
 )
 
 # %% tags=["hide-input"]
 rises = np.diff(paths, axis=1) > 1e-9
 plots.say(
-    f"The energy ends below its start in {(paths[:, -1] < 1).sum()} of {len(paths)} slices. It is **not** strictly monotone: {100 * rises.mean():.0f} % of the steps "
-    f"raise it, the largest by {100 * max(0, np.diff(paths, axis=1).max()):.1f} % of the start. The equation would not do that. Its morphological stand-in moves the "
-    "whole border by one pixel, or smooths it, and looks at the means only afterwards."
+    f"The energy ends below its start in {(paths[:, -1] < 1).sum()} of {len(paths)} slices, and {100 * rises.mean():.1f} % of the steps raise it. "
+    "Nothing in the morphological form promises that it falls: it moves the whole border by one pixel, or smooths it, and looks at the means only afterwards."
 )
 
 # %% [markdown]
 # ## A net of pipes: the graph cut
 #
-# So far every method crept downhill, and may rest in the wrong valley. Boykov and Jolly {cite:p}`boykov2001interactive` found an energy whose
-# *lowest* point can be computed. A pixel $p$ pays $D_p$ for its label; two neighbours $p, q$ pay $w_{pq}$ when they get different labels:
+# So far the curves crept downhill, and may rest in the wrong valley. Boykov and Jolly {cite:p}`boykov2001interactive` found an energy whose
+# *lowest* point can be computed. A pixel $p$ pays $D_p$ for its label; two neighbours $p, q$ pay $w_{pq}$ when they get different labels
+# (the bracket is then 1, else 0):
 #
 # $$ E(M) = \sum_p D_p(M_p) + \sum_{p, q \text{ neighbours}} w_{pq} \, [M_p \neq M_q] . $$ (eq-cut)
 #
@@ -633,7 +638,8 @@ plots.table(rows, ["method", "Dice at ED", "Dice at ES", "both", f"lead over {le
 
 # %% [markdown]
 # Read the last column before you believe the drawings. A threshold with a good click, the right piece and filled holes is a strong rival. Blood is bright and
-# muscle is dark in these images, so grey values carry most of what can be known; the ideas about smooth outlines add little. Where are the answers wrong? Worst first.
+# muscle is dark in these images, so grey values carry most of what can be known. Some best settings lie at the edge of their
+# grid, so those methods may be able to do better. Where are the answers wrong? Worst first.
 
 # %%
 single = np.array(
@@ -662,9 +668,10 @@ plots.say(
 # ## Edge or region? Blur the edge away
 #
 # The review says that these methods trace gradients along boundaries. Equation {eq}`eq-chan-vese` has no gradient in it. So we draw an object whose
-# outline we know exactly, blur it, and add noise. The settings are chosen anew, on *sharp* drawings with other noise.
+# outline we know exactly, blur it, and add noise. The settings are chosen anew, on *sharp* drawings with other noise,
+# and carried over to the blurred ones: this is not the best that an edge method could do there. The graph cut stands with the region methods for its $D_p$; its $w_{pq}$ looks at edges too.
 #
-# When is an edge blurred away? We look at two blurs. At 3 pixels the steepest step across the border, 0.27 a pixel, is smaller than the noise, 0.4. At 6 pixels the border is as wide as the object: not
+# When is an edge blurred away? We look at two blurs. At 3 pixels the steepest step across the border, 0.27 a pixel, is smaller than the noise, 0.4. At 6 pixels the border is about as wide as the object's radius: not
 # only the edge melts, but the shape.
 
 
@@ -732,7 +739,7 @@ gone = {
 }
 plots.say(
     f"At blur 3 the edge method has lost {gone['edge']:.2f} of Dice, the region methods {gone['region']:.2f}. Without a valley to stop it, the membrane grows until our "
-    "limit of reach stops it. So “tracing image gradients” describes one of two families. At blur 6 the region methods lose more: the "
+    "limit of reach stops it. So “tracing image gradients” fits the edge method; Chan–Vese needs no gradient, and the graph cut uses both. At blur 6 the region methods lose more: the "
     "half-way level between two greys is no longer where the outline was."
 )
 
@@ -813,11 +820,11 @@ extra = over_patients(solid["volume, the same clicks"].mean(1), solid["slice by 
 plots.say(
     f"So it can be done in both. The volume's lead over the planes is {extra}. "
     + (
-        "Here the third dimension hurts: "
+        "With settings chosen on planes, the volume is behind. One reason may be that "
         if extra.high < 0
-        else "Here the third dimension helps little: "
+        else "The third dimension makes no difference that we can tell, although "
         if extra.low < 0
-        else "The third dimension helps: "
+        else "The third dimension helps, although "
     )
     + "neighbours 10 mm apart often do not show the same tissue, and the outline shrinks towards the apex from one slice to the next."
 )
@@ -935,7 +942,8 @@ def seconds(counts, prices=None):
 
 
 # %% [markdown]
-# **By polygon.** One look, then $n$ clicks on the outline, equally far apart. We use the smallest $n$ that reaches the Dice that is asked for.
+# **By polygon.** One look, then $n$ clicks on the outline, equally far apart. We use the smallest $n$ that reaches the Dice that is asked for. He knows
+# that $n$ beforehand and never checks, which favours the polygon.
 
 
 # %%
@@ -1162,7 +1170,7 @@ plots.table(rows, ["prices", *(f"seconds saved by scribbles at Dice {goal:.2f}" 
 # %% tags=["hide-input"]
 turned = [r[0] for r in rows if (r[2].mean > 0) != (rows[0][2].mean > 0)]
 plots.say(
-    f"At Dice {GOAL} the mean changes sign with: {', '.join(turned) if turned else 'none of the changes'}. "
+    f"At Dice {GOAL} the mean changes sign, surely or not, with: {', '.join(turned) if turned else 'none of the changes'}. "
     "Scribbles need few strokes, but a look after each. Vertices need no look in between, but must lie right on the border. "
     "The perfect hand favours the polygon. A real one would miss the border now and then, while a loose stroke forgives."
 )
@@ -1398,6 +1406,9 @@ claims.observe(
 # Three things were not fixed before the first look, and you should know them. A trial on two patients showed the graph cut behind the threshold; then it got its chart, and the threshold
 # its blur, and validation patients chose. For C075 only the strongest blur was planned; a milder one was added when even the region methods lost at it, since there the step across the border is lost in the noise. For
 # C079 whole volumes were added after the scribbles had lost slice by slice. Each addition stands beside what it was added to, and none replaces it.
+#
+# C076 holds at this Dice and these prices. With one price changed its gain may vanish, and at the highest Dice it is undecided; slices where a network draws a ventricle that is not there are not billed. And the
+# mean over *all* background hides what {numref}`fig-08-influence` shows: the near surroundings count almost as much as the object.
 #
 # ## At full size
 #

@@ -119,7 +119,7 @@ plots.show(
 # Here $E$ has $k$ rows and $D$ has $k$ columns: the simplest autoencoder, without any nonlinearity. What will it find? Principal component
 # analysis answers the same question with linear algebra: among all spaces of $k$ dimensions, that of the first $k$ principal components lies
 # nearest to the centred data. In 1989 Baldi and Hornik proved that the sum in {eq}`eq-autoencoder` has its lowest value exactly there, and that it has no
-# other valley, only saddles {cite:p}`baldi1989neural`. So gradient descent should get there. Does it?
+# other valley, only saddles {cite:p}`baldi1989neural`. So a descent should get there. Does it?
 #
 # ## The claims that we test
 
@@ -151,7 +151,7 @@ print("by hand = scipy:", principal_angles(a, b).numpy().round(3))
 
 # %% [markdown]
 # The images are those of BreastMNIST {cite:p}`yang2023medmnist,aldhabyani2020dataset`, 28 × 28 pixels, less their mean image. The code has 16 numbers. Neighbouring components hold almost the same variance here, so the last bit of the way is
-# very flat. Gradient descent with a memory of its last steps (L-BFGS {cite:p}`nocedal1980updating`) gets there, in double precision and from small weights.
+# very flat. A quasi-Newton method, which remembers its last steps (L-BFGS {cite:p}`nocedal1980updating`) gets there, in double precision and from small weights.
 
 # %%
 x = load("breastmnist").train.x.cpu().double()
@@ -289,7 +289,7 @@ def per_patient(values):
 # On paper both go down and up. The difference is what can flow past the middle. We train both to copy their input, and
 # then set the output of their bottleneck to zero. A network that needs its bottleneck is lost without it.
 #
-# Both have three levels and eight maps in the first, and no batch normalisation, since grey values must come out as they went in.
+# Both have three levels and eight maps in the first, and no batch normalisation; the denoiser below has it.
 
 # %%
 COPIERS = {
@@ -365,9 +365,10 @@ plots.say(
 #
 # $$ \min_{f, g} \; \mathrm{E}\, \lVert x - g(f(x + \sigma z)) \rVert^2 , $$ (eq-denoise)
 #
-# where $f$ is the encoder, $g$ the decoder, $z$ has independent Gaussian numbers, and $\sigma$ is the strength of the noise, here as a share of
+# where $\mathrm{E}$ is now the mean over images and noise, $f$ is the encoder, $g$ the decoder, $z$ has independent Gaussian numbers, and $\sigma$ is the strength of the noise, here as a share of
 # the way from black to white. The network is never told $\sigma$: in training each image gets its own, drawn between 0 and 0.4.
-# What we call clean is what the scanner gave, which has noise of its own.
+# What we call clean is what the scanner gave, which has noise of its own. The score is the peak
+# signal-to-noise ratio, PSNR, in decibels (dB): $10 \log_{10}$ of the squared span from black to white over the mean squared error. 10 dB more is a tenth of that error.
 
 
 # %%
@@ -470,8 +471,8 @@ plots.say(
 )
 
 # %% [markdown]
-# A narrow network pays a toll on every image: what does not fit through the bottleneck is lost, noise or not. Where there is little noise, the toll is
-# larger than the gain. The filters pay none: with a small setting they hardly touch the image.
+# The network must draw every image anew from a coarse map, and that costs detail, noise or not. Where there is little noise, a filter with a small setting hardly touches the image and
+# is ahead. Our code is not short: 8,192 numbers for 4,096 pixels. It is coarse in place only.
 #
 # ## The trick: masks as targets
 #
@@ -480,7 +481,7 @@ plots.say(
 #
 # Two baselines. The *best threshold* calls a pixel part of a structure where its grey value lies between two limits, found on the training patients
 # by trying all pairs of percentiles; each structure is judged on its own, so no pixel has to choose. The *mean mask* looks at no image at all: at each pixel
-# it gives the label that is most frequent there in training.
+# it gives the label that is most frequent there in training. (This threshold searches the whole picture; with a click and the piece at the click, as in chapter 08, thresholds do far better on the left ventricle.)
 
 
 # %%
@@ -664,8 +665,8 @@ plots.show(
 #
 # ## What does a skip add?
 #
-# The map is coarse: in VGG-16 {cite:p}`simonyan2014vgg` one answer for 32 × 32 pixels. The FCN enlarges it with a transposed convolution that
-# starts as bilinear interpolation. And it adds finer maps. Let $s_{32}$ be the scores from the coarsest map, and
+# The map is coarse: in VGG-16 {cite:p}`simonyan2014vgg` one answer for 32 × 32 pixels. The FCN enlarges it with a transposed convolution (each number of the
+# small map lays down a weighted stamp, and stamps that overlap add) that starts as bilinear interpolation. And it adds finer maps. Let $s_{32}$ be the scores from the coarsest map, and
 # $s_{16}$ scores from the map before the last pooling, by a 1 × 1 convolution; then
 #
 # $$ y_{16} = u(s_{32}) + s_{16} , \qquad y_8 = u(y_{16}) + s_8 , $$ (eq-skip)
@@ -684,7 +685,7 @@ for skips, published in ((0, 134_346_581), (1, 134_357_354), (2, 134_362_751)):
     print(f"FCN-{32 >> skips}s: {size - kernels:,} parameters, and {kernels:,} in the upsampling kernels")
 
 # %% [markdown]
-# Our twins leave out the last stage of VGG, since our images are small. They answer every 16, 8 and 4 pixels. Beside Dice we
+# Our twins leave out the last stage of VGG, since our images are small. Their parameters fall with each skip, since the last upsampling kernel gets smaller. They answer every 16, 8 and 4 pixels. Beside Dice we
 # count wrong pixels near an outline, at most two pixels from it, and away from it.
 
 # %%
@@ -841,7 +842,7 @@ ahead = interval(found["autoencoder's shape, masks as targets"].mean(2), found["
 claims.observe("C027", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=where)
 
 # %% [markdown]
-# C022 holds as a piece of algebra; that the results were great is in the paper's own tables, on photographs. C020 speaks of thousands of images;
+# C025 is judged by what a network that copies makes of its bottleneck, not by how two drawings look, and says nothing of a U-Net that segments. C022 holds as a piece of algebra; that the results were great is in the paper's own tables, on photographs. C020 speaks of thousands of images;
 # what can be tested here is how much a network loses with 32.
 #
 # ## At full size
@@ -877,8 +878,8 @@ for name, build in shown.items():
 # - **Noise that we add is not noise that a scanner makes.** Magnitude images of MRI have Rician noise (chapter 01), and noise of neighbouring pixels
 #   depends on each other. A gain on simulated noise has to be shown again on real noise.
 # - **Slices are not patients.** Eight slices may come from one heart or from eight. All intervals here are over patients.
-# - **Coarse outlines are not random errors.** A network without skips cuts thin structures; a myocardium that comes out too thin shifts every mass
-#   that is computed from it.
+# - **Coarse outlines are not random errors.** They may be wrong in one direction. If the myocardium comes out too thin or too thick, every
+#   mass computed from it shifts; measure it.
 #
 # ## Summary
 #

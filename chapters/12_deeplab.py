@@ -2,14 +2,13 @@
 # # Can a network see far without becoming coarse? DeepLabV3+
 #
 # To know that a bright disc is the left ventricle, a network must see the whole heart around it. Pooling gives it that view, and takes the
-# fine places away. The U-Net carries them past the pooling. DeepLab goes another way: it leaves the pooling out and pulls the weights of its
+# fine places away. The U-Net carries them past the pooling. DeepLab goes another way: it leaves the last poolings out and pulls the weights of its
 # convolutions apart, so that a few of them span a wide field. **Does that see as far, and does it outline hearts as well as a U-Net of the same cost?**
 #
-# The review's reference [20] compares the two on pictures of insects {cite:p}`bose2022insect`, in a sentence about hearts. We compare them on hearts, and on
+# The review cites its reference [20] {cite:p}`bose2022insect` in a sentence about hearts; that paper compares the two on pictures of insects. We compare them on hearts, and on
 # the thin membranes of nerve cells.
 #
-# After this chapter you can compute a convolution with holes by hand, say what a place of a map sees, name the limit that a coarse map sets to any
-# network, and take a network apart to learn which of its parts earn their keep.
+# After this chapter you can compute a convolution with holes by hand, say what a place of a map sees, see what averaging on a coarse map loses, and take a network apart to learn which of its parts earn their keep.
 
 # %% tags=["hide-input", "colab"]
 import subprocess
@@ -76,7 +75,8 @@ print(membranes)
 # %% [markdown]
 # A network whose map has one place for 16 × 16 pixels can say 16 × 16 pixels' worth of one thing. How good could it be at best? Take the
 # expert's own masks. Average them over squares of `stride` pixels, enlarge the result with straight lines between the places (bilinearly), and give each
-# pixel the label that is largest. No network that ends in this way can be much better than that.
+# pixel the label that is largest. A network is not bound by this: it may
+# give more extreme numbers than shares, and so place an outline between the places. But it has to learn to. Read the table as what plain averaging loses.
 
 
 # %%
@@ -255,7 +255,7 @@ plots.say(
 # ### Two traps
 #
 # **A checkerboard.** Put three convolutions with rate 2 in a row, and each place sees every second pixel only: its neighbours are computed from other pixels altogether.
-# Rates without a common factor leave no gaps {cite:p}`wang2018understanding`.
+# Rates that begin at 1 and grow slowly, such as 1, 2, 3, leave no gaps; having no common factor is not enough (see the exercises) {cite:p}`wang2018understanding`.
 
 
 # %%
@@ -334,7 +334,7 @@ for stride in (32, 16, 8):
 #
 # ## How we train
 #
-# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps with the same learning rate; the last
+# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (400 in the `cpu` profile, about seven passes) with the same learning rate, untuned: this ranks short trainings; the last
 # weights are kept, so nothing is chosen by looking at other patients. Each test patient gets the mean Dice of three structures at two moments, on the scanner's
 # pixels, and the surface Dice of chapter 09 at 2 mm (nominal), which looks at the outlines alone.
 
@@ -378,7 +378,7 @@ def lead(a, b=None):
 # %% [markdown]
 # ## What does each part bring?
 #
-# Take the network apart. Three output strides; the finest without holes; the middle one without its pyramid (only the 1 × 1 convolution and the mean of the map are left) and
+# Take the network apart. Three output strides; the finest without holes in its backbone (its pyramid keeps them); the middle one without its pyramid (only the 1 × 1 convolution and the mean of the map are left) and
 # without the early map in its decoder. And a U-Net with as many parameters.
 
 
@@ -442,10 +442,10 @@ plots.say(
 )  # fmt: skip
 
 # %% [markdown]
-# ## Against a U-Net of the same cost
+# ## Against a U-Net, with the cost beside it
 #
-# Equal steps are not equal time. Below is what each training took on the processor that made this page, and the U-Net trained half as long again, which is about what the
-# finest DeepLab takes.
+# Equal steps are not equal time. The table gives the CPU-seconds of each training on the processor that made this page; in each pair the U-Net took somewhat more. At equal steps, compare the U-Net with the finest DeepLab in
+# the table above, whose cost is close to its own.
 
 # %%
 longer = [trained(PARTS["U-Net"], hearts, s, 3 * STEPS // 2) for s in range(SEEDS)]
@@ -464,7 +464,7 @@ plots.table(rows, ["hearts", "CPU-seconds", "more Dice", "more surface Dice"])
 # ## Membranes
 #
 # Now thin structures. The score is the Dice of the membrane in each of the eight test slices. All slices are of one animal, so the interval speaks of
-# other slices of this stack, not of other animals.
+# other slices of this stack, not of other animals. Neighbouring slices are alike, so it is too narrow even for that.
 
 # %%
 MEMBRANES = {name: partial(PARTS[name], 1, 2) for name in ("output stride 16", "output stride 8", "U-Net")}
@@ -499,7 +499,7 @@ plots.say(
 )
 
 # %% [markdown]
-# A ceiling is not a forecast. Compare it with the scores above: what a network lacks below it is not a finer map, but knowing which pixel is what.
+# What averaging loses is a warning and not a limit. Networks far below it can still gain from a finer map: compare output strides 16 and 8 in the table above.
 #
 # ## Look: the worst first
 #
@@ -556,16 +556,17 @@ for name in PARTS:
 # %% [markdown]
 # ## Pitfalls in medicine
 #
-# - **Ask for the finest structure first.** A map of 4 pixels a place may draw a ventricle and lose a coronary artery. Compute the ceiling before you train.
+# - **Ask for the finest structure first.** A map of 4 pixels a place may draw a ventricle and lose a coronary artery. Compute what averaging loses before you train.
 # - **Rates are in pixels of the map, hearts are in millimetres.** A network whose rates fit one scanner sees another field on one with smaller pixels. Resample first.
-# - **A design made for photographs.** DeepLab's rates of 6, 12 and 18 were chosen for maps of 32 × 32 places and more. On a map of 8 × 8 they are 1 × 1 convolutions.
+# - **A design made for photographs.** DeepLab's rates of 6, 12 and 18 were chosen for maps of 32 × 32 places and more. On a map of 8 × 8, the last two are 1 × 1 convolutions, and the first keeps a quarter of its weights.
 # - **One stack is one animal.** Thirty slices of it do not make thirty independent cases.
 #
 # ## Summary
 #
 # - A convolution with rate $r$ leaves $r - 1$ holes between its weights: a wider view for the same weights.
-# - Replace a stride by holes, and the old places keep their numbers; new ones stand between them. Work grows fourfold for each stride removed.
-# - A coarse map sets a ceiling to Dice that you can compute from the masks alone.
+# - Replace a stride by holes, and the old places keep their numbers; new ones stand between them. The layers behind a removed stride do four times the work.
+# - What averaging on a coarse map loses can be computed from the masks alone. It is a warning, not a limit.
+# - The early map in the decoder and a finer deepest map are what to try first; ask holes and pyramid for proof.
 # - ASPP looks with several rates and at the whole map; the decoder adds one early map.
 # - Take a network apart before you believe in a part of it.
 #
@@ -583,9 +584,9 @@ for name in PARTS:
 #
 # <details><summary>Answer</summary>Only the middle one: every other weight lies 9 places away, outside.</details>
 #
-# 4. The ceiling of a set is .99 and your network has .85. Will a finer map help much?
+# 4. Plain averaging on your map would leave a Dice of .99, and your network has .85. Will a finer map help?
 #
-# <details><summary>Answer</summary>Not by itself: the map could carry a far better mask. What is missing is knowing which pixel is what.</details>
+# <details><summary>Answer</summary>The number cannot tell. Most of the gap must come from elsewhere, but a finer map can still help, as going from stride 16 to 8 did on this page.</details>
 #
 # ## Exercises
 #
@@ -599,9 +600,9 @@ for name in PARTS:
 # Rates 2 and 4 reach only even distances, since both are even. Rates 2 and 3 reach every sum of $-2, 0, 2$ and $-3, 0, 3$ along each axis: 0, ±1, ±2, ±3 and ±5, but not ±4.
 # ```
 #
-# ```{exercise} ★ Predict: the ceiling of a finer map
+# ```{exercise} ★ Predict: a wider square
 # :label: ex-12-ceiling
-# Does the ceiling for the right ventricle rise or fall if the square around the heart has 300 mm instead of 200 mm, at the same 128 pixels? Then call `cardiac.slices` with `field=300`.
+# Does what is left of the right ventricle in the first table rise or fall if the square around the heart has 300 mm instead of 200 mm, at the same 128 pixels? Then call `cardiac.slices` with `field=300`.
 # ```
 #
 # ```{solution} ex-12-ceiling
@@ -626,8 +627,8 @@ for name in PARTS:
 #
 # ```{solution} ex-12-two
 # :class: dropdown
-# Subclass `DeepLabV3Plus`, keep the stem's map before its pooling, reduce it by a 1 × 1 convolution, and concatenate after enlarging once more. Compare with three seeds, paired, as above; the ceiling at 2 pixels a place says how
-# much there is to gain.
+# Subclass `DeepLabV3Plus`, keep the stem's map before its pooling, reduce it by a 1 × 1 convolution, and concatenate after enlarging once more. Compare with three seeds, paired, as above; the first table, at 2 pixels a place, says how
+# much averaging alone would cost.
 # ```
 #
 # ```{exercise} ★★★ Investigate: rates for hearts
