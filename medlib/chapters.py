@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "chapters"
+RUNS = ROOT / "data" / "cache" / "runs"  # trainings of chapters that are being run
 LIMIT = 1_500_000  # bytes a notebook
 # Run in the chapter's kernel after its last cell; leaves no trace in the notebook.
 PROBE = """
@@ -86,8 +88,9 @@ def card(stamp: dict) -> str:
         f"{REGISTRY[name]['title']} ({REGISTRY[name]['licence']})" for name in sorted(stamp["data"])
     )
     minutes = max(1, round(stamp["cpu_seconds"] / 60))
+    part = " (of its last part: it was broken off and went on)" if stamp.get("resumed") else ""
     return (
-        f"> **This chapter's run.** About {minutes} CPU-minute{'s' if minutes > 1 else ''} and "
+        f"> **This chapter's run.** About {minutes} CPU-minute{'s' if minutes > 1 else ''}{part} and "
         f"{stamp['peak_mb'] / 1024:.1f} GB of memory · data: {sets or 'simulated or shipped with packages'} · "
         f"profile `{stamp['profile']}` on {stamp['device']}, {stamp['threads']} thread(s), forward pass in "
         f"{'bf16' if stamp['precision'] == 'bf16' else 'fp32'}, torch {stamp['torch']} · run on {stamp['date']}"
@@ -95,7 +98,10 @@ def card(stamp: dict) -> str:
 
 
 def run(source: Path) -> Path:
-    """Execute one chapter in a fresh kernel and store it; nothing is stored where a cell fails."""
+    """Execute one chapter in a fresh kernel and store it; nothing is stored where a cell fails.
+
+    Finished trainings are kept until it is stored, so that a run that was killed goes on after the last of them.
+    """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
     from tqdm import tqdm
@@ -113,6 +119,8 @@ def run(source: Path) -> Path:
     )  # fmt: skip
     started = time.perf_counter()
     before = module_hashes()
+    kept, resumed = _trainings(source, code_hash(notebook), before)
+    environment["MEDLIB_RESUME"] = str(kept)
     with client.setup_kernel(env=environment):
         for i, cell in enumerate(tqdm(notebook.cells, desc=source.stem, unit="cell")):
             try:
@@ -127,6 +135,8 @@ def run(source: Path) -> Path:
         client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1, store_history=False)
         probe = notebook.cells.pop()
     stamp = json.loads(next(o.text for o in probe.outputs if o.get("name") == "stdout"))
+    shutil.rmtree(kept)
+    stamp |= {"resumed": True} if resumed else {}
     stamp |= {
         "code": code_hash(notebook),
         "medlib": {name: before[name] for name in stamp.pop("modules")},
@@ -138,6 +148,19 @@ def run(source: Path) -> Path:
     notebook.metadata["medlib"] = stamp
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     return _store(notebook, source)
+
+
+def _trainings(source: Path, code: str, modules: dict[str, str]) -> tuple[Path, bool]:
+    """The folder where `fit` keeps a chapter's trainings, and whether a run that was cut short left any. What is left
+    of the same settings but of other code, or of another medlib, is thrown away."""
+    settings = {key: value for key, value in os.environ.items() if key.startswith("MEDLIB_")}
+    mine = f"{source.stem}-{_hash(json.dumps(settings, sort_keys=True))[:8]}"
+    folder = RUNS / f"{mine}-{_hash(json.dumps([code, modules], sort_keys=True))}"
+    for old in RUNS.glob(f"{mine}-*"):
+        if old != folder:
+            shutil.rmtree(old)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder, any(folder.iterdir())
 
 
 def retext(source: Path) -> Path:

@@ -118,14 +118,15 @@ class Dataset:
 
 
 def check(split: Split, num_classes: int, where: str) -> None:
-    """Raise DataError unless `split` holds finite (N, C, H, W) images and labels 0 … num_classes − 1."""
+    """Raise DataError unless `split` holds finite images (N, C, H, W), or stacks (N, C, D, H, W), and labels
+    0 … num_classes − 1, one each or as masks."""
     x, y = split
     if len(x) == 0:
         raise DataError(f"{where}: no images; the rule: a split holds at least one")
-    if x.ndim != 4 or y.shape not in (x.shape[:1], x.shape[:1] + x.shape[2:]):
+    if x.ndim not in (4, 5) or y.shape not in (x.shape[:1], x.shape[:1] + x.shape[2:]):
         raise DataError(
             f"{where}: images {tuple(x.shape)}, labels {tuple(y.shape)}; "
-            "the rule: (N, C, H, W) and (N,), or (N, H, W) for masks"
+            "the rule: (N, C, H, W) and (N,), or (N, H, W) for masks; stacks have an axis D before H"
         )
     finite = torch.isfinite(x).flatten(1).all(1)
     if not finite.all():
@@ -176,7 +177,8 @@ def random_affine(
     *, degrees: float = 15, scale: float = 0.1, shift: float = 0.05, contrast: float = 0.2
 ) -> Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]:
     """Augmentation of images with masks: turn by up to `degrees`, stretch each axis by up to `scale`, move by up
-    to `shift` of the side, and draw contrast and brightness anew with that standard deviation."""
+    to `shift` of the side, and draw contrast and brightness anew with that standard deviation. All slices of a
+    stack (B, C, D, H, W) are moved alike."""
 
     def affine(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         draw = 2 * torch.rand(5, len(x), generator=generator) - 1
@@ -184,8 +186,9 @@ def random_affine(
         cos, sin, move = angle.cos(), angle.sin(), 2 * shift * draw[3:]
         rows = (cos * stretch[0], -sin * stretch[1], move[0], sin * stretch[0], cos * stretch[1], move[1])
         theta = torch.stack(rows, 1).view(-1, 2, 3).to(x.device)
-        places = torch.nn.functional.affine_grid(theta, x.shape, align_corners=False)
-        a, b = contrast * torch.randn(2, len(x), 1, 1, 1, generator=generator).to(x.device)
+        size = (len(x), 1, *x.shape[-2:])
+        places = torch.nn.functional.affine_grid(theta, size, align_corners=False)
+        a, b = contrast * torch.randn(2, len(x), *(x.ndim - 1) * [1], generator=generator).to(x.device)
         return warp(x, places) * (1 + a) + b, warp(y, places)
 
     return affine
@@ -193,12 +196,18 @@ def random_affine(
 
 def warp(x: Tensor, places: Tensor) -> Tensor:
     """Images (B, C, H, W), bilinear, or masks (B, H, W), nearest, read at `places` (B, H, W, 2): (x, y) from −1
-    to 1, as torch's grid_sample takes them; the edge is repeated."""
-    sample = torch.nn.functional.grid_sample
-    if x.ndim == 4:
-        return sample(x, places, "bilinear", padding_mode="border", align_corners=False)
-    found = sample(x[:, None].float(), places, "nearest", padding_mode="border", align_corners=False)
-    return found[:, 0].to(x.dtype)
+    to 1, as torch's grid_sample takes them; the edge is repeated. Stacks have an axis more: their images are of
+    floating point, their masks of integers, and every slice is read at the same places."""
+    smooth = x.is_floating_point() and x.ndim > 3
+    flat = x[:, None] if x.ndim == 3 else x.flatten(1, -3)
+    found = torch.nn.functional.grid_sample(
+        flat if smooth else flat.float(),
+        places,
+        "bilinear" if smooth else "nearest",
+        "border",
+        align_corners=False,
+    )
+    return found.to(x.dtype).view(*x.shape[:-2], *found.shape[-2:])
 
 
 def random_shift(pixels: int) -> Callable[[Tensor, torch.Generator], Tensor]:

@@ -13,11 +13,38 @@ def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
 
     Sums run over the whole batch, so that a slice without a heart does not weigh as much as one with it.
     """
-    k = logits.shape[1]
-    p = logits.float().softmax(1).transpose(0, 1).flatten(1)  # (C, pixels)
-    t = F.one_hot(target, k).flatten(0, -2).T.to(p.dtype)
-    both, sizes = (p * t).sum(1), p.sum(1) + t.sum(1)
+    p, g = _by_class(logits, target)
+    both, sizes = (p * g).sum(1), p.sum(1) + g.sum(1)
     return 1 - ((2 * both + 1) / (sizes + 1))[1:].mean()
+
+
+def _by_class(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities and truth, (C, pixels) each."""
+    p = logits.float().softmax(1).transpose(0, 1).flatten(1)
+    return p, F.one_hot(target, len(p)).flatten(0, -2).T.to(p.dtype)
+
+
+def vnet_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """1 − D of Milletari et al. (2016, section 3), whose denominator has squares: D = 2 Σ p g / (Σ p² + Σ g²),
+    averaged over the classes but the background. Sums run over the whole batch."""
+    p, g = _by_class(logits, target)
+    return 1 - (2 * (p * g).sum(1) / ((p**2).sum(1) + (g**2).sum(1)).clamp(min=1e-6))[1:].mean()
+
+
+def tversky(logits: Tensor, target: Tensor, *, alpha: float = 0.3, beta: float = 0.7) -> Tensor:
+    """1 − the index of Tversky (Salehi et al. 2017), a Dice that weighs what was added wrongly by α and what was
+    missed by β; α = β = ½ is Dice. Averaged over the classes but the background."""
+    p, g = _by_class(logits, target)
+    both = (p * g).sum(1)
+    added, missed = (p * (1 - g)).sum(1), ((1 - p) * g).sum(1)
+    return 1 - ((both + 1) / (both + alpha * added + beta * missed + 1))[1:].mean()
+
+
+def focal(logits: Tensor, target: Tensor, *, gamma: float = 2.0) -> Tensor:
+    """Cross-entropy whose weight falls as (1 − p)^γ where the true class already has the probability p
+    (Lin et al. 2017); γ = 0 is cross-entropy."""
+    log_p = -F.cross_entropy(logits.float(), target, reduction="none")
+    return (-((1 - log_p.exp()) ** gamma) * log_p).mean()
 
 
 def dice_ce(logits: Tensor, target: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ matrix units for it; losses and metrics stay in fp32.
 """
 
 import functools
+import itertools
 import os
 import random
 import time
@@ -26,6 +27,7 @@ from medlib.metrics import accuracy, auc
 from medlib.stats import bootstrap_cases
 
 PROFILES = ("smoke", "cpu", "gpu")
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes of a batch
 
 
 def profile(**sizes):
@@ -74,13 +76,14 @@ def seed(value: int = 0) -> None:
 
 @dataclass
 class History:
-    """What `fit` saw. `step`, `train_loss`, `val_loss`, `score` and `seconds` have one entry a validation."""
+    """What `fit` saw. All lists have one entry a validation; `seconds` are wall time, `cpu` those of the processor."""
 
     step: list[int] = field(default_factory=list)
     train_loss: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)
     score: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     reached_target: bool = False
 
     @property
@@ -128,7 +131,8 @@ def fit(
     target       finish early once the validation score reaches it
     seed         of the batches and the augmentation; seed the weights before you build the model
     checkpoint   a file: written at each validation, and read when it exists, so that a run cut short
-                 goes on to the same weights. Delete it to start anew.
+                 goes on to the same weights. Delete it to start anew. By default, where MEDLIB_RESUME names a
+                 folder, a file there for each call in turn: `make run` so goes on with a chapter that was killed.
 
     Raises ValueError on a bad argument and FloatingPointError where the loss stops being finite.
     """
@@ -144,8 +148,9 @@ def fit(
 
     accelerator = _accelerator()
     data = data.to(accelerator.device)
-    if data.train.x.ndim == 4:
-        model.to(memory_format=torch.channels_last)
+    layout = CHANNELS_LAST.get(data.train.x.ndim)
+    if layout:
+        model.to(memory_format=layout)
     model.to(accelerator.device)
     opt = optimizer(model.parameters(), lr=lr)
     if schedule:
@@ -153,13 +158,14 @@ def fit(
     else:
         rate = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=max(total, 2))
     settings = f"{n} images, {total} steps of {batch_size}, lr {lr}, seed {seed}, {type(opt).__name__}"
-    state = _State(checkpoint, settings, model, opt, rate)
+    state = _State(checkpoint or _next_file(), settings, model, opt, rate)
     history = state.history
     model, opt = accelerator.prepare(model, opt)
 
     from tqdm.auto import tqdm
 
     running, started = [], time.perf_counter() - (history.seconds or [0])[-1]
+    started_cpu = time.process_time() - (history.cpu or [0])[-1]
     first = (history.step or [0])[-1]
     quiet = bool(os.environ.get("TQDM_DISABLE"))  # tqdm's notebook form ignores the variable
     bar = tqdm(range(first, total), initial=first, total=total, desc="training", leave=False, disable=quiet)
@@ -176,8 +182,8 @@ def fit(
             if augment:
                 draw = _generator(seed + 1_000_003, step)
                 x, y = augment(x, y, draw) if y.ndim > 1 else (augment(x, draw), y)
-            if x.ndim == 4:
-                x = x.contiguous(memory_format=torch.channels_last)
+            if layout:
+                x = x.contiguous(memory_format=layout)
             value = loss(model(x).float(), y)
             opt.zero_grad()
             accelerator.backward(value)
@@ -199,6 +205,7 @@ def fit(
             history.val_loss.append(loss(logits, data.val.y).item())
             history.score.append(score(logits, data.val.y))
             history.seconds.append(time.perf_counter() - started)
+            history.cpu.append(time.process_time() - started_cpu)
             history.reached_target = target is not None and history.score[-1] >= target
             state.save()
             bar.set_postfix(loss=f"{train_loss:.3f}", score=f"{history.score[-1]:.3f}")
@@ -214,6 +221,14 @@ def fit(
 
 def _generator(seed: int, k: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 2_000_003 + k)
+
+
+_calls = itertools.count()
+
+
+def _next_file() -> Path | None:
+    folder = os.environ.get("MEDLIB_RESUME")
+    return Path(folder) / f"{next(_calls):04}.pt" if folder else None
 
 
 class _State:
@@ -310,13 +325,12 @@ def repeat(
     judge   model → (N,) one number a test case, such as its Dice, for `interval(mean_value)`; by default the
             logits of data.test are kept
     """
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     logits, histories, seconds, models = [], [], [], []
     for s in range(seeds):
         seed(s)
-        model, started = build(), clock()
+        model = build()
         histories.append(fit(model, data, seed=s, **options))
-        seconds.append(clock() - started)
+        seconds.append((histories[-1].seconds if torch.cuda.is_available() else histories[-1].cpu)[-1])
         logits.append(judge(model) if judge else predict(model, data.test.x).cpu().numpy())
         models = models or [model]
     target = np.zeros(len(logits[0])) if judge else data.test.y.cpu().numpy()

@@ -182,3 +182,36 @@ def test_without_data_phantoms_stand_in(monkeypatch, tmp_path, capsys):
     patients = cardiac.load()
     assert "STAND-IN" in capsys.readouterr().out and data.loaded["acdc"] == "stand-in"
     assert len(patients) == 20 and patients[0].ed.mask.max() == 3
+
+
+def test_stacks_hold_the_slices_in_order(hearts):
+    train, val, test = cardiac.split(hearts)
+    flat, deep = (f(train, val, test) for f in (cardiac.slices, cardiac.stacks))
+    assert deep.train.x.shape == (2 * len(train), 1, 8, 128, 128)  # three slices, and five empty ones
+    assert torch.equal(deep.train.x[0, 0, :3], flat.train.x[:3, 0])
+    assert torch.equal(deep.train.y[1, :3], flat.train.y[3:6]) and deep.train.y[:, 3:].max() == 0
+
+
+def test_blocks_cover_a_longer_stack():
+    blocks = cardiac._blocks(torch.arange(20)[:, None], 4)[..., 0]  # ten slices of ED, ten of ES
+    assert blocks[:, 0].tolist() == [0, 10, 3, 13, 6, 16]
+    assert set(blocks.flatten().tolist()) == set(range(20)) and (blocks.diff(dim=1) == 1).all()
+
+
+def test_a_network_for_stacks_segments_as_one_for_slices(hearts):
+    from medlib.models import Neighbours
+
+    net = Neighbours(reach=0, width=4)
+    stacks = cardiac.segment(net, hearts[0], side=64, whole=True)
+    slices = cardiac.segment(net.net, hearts[0], side=64)
+    assert np.mean(stacks[0] == slices[0]) > 0.999 and stacks[1].shape == hearts[0].es.image.shape
+
+
+def test_augmentation_moves_all_slices_of_a_stack_alike():
+    x = torch.rand(2, 1, 1, 32, 32).expand(2, 1, 4, 32, 32)
+    y = (x[:, 0] > 0.5).long()
+    moved, labels = data.random_affine(contrast=0)(x, y, torch.Generator().manual_seed(0))
+    assert moved.shape == x.shape and labels.shape == y.shape and not torch.equal(moved, x)
+    assert (moved == moved[:, :, :1]).all() and (labels == labels[:, :1]).all()
+    flat, _ = data.random_affine(contrast=0)(x[:, :, 0], y[:, 0], torch.Generator().manual_seed(0))
+    torch.testing.assert_close(flat, moved[:, :, 0])

@@ -86,6 +86,7 @@ def test_a_change_of_medlib_alone_is_stale_not_faulty(monkeypatch):
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     monkeypatch.setattr(chapters, "FOLDER", tmp_path)
+    monkeypatch.setattr(chapters, "RUNS", tmp_path / "runs")
     monkeypatch.setenv("MEDLIB_PROFILE", "cpu")
 
     def write(code):
@@ -132,6 +133,22 @@ def test_changed_prose_is_taken_over_and_changed_code_is_not(toy):
 def test_a_kernel_that_dies_is_named(toy):
     with pytest.raises(chapters.ChapterError, match="99_toy.py, cell 1: the kernel died"):
         chapters.run(toy("import os\nos._exit(1)"))
+
+
+def test_a_run_that_was_killed_goes_on_after_its_last_training(toy, tmp_path):
+    source = toy(
+        "import os, torch\nfrom medlib import fit, load\nfound = os.listdir(os.environ['MEDLIB_RESUME'])\n"
+        "net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+        "fit(net, load('digits'), epochs=0.2, validations=1)\n"
+        f"if not os.path.exists({str(tmp_path / 'again')!r}):\n    os._exit(1)\nfound"
+    )
+    with pytest.raises(chapters.ChapterError, match="kernel died"):
+        chapters.run(source)
+    (tmp_path / "again").touch()
+    notebook = nbformat.read(chapters.run(source), as_version=4)
+    assert notebook.cells[2].outputs[0].data["text/plain"] == "['0000.pt']"
+    assert notebook.metadata.medlib.resumed and "went on" in notebook.cells[1].source
+    assert not any((tmp_path / "runs").iterdir())
 
 
 def test_outputs_from_stand_in_data_are_not_stored(toy):

@@ -50,3 +50,48 @@ def test_border_weight_is_high_between_two_objects():
     assert between.item() == pytest.approx(1 + 10 * torch.tensor(-9 / 50).exp().item())
     assert far < between and w[0, 4, 5] == 1
     assert (losses.border_weight((objects == 1).long()) == 1).all()
+
+
+def binary(seed=0):
+    """Logits of two classes with a gradient, the foreground's probability and the truth."""
+    g = torch.Generator().manual_seed(seed)
+    logits = torch.randn(1, 2, 6, 6, generator=g, dtype=torch.float64).float().requires_grad_()
+    return logits, logits.softmax(1)[:, 1], (torch.rand(1, 6, 6, generator=g) < 0.3).long()
+
+
+def test_vnet_dice_has_the_papers_gradient():
+    """Milletari et al., section 3: ∂D/∂p = 2 [g (Σp² + Σg²) − 2 p Σpg] / (Σp² + Σg²)²."""
+    logits, p, g = binary()
+    squares, both = (p**2).sum() + g.sum(), (p * g).sum()
+    paper = 2 * (g * squares - 2 * p * both) / squares**2
+    (ours,) = torch.autograd.grad(losses.vnet_dice(logits, g), logits)
+    (through,) = torch.autograd.grad(p, logits, grad_outputs=-paper.detach())
+    torch.testing.assert_close(ours, through, rtol=1e-4, atol=1e-7)
+
+
+def test_tversky_at_one_half_is_dice():
+    logits, _, g = binary()
+    half = losses.tversky(logits, g, alpha=0.5, beta=0.5)
+    torch.testing.assert_close(half, losses.soft_dice(logits, g), rtol=0.05, atol=0.02)  # but for the + 1
+
+
+def test_tversky_weighs_what_was_missed():
+    y = torch.zeros(1, 8, 8, dtype=torch.long)
+    y[:, 2:6, 2:6] = 1
+    small, large = torch.zeros_like(y), torch.zeros_like(y)
+    small[:, 3:6, 2:6], large[:, 1:6, 2:6] = 1, 1  # four pixels missed, four added
+    assert losses.tversky(sure(small, 2), y) > losses.tversky(sure(large, 2), y)
+
+
+def test_focal_without_gamma_is_cross_entropy_and_less_with_it():
+    logits, _, g = binary()
+    torch.testing.assert_close(losses.focal(logits, g, gamma=0), torch.nn.functional.cross_entropy(logits, g))
+    assert losses.focal(logits, g) < losses.focal(logits, g, gamma=0)
+
+
+@pytest.mark.parametrize("loss", [losses.vnet_dice, losses.tversky, losses.focal])
+def test_losses_of_volumes_and_of_nothing(loss, target):
+    logits = torch.randn(1, 4, 2, 12, 14, requires_grad=True)
+    loss(logits, target[None]).backward()
+    assert torch.isfinite(logits.grad).all() and logits.grad.abs().sum() > 0
+    assert torch.isfinite(loss(sure(target * 0), target * 0))

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -42,6 +44,18 @@ def test_the_same_seed_gives_the_same_weights():
         return weights(model)
 
     assert torch.equal(run(0), run(0)) and not torch.equal(run(0), run(1))
+
+
+def test_trainings_of_a_chapter_are_kept_one_by_one(tmp_path, monkeypatch):
+    def run():
+        monkeypatch.setattr(train, "_calls", itertools.count())
+        return [fit(net(s), blobs(), epochs=1, batch_size=32, seed=s) for s in (0, 1)]
+
+    plain = run()
+    monkeypatch.setenv("MEDLIB_RESUME", str(tmp_path))
+    first, again = run(), run()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0000.pt", "0001.pt"]
+    assert [h.train_loss for h in first] == [h.train_loss for h in plain] and again == first
 
 
 class Stop(Exception):

@@ -8,13 +8,19 @@ from medlib.models.fcn import FCN
 from medlib.models.lenet import LeNet, LeNet5
 from medlib.models.mobilenet import MobileNetV1
 from medlib.models.mobilenet_v3 import LRASPP, MobileNetV3
+from medlib.models.neighbours import Neighbours
+from medlib.models.propagation import Propagation
 from medlib.models.resnet import ResNet
+from medlib.models.rfcn import RFCN
 from medlib.models.unet import SmallUNet, UNet
+from medlib.models.unet3d import UNet3D
 from medlib.models.vgg import VGG
+from medlib.models.vnet import VNet
 
 __all__ = [
     "FCN",
     "LRASPP",
+    "RFCN",
     "VGG",
     "AlexNet",
     "Autoencoder",
@@ -25,7 +31,11 @@ __all__ = [
     "LinearAutoencoder",
     "MobileNetV1",
     "MobileNetV3",
+    "Neighbours",
+    "Propagation",
     "ResNet",
     "SmallUNet",
     "UNet",
+    "UNet3D",
+    "VNet",
 ]

@@ -97,16 +97,21 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        x = self._frame(x)
-        asides = []
+        x = self.decode(*self.encode(x))
+        return x[:, :, :height, :width] if self.padded else x
+
+    def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps that go across, and those at the bottom."""
+        x, asides = self._frame(x), []
         for level in self.down:
             asides.append(level(x))
             x = self.pool(asides[-1])
-        x = self.bottleneck(x)
-        for level in self.up:
-            x = level(x, asides.pop())
-        x = self.head(x)
-        return x[:, :, :height, :width] if self.padded else x
+        return asides, self.bottleneck(x)
+
+    def decode(self, asides: list[Tensor], x: Tensor) -> Tensor:
+        for level, aside in zip(self.up, asides[::-1], strict=True):
+            x = level(x, aside)
+        return self.head(x)
 
     def _frame(self, x: Tensor) -> Tensor:
         """With `padded`, x grown at the bottom and right to a size that can be halved `depth` times."""
