@@ -96,7 +96,7 @@ def read_patient(folder: str | Path) -> Patient:
 
 def _volume(folder: Path, frame: int) -> Volume:
     stem = f"{folder.name}_frame{frame:02}"
-    found, drawn = _nifti(folder, stem), _nifti(folder, stem + "_gt")
+    found, drawn = nifti(folder, stem), nifti(folder, stem + "_gt")
     if not found:
         raise DataError(f"{folder.name}: no file {stem}.nii.gz, which Info.cfg speaks of")
     image, spacing = found
@@ -113,7 +113,7 @@ def _volume(folder: Path, frame: int) -> Volume:
     return Volume(image, mask.astype(np.uint8), spacing)
 
 
-def _nifti(folder: Path, stem: str) -> tuple[np.ndarray, tuple[float, float, float]] | None:
+def nifti(folder: Path, stem: str) -> tuple[np.ndarray, tuple[float, float, float]] | None:
     """Voxels (D, H, W) and spacing; None where there is no such file."""
     import nibabel
 
@@ -257,14 +257,18 @@ def window(patient: Patient, side: int = 128, field: float = 128 * PIXEL) -> Win
     return Window(centre(patient, mm), step, side, patient.ed.image.shape[1:])
 
 
-def _prepare(patient: Patient, cut: Window) -> Tensor:
+def prepare(patient: Patient, cut: Window) -> Tensor:
     """(2 D, 1, side, side): the slices of ED, then of ES, clipped and standardised together."""
     stack = torch.from_numpy(np.concatenate((patient.ed.image, patient.es.image)))[:, None]
     blur = max(cut.step) / 2  # fewer pixels than the scanner's: average them first
     if blur > 0.75:
         size = 2 * round(blur) + 1
         stack = F.avg_pool2d(stack, size, 1, size // 2, count_include_pad=False)
-    x = cut.cut(stack)
+    return standardise(cut.cut(stack))
+
+
+def standardise(x: Tensor) -> Tensor:
+    """Clip to the middle 98 % of the grey values; mean 0, standard deviation 1."""
     low, high = np.quantile(x.numpy(), (0.01, 0.99))
     x = x.clamp(float(low), float(high))
     return (x - x.mean()) / x.std().clamp(min=1e-6)
@@ -315,13 +319,26 @@ def _blocks(x: Tensor, depth: int) -> Tensor:
     return torch.cat([moments[:, s : s + depth] for s in starts])
 
 
+def need_masks(patient: Patient) -> None:
+    """Raise DataError unless there are masks at ED and ES."""
+    if patient.ed.mask is None or patient.es.mask is None:
+        raise DataError(f"{patient.name}: no mask (…_gt.nii.gz); the rule: training and scoring need one")
+
+
+def drawn(patients: list[Patient]) -> list[Patient]:
+    """Those with masks at ED and ES; a warning names the others, which are left out."""
+    kept = [p for p in patients if p.ed.mask is not None and p.es.mask is not None]
+    if left_out := sorted({p.name for p in patients} - {p.name for p in kept}):
+        warnings.warn(f"left out, since they have no masks: {', '.join(left_out)}", stacklevel=2)
+    return kept
+
+
 def _split(patients: list[Patient], side: int, field: float, depth: int = 0) -> Split:
     images, masks = [], []
     for patient in patients:
-        if patient.ed.mask is None or patient.es.mask is None:
-            raise DataError(f"{patient.name}: no mask (…_gt.nii.gz); the rule: training and scoring need one")
+        need_masks(patient)
         cut = window(patient, side, field)
-        x = _prepare(patient, cut)
+        x = prepare(patient, cut)
         labels = torch.from_numpy(np.concatenate((patient.ed.mask, patient.es.mask)))
         y = cut.cut(labels).long()
         images.append(_blocks(x, depth).transpose(1, 2) if depth else x)
@@ -344,7 +361,7 @@ def segment(
     from medlib.train import predict
 
     cut = window(patient, side, field)
-    x = _prepare(patient, cut)
+    x = prepare(patient, cut)
     if whole:
         logits = predict(model, x.view(2, 1, -1, side, side)).transpose(1, 2).flatten(0, 1)
     else:
@@ -361,5 +378,6 @@ def dice(model: nn.Module, patients: list[Patient], **square) -> np.ndarray:
 
 def score(masks, patient: Patient) -> np.ndarray:
     """(2, 3): Dice of two masks, at ED and ES, against the patient's own, for RV, myocardium and LV."""
+    need_masks(patient)
     pairs = list(zip(masks, (patient.ed, patient.es), strict=True))
     return np.array([[_dice(m == k, v.mask == k) for k in range(1, len(LABELS))] for m, v in pairs])

@@ -14,7 +14,7 @@ def parameters(model: nn.Module) -> int:
 
 
 def count(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> tuple[int, int]:
-    """(parameters, multiply-adds) of `build()` on one input of `shape` (C, H, W).
+    """(parameters, multiply-adds) of `build()` on one input of `shape` (C, H, W) or (C, D, H, W).
 
     Counted on the meta device, which holds shapes without numbers: nothing is computed, and any size
     fits. Multiply-adds are those of convolutions and matrix products, as papers count them.
@@ -25,6 +25,23 @@ def count(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> tuple[int, 
         model = build().eval()
         model(torch.empty(1, *shape))
     return parameters(model), counter.get_total_flops() // 2
+
+
+def kept(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
+    """Bytes that one training step of `build()` keeps for its way back, in fp32, for one input of `shape`: what
+    fills the memory, besides the weights. Counted on the meta device."""
+    with torch.device("meta"):
+        model, x = build(), torch.empty(1, *shape)
+        own = {p.untyped_storage()._cdata for p in model.parameters()}
+        storages = {}  # keeps them alive, so that none takes another's number
+
+        def note(t: torch.Tensor) -> torch.Tensor:
+            storages[t.untyped_storage()._cdata] = t.untyped_storage()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            model(x)
+    return sum(storage.nbytes() for number, storage in storages.items() if number not in own)
 
 
 def alternate(actions: dict[str, Callable[[], object]], repeats: int = 10) -> dict[str, np.ndarray]:

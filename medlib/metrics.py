@@ -10,6 +10,7 @@ are 0 and distances infinite.
 """
 
 import functools
+import itertools
 
 import numpy as np
 import torch
@@ -227,3 +228,12 @@ def _masks(a, b, spacing=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             f"masks {a.shape} and {b.shape}, spacing {spacing}; the rule: one shape, and a length in mm above 0 an axis"
         )
     return a, b, mm
+
+
+def consistency(mask) -> float:
+    """How well the slices of a stack (D, H, W) of labels go together: the Dice of each structure in one slice with
+    the same structure in the next, averaged over all neighbours in which it appears. NaN without any."""
+    mask = np.asarray(mask)
+    pairs = [(a == k, b == k) for k in np.unique(mask) if k for a, b in itertools.pairwise(mask)]
+    overlaps = [dice(a, b) for a, b in pairs if a.any() or b.any()]
+    return float(np.mean(overlaps)) if overlaps else float("nan")

@@ -149,9 +149,10 @@ def fit(
     accelerator = _accelerator()
     data = data.to(accelerator.device)
     layout = CHANNELS_LAST.get(data.train.x.ndim)
-    if layout:
-        model.to(memory_format=layout)
     model.to(accelerator.device)
+    for p in model.parameters():
+        if layout and p.ndim in CHANNELS_LAST:
+            p.data = p.data.contiguous(memory_format=CHANNELS_LAST[p.ndim])
     opt = optimizer(model.parameters(), lr=lr)
     if schedule:
         rate = schedule(opt, total)

@@ -215,3 +215,13 @@ def test_augmentation_moves_all_slices_of_a_stack_alike():
     assert (moved == moved[:, :, :1]).all() and (labels == labels[:, :1]).all()
     flat, _ = data.random_affine(contrast=0)(x[:, :, 0], y[:, 0], torch.Generator().manual_seed(0))
     torch.testing.assert_close(flat, moved[:, :, 0])
+
+
+def test_patients_without_masks_are_named_and_left_out(tmp_path):
+    write(tmp_path, "patient001")
+    write(tmp_path, "patient002", masks=False)
+    both = cardiac.load(tmp_path)
+    with pytest.warns(UserWarning, match="no masks: patient002"):
+        assert [p.name for p in cardiac.drawn(both)] == ["patient001"]
+    with pytest.raises(DataError, match="patient002: no mask"):
+        cardiac.score((both[1].ed.image, both[1].es.image), both[1])

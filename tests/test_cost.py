@@ -32,3 +32,9 @@ def test_a_training_step_changes_the_weights_and_a_forward_pass_does_not():
 def test_count_of_a_wrong_shape_fails():
     with pytest.raises(RuntimeError):
         cost.count(net, (3, 8, 8))
+
+
+def test_kept_counts_what_a_convolution_needs_for_its_way_back():
+    one = cost.kept(lambda: torch.nn.Conv2d(1, 4, 3, padding=1), (1, 8, 8))
+    two = cost.kept(lambda: torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 1, 3)), (1, 8, 8))  # fmt: skip
+    assert one == 4 * 64 and two == 4 * 64 + 4 * 4 * 64  # its input; the weights are there anyway

@@ -167,3 +167,14 @@ def test_scikit_image_takes_all_points_so_it_differs_inside():
         full, hollow
     )
     assert metrics.hausdorff(full, hollow) < hausdorff_distance(full, hollow) == 3
+
+
+def test_consistency_of_neighbouring_slices():
+    mask = np.zeros((3, 4, 4), int)
+    mask[:, :2, :2] = 1
+    assert metrics.consistency(mask) == 1
+    mask[1] = mask[1].T[::-1]  # the middle slice in another corner
+    assert metrics.consistency(mask) == 0
+    mask[1:, 3, 3] = 2  # a second structure, in two slices: pairs (none, some) and (some, the same)
+    assert metrics.consistency(mask) == pytest.approx((0 + 0 + 0 + 1) / 4)
+    assert np.isnan(metrics.consistency(0 * mask))

@@ -1,0 +1,614 @@
+# %% [markdown]
+# # Which attention module helps, and where?
+#
+# Chapters 14 and 15 built attention modules one by one, and each did what it promises on a task made for it. Papers promise more: put one into a network that you have, and it
+# gets better. The review's conclusion says so of U-Net and ResNet, calls the modules expensive, and hopes for light ones. **With the same images and the same time, which of
+# them helps on X-rays, ultrasound and hearts?**
+#
+# After this chapter you can put a module into a finished network without touching its code, run an ablation whose many comparisons do not fool you, and read
+# a table of small differences.
+
+# %% tags=["hide-input", "colab"]
+import subprocess
+import sys
+
+if (
+    "google.colab" in sys.modules
+):  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
+    subprocess.run(
+        "git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True
+    )
+    lacking = ["accelerate", "captum", "nibabel", "pydicom"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *lacking], check=True)
+    sys.path.insert(0, "medlib-book")
+elif ".." not in sys.path:
+    sys.path.insert(0, "..")
+
+# %%
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.stats import ttest_rel
+from torch import nn
+from torch.nn import functional as F
+
+from medlib import attention, cardiac, claims, cost, fit, load, losses, plots, profile, seed, stats
+from medlib.data import random_affine, random_shift
+from medlib.metrics import accuracy, auc
+from medlib.models import SmallUNet
+from medlib.models.resnet import BasicBlock, small_resnet
+from medlib.models.vgg import small_vgg
+from medlib.train import predict
+
+# %%
+SEEDS = profile(smoke=2, cpu=5, gpu=5)
+STEPS = profile(smoke=(2, 2), cpu=(150, 200), gpu=(2000, 2000))  # of the ResNet, of the U-Net
+KEPT = profile(smoke=3, cpu=None, gpu=None)  # modules; None: all
+SIDE = 64
+
+# %% [markdown]
+# ## Data
+#
+# Two sets to classify, X-rays and breast ultrasound {cite:p}`yang2023medmnist`, and hearts to segment {cite:p}`bernard2018acdc`, at 64 × 64 pixels.
+
+# %%
+xrays, breasts = (load(name).standardise() for name in ("pneumoniamnist", "breastmnist"))
+train, val, test = (p[: profile(smoke=2, cpu=None, gpu=None)] for p in cardiac.split(cardiac.load()))
+hearts = cardiac.slices(train, val[:4], test, side=SIDE)
+for data in (xrays, breasts, hearts):
+    print(f"{data.name}: {len(data.train.x):,} / {len(data.val.x)} / {len(data.test.x)} images")
+
+# %% [markdown]
+# ## The idea: a guest in the block
+#
+# A module $A$ takes maps and gives maps of the same shape. In a residual block it stands at the end of the branch, before the addition:
+#
+# $$ H(x) = A(F(x)) + x . $$ (eq-guest)
+#
+# So even a poor guest does no lasting harm: the shortcut still carries $x$. In the U-Net it stands at the end of each level on the way down, so that it acts on what goes deeper and
+# on what the skip carries across.
+#
+# By hand, squeeze and excitation in a block:
+
+# %%
+block, guest = BasicBlock(16, 16).eval(), attention.SE(16)
+x = torch.randn(2, 16, 8, 8)
+f = block.residual(x)
+gate = torch.sigmoid(guest.excite(guest.squeeze(f.mean((2, 3))).relu()))[:, :, None, None]
+by_hand = (f * gate + x).relu()
+block.bn2 = nn.Sequential(block.bn2, guest)
+torch.testing.assert_close(by_hand, block(x))
+print("by hand = medlib:", tuple(by_hand.shape))
+
+
+# %%
+def into_resnet(module):
+    """ResNet-8 with `module(channels)` in every block; `None`: without."""
+    net = small_resnet(8, width=8)
+    for i, stage in enumerate(net.stages):
+        for block in stage:
+            if module and (i > 0 or module not in QUADRATIC):
+                block.bn2 = nn.Sequential(block.bn2, module(block.conv2.out_channels))
+    return net
+
+
+# %%
+def into_unet(module):
+    """The small U-Net with `module(channels)` at the end of each level on the way down."""
+    net = SmallUNet()
+    for i, level in enumerate((*net.unet.down, net.unet.bottleneck)):
+        if module and (i > 0 or module not in QUADRATIC):
+            level.append(module(level[0].out_channels))
+    return net
+
+
+# %% [markdown]
+# Attention between all pairs of pixels costs the square of their number. Those modules stay out of the finest level. Of the soft modules of chapter 14 we take
+# those that train in a few seconds, from each family. SK is left out for another reason: in trials its loss became NaN on hearts, in some seeds at each of three learning rates. A run that diverges
+# below counts as a network that knows nothing, and is reported.
+
+# %%
+QUADRATIC = (attention.MultiHead, attention.NonLocal, attention.DualAttention)
+CHOSEN = [
+    *(
+        "SE",
+        "ECA",
+        "FCA",
+        "GSoP",
+        "GaussianContext",
+        "SpatialGate",
+        "AttentionGate",
+        "CoordinateAttention",
+        "MaskBranch",
+    ),
+    *("CBAM", "BAM", "SCSE", "SimAM", "TripletAttention", "NonLocal", "GlobalContext", "LinearAttention"),
+]
+MODULES = {name: getattr(attention, name) for name in CHOSEN[:KEPT]}
+LIGHT = [name for name in ("ECA", "SimAM", "CoordinateAttention") if name in MODULES] or list(MODULES)[:1]
+print(len(MODULES), "modules:", ", ".join(MODULES))
+
+# %% [markdown]
+# ## The claims that we test
+
+# %% tags=["hide-input"]
+claims.box("C071", "C072", "C073", "C111", "C112", "C113")
+
+# %% [markdown]
+# ## The rules
+#
+# 1. **Equal epochs.** Every network takes the same number of steps on the same batches; seed $s$ draws the weights. The last weights are kept.
+# 2. **Equal time.** A module that makes a step longer could have been spent on more steps of the plain network. So we train the plain network for two and a half times the steps, and hold each module
+#    against what the plain network reaches *in the module's time*.
+# 3. **Many comparisons.** Of twenty modules that do nothing, one will look good by chance. The p-values of paired tests over seeds are corrected as Holm does.
+#
+# The settings are those of earlier chapters; nothing was tuned for any module.
+
+
+# %%
+def classify(data, s, module, longer=1):
+    """(logits of the test images, validation AUC)."""
+    seed(s)
+    net, per_epoch = into_resnet(module), len(data.train.x) // 64
+    options = {"batch_size": 64, "augment": random_shift(2), "validations": 1, "keep": "last"}
+    history = fit(net, data, epochs=longer * STEPS[0] / per_epoch, seed=s, **options)
+    return predict(net, data.test.x).cpu().numpy(), history.score[-1]
+
+
+# %%
+def segment(s, module, longer=1):
+    """(Dice of the test patients, validation Dice)."""
+    seed(s)
+    net, per_epoch = into_unet(module), len(hearts.train.x) // 16
+    options = {"batch_size": 16, "lr": 5e-3, "loss": losses.dice_ce, "score": losses.mean_dice}
+    options |= {"augment": random_affine(), "validations": 1, "keep": "last"}
+    history = fit(net, hearts, epochs=longer * STEPS[1] / per_epoch, seed=s, **options)
+    return cardiac.dice(net, test, side=SIDE).mean((1, 2)), history.score[-1]
+
+
+# %%
+TASKS = {
+    "X-rays": partial(classify, xrays),
+    "ultrasound": partial(classify, breasts),
+    "hearts": segment,
+}
+truth = {"X-rays": xrays.test.y.cpu().numpy(), "ultrasound": breasts.test.y.cpu().numpy()}
+
+
+# %%
+def value(task, out):
+    """AUC or mean Dice."""
+    return auc(out, truth[task]) if task in truth else float(np.mean(out))
+
+
+# %%
+DIVERGED = []
+
+
+# %%
+def run(task, module, s, longer):
+    """(score on the test images or patients, score on the validation ones)."""
+    try:
+        out, score = TASKS[task](s, module, longer)
+        return value(task, out), score
+    except FloatingPointError:
+        DIVERGED.append((module.__name__, task, s))
+        return (0.5, 0.5) if task in truth else (0.0, 0.0)
+
+
+# %%
+def runs(task, module, longer=1):
+    """(seeds, 2)."""
+    return np.array([run(task, module, s, longer) for s in range(SEEDS)])
+
+
+# %%
+LENGTHS = (1, 1.5, 2.5)
+plain = {task: {k: runs(task, None, k) for k in LENGTHS} for task in TASKS}
+found = {(name, task): runs(task, module) for name, module in MODULES.items() for task in TASKS}
+print(f"{len(DIVERGED)} of {SEEDS * len(found)} runs with a module diverged", *DIVERGED)
+
+# %% [markdown]
+# ## What a step costs
+#
+# Training steps of all networks, in turn, so that a busy moment hits all of them.
+
+# %% tags=["timing"]
+ROUNDS = profile(smoke=1, cpu=7, gpu=20)
+players = {"none": None} | MODULES
+shapes = {"ResNet": (64, 1, 28, 28), "U-Net": (16, 1, SIDE, SIDE)}
+
+
+# %% tags=["timing"]
+def unet_step(net, shape):
+    """`cost.training_step` on the mean logit of each class, since that one wants one label an image."""
+    pooled = nn.Sequential(net, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return cost.training_step(pooled, shape)
+
+
+# %% tags=["timing"]
+steps = {n: cost.training_step(into_resnet(m), shapes["ResNet"]) for n, m in players.items()}
+ms = {"ResNet": cost.alternate(steps, ROUNDS)}
+steps = {n: unet_step(into_unet(m), shapes["U-Net"]) for n, m in players.items()}
+ms["U-Net"] = cost.alternate(steps, ROUNDS)
+longer = {net: {n: float(np.median(t[n] / t["none"])) for n in players} for net, t in ms.items()}
+
+
+# %% tags=["hide-input"]
+def size(build, shape):
+    return np.array(cost.count(build, shape), dtype=float)
+
+
+# %% tags=["hide-input"]
+base = {
+    "ResNet": size(partial(into_resnet, None), (1, 28, 28)),
+    "U-Net": size(partial(into_unet, None), (1, SIDE, SIDE)),
+}
+added = {
+    name: (
+        size(partial(into_resnet, m), (1, 28, 28)) - base["ResNet"],
+        size(partial(into_unet, m), (1, SIDE, SIDE)) - base["U-Net"],
+    )
+    for name, m in MODULES.items()
+}
+
+# %% [markdown]
+# ## The table
+#
+# The lead over the plain network at equal epochs, with its 95 % interval over seeds, and at equal time. AUC for X-rays and ultrasound, Dice for hearts.
+
+# %%
+NET = {"X-rays": "ResNet", "ultrasound": "ResNet", "hearts": "U-Net"}
+
+
+# %%
+def in_the_same_time(name, task):
+    """(seeds,): what the plain network reaches in this module's time, between the lengths that were trained."""
+    ratio = np.clip(longer[NET[task]][name], LENGTHS[0], LENGTHS[-1])
+    curve = np.array([plain[task][k][:, 0] for k in LENGTHS])
+    return np.array([np.interp(np.log(ratio), np.log(LENGTHS), column) for column in curve.T])
+
+
+# %%
+equal, timely, p = {}, {}, {}
+for (name, task), scores in found.items():
+    equal[name, task] = stats.bootstrap(scores[:, 0] - plain[task][1][:, 0])
+    timely[name, task] = scores[:, 0] - in_the_same_time(name, task)
+    p[name, task] = ttest_rel(scores[:, 0], plain[task][1][:, 0]).pvalue
+corrected = dict(zip(p, stats.holm(list(p.values())), strict=True))
+
+# %% tags=["hide-input", "timing"]
+none = " ".join(f"{task}: {plain[task][1][:, 0].mean():.3f};" for task in TASKS)
+plots.say(f"The plain networks score, at equal epochs: {none[:-1]}.")
+rows = []
+for name in MODULES:
+    cells = [f"{equal[name, t]}" for t in TASKS]
+    late = [f"{timely[name, t].mean():+.3f}" for t in TASKS]
+    rows.append((name, f"{added[name][0][0]:,.0f}", f"{added[name][0][1] / 1e6:.2f}", *(f"{longer[n][name]:.2f}" for n in longer), *cells, *late))  # fmt: skip
+plots.table(
+    rows,
+    ["module", "parameters added", "M multiply-adds", "time of a ResNet step", "of a U-Net step",
+     *TASKS, *(f"{t}, equal time" for t in TASKS)],
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+sure = [key for key, value in corrected.items() if value < 0.05]
+naive = [key for key, value in p.items() if value < 0.05]
+better = sum(equal[key].mean > 0 for key in equal)
+plots.say(
+    f"Of {len(p)} comparisons at equal epochs, {better} have a mean above zero. {len(naive)} look sure with p < .05 taken one by one; "
+    f"after Holm's correction **{len(sure)}** {'is' if len(sure) == 1 else 'are'} left"
+    + (": " + ", ".join(f"{n} on {t} ({equal[n, t]})" for n, t in sure) if sure else "")
+    + "."
+)
+
+# %% [markdown]
+# ## Score against time
+
+# %%
+figure, axes = plots.panels(3, height=3.2)
+for axis, task in zip(axes, TASKS, strict=True):
+    axis.axhline(0, color="0.6", linewidth=1)
+    curve = [plain[task][k][:, 0].mean() - plain[task][1][:, 0].mean() for k in LENGTHS]
+    axis.plot(LENGTHS, curve, "k-o", markersize=3, label="plain, trained longer")
+    for name in MODULES:
+        light = name in LIGHT
+        spot = longer[NET[task]][name], equal[name, task].mean
+        axis.plot(*spot, "s" if light else "o", color="C1" if light else "C0", markersize=4)
+    best = max(MODULES, key=lambda n: equal[n, task].mean)
+    axis.annotate(best, (longer[NET[task]][best], equal[best, task].mean), fontsize=7)
+    axis.set(xscale="log", xlabel="time of a step, plain = 1", title=task)
+axes[0].set(ylabel="lead over plain")
+axes[0].legend(fontsize=7)
+
+# %%
+plots.show(
+    figure,
+    alt="Three panels, one a task: lead over the plain network against the time of a training step. Most dots lie close to the zero line; a black line shows what the plain network gains when it is trained longer.",
+    caption="Lead at equal epochs against the cost of a step. Orange squares: the light modules. Black: the plain network, given that much more time.",
+    name="fig-16-front",
+)  # fmt: skip
+
+# %% [markdown]
+# Read it against the black line, not against zero: a module above zero and below the line loses to patience.
+#
+# ## The Residual Attention Network
+#
+# Wang and colleagues built a network of attention from the start {cite:p}`wang2017residual`. Beside the *trunk*, whose maps are $F$, runs a *mask branch*: down, up, and a sigmoid, so that $M$ lies between 0 and 1.
+# Multiplying the two would shrink the maps at every module. So they multiply by one plus the mask:
+#
+# $$ H = (1 + M) \cdot F . $$ (eq-ran)
+
+# %%
+plots.show_source(attention.MaskBranch)
+
+# %% [markdown]
+# How bad is $M \cdot F$? Stack modules, and look at the size of the maps before training, and at the accuracy after.
+
+
+# %%
+class Stack(nn.Module):
+    """A convolution, `n` blocks each with a mask branch, and a classifier: (B, 1, H, W) → logits (B, 2)."""
+
+    def __init__(self, n, residual, channels=8):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+        )
+        self.masks = nn.ModuleList(attention.MaskBranch(channels, residual=residual) for _ in range(n))
+        self.head = nn.Linear(channels, 2)
+
+    def forward(self, x):
+        x, self.sizes = self.stem(x), []
+        for mask in self.masks:
+            x = mask(x)
+            self.sizes.append(x.detach().abs().mean().item())
+        return self.head(x.mean((2, 3)))
+
+
+# %%
+COUNTS = profile(smoke=(1, 2), cpu=(1, 2, 4, 8), gpu=(1, 2, 4, 8))
+sizes, learnt = {}, {}
+for residual in (False, True):
+    seed(0)
+    net = Stack(COUNTS[-1], residual)
+    net(xrays.train.x[:64].cpu())
+    sizes[residual] = net.sizes
+    for n in COUNTS:
+        learnt[residual, n] = []
+        for s in range(SEEDS):
+            seed(s)
+            net, epochs = Stack(n, residual), STEPS[0] / (len(xrays.train.x) // 64)
+            fit(net, xrays, epochs=epochs, batch_size=64, validations=1, keep="last", seed=s)
+            learnt[residual, n].append(accuracy(predict(net, xrays.test.x).cpu(), xrays.test.y.cpu()))
+
+# %%
+FORMS = {False: "M · F", True: "(1 + M) · F"}
+figure, (left, right) = plots.panels(2)
+for residual, label in FORMS.items():
+    left.semilogy(range(1, COUNTS[-1] + 1), sizes[residual], "o-", label=label)
+    means = [np.mean(learnt[residual, n]) for n in COUNTS]
+    right.plot(COUNTS, means, "o-", label=label)
+left.set(xlabel="module", ylabel="mean size of the maps")
+right.set(xlabel="modules in a row", ylabel="test accuracy")
+left.legend(fontsize=8)
+
+# %%
+plots.show(
+    figure,
+    alt="Left: mean size of the maps after each module, on a logarithmic axis. With M times F it falls at every module; with one plus M it does not. Right: test accuracy against the number of modules.",
+    caption="Stacked attention modules: the size of the maps before training, and the accuracy on X-rays after it (mean over seeds).",
+    name="fig-16-stack",
+)  # fmt: skip
+
+# %% [markdown]
+# ### Does it blend in, and do its maps change with depth?
+
+
+# %%
+def hosts(module):
+    """Three feed-forward networks, with `module` or without."""
+    vgg = small_vgg(1, 2, convs=(1, 1), batch_norm=True)
+    twin = small_resnet(8, width=8, shortcut=False)
+    if module:
+        layers, channels = [], 0
+        for layer in vgg.features:
+            channels = getattr(layer, "out_channels", channels)
+            layers += [module(channels), layer] if isinstance(layer, nn.MaxPool2d) else [layer]
+        vgg.features = nn.Sequential(*layers)
+        for stage in twin.stages:
+            for block in stage:
+                block.bn2 = nn.Sequential(block.bn2, module(block.conv2.out_channels))
+    return {"ResNet-8": into_resnet(module), "plain twin": twin, "small VGG": vgg}
+
+
+# %%
+def host_auc(name, module, s):
+    seed(s)
+    net, epochs = hosts(module)[name], STEPS[0] / (len(xrays.train.x) // 64)
+    fit(net, xrays, epochs=epochs, batch_size=64, validations=1, keep="last", seed=s)
+    return auc(predict(net, xrays.test.x).cpu(), xrays.test.y.cpu()), net
+
+
+# %%
+NAMES = ("ResNet-8", "plain twin", "small VGG")
+with_mask = {n: [host_auc(n, attention.MaskBranch, s) for s in range(SEEDS)] for n in NAMES}
+without = {n: [host_auc(n, None, s)[0] for s in range(SEEDS)] for n in NAMES}
+blend = {n: [a - b for (a, _), b in zip(with_mask[n], without[n], strict=True)] for n in NAMES}
+plots.table(
+    [(n, f"{np.mean(without[n]):.3f}", stats.bootstrap(blend[n])) for n in NAMES],
+    ["network", "AUC without", "more with mask branches"],
+)
+
+# %%
+net = with_mask["ResNet-8"][0][1]
+predict(net, xrays.test.x[:200], 200)
+branches = [m for m in net.modules() if isinstance(m, attention.MaskBranch)]
+maps = [m.weights.float().mean(1, keepdim=True).cpu() for m in branches]
+maps = [F.interpolate(m, (28, 28), mode="bilinear")[:, 0] for m in maps]
+alike = np.array([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(maps[0], maps[-1], strict=True)])
+alike = np.nan_to_num(alike)  # a map without any contrast is like no other
+
+
+# %%
+def scaled(m):
+    return (m - m.min()) / (m.max() - m.min()).clamp(min=1e-6)
+
+
+# %%
+some = [3, 50, 120]
+pictures = [xrays.test.x[i, 0].cpu() for i in some for _ in range(len(maps) + 1)]
+heat = [h for i in some for h in (torch.zeros(28, 28), *(scaled(m[i]) for m in maps))]
+plots.show(
+    plots.overlay(pictures, heat, ["X-ray", *(f"stage {k + 1}" for k in range(len(maps)))] * len(some), columns=4, size=1.4),
+    alt="Three chest X-rays, each with the attention maps of three stages laid over it. The first stage follows fine borders, the last shows broad areas.",
+    caption="Mask branches of a ResNet-8 by stage, mean over channels, scaled to the full range (PneumoniaMNIST, CC BY 4.0).",
+    name="fig-16-maps",
+)  # fmt: skip
+
+# %% [markdown]
+# ## Verdicts
+
+# %% tags=["hide-input"]
+mean = stats.bootstrap(np.mean(list(blend.values()), 0))
+claims.observe(
+    "C071", mean.mean, (mean.low, mean.high), n=mean.n, where="PneumoniaMNIST, mean over three networks"
+)
+depth = stats.bootstrap(1 - alike)
+claims.observe(
+    "C072",
+    depth.mean,
+    (depth.low, depth.high),
+    n=depth.n,
+    where="X-rays, first and last stage of a ResNet-8 with mask branches",
+)
+most, _ = stats.paired(learnt[True, COUNTS[-1]], learnt[False, COUNTS[-1]])
+claims.observe("C073", most.mean, (most.low, most.high), n=most.n, where=f"PneumoniaMNIST, {COUNTS[-1]} modules in a row")  # fmt: skip
+
+
+# %% tags=["hide-input"]
+def both_networks(leads):
+    """(seeds,): mean over modules, then over ResNet (two sets) and U-Net."""
+    by = {t: np.mean([leads[n, t] for n in MODULES], 0) for t in TASKS}
+    return ((by["X-rays"] + by["ultrasound"]) / 2 + by["hearts"]) / 2
+
+
+# %% tags=["hide-input"]
+gains = {
+    "equal epochs": {k: found[k][:, 0] - plain[k[1]][1][:, 0] for k in found},
+    "equal time": timely,
+}
+for budget, leads in gains.items():
+    ci = stats.bootstrap(both_networks(leads))
+    claims.observe("C111", ci.mean, (ci.low, ci.high), n=ci.n, where=f"{len(MODULES)} modules, {budget}")
+
+# %% tags=["hide-input", "timing"]
+slower = np.array([[longer[net][n] - 1 for net in longer] for n in MODULES]).mean(1)
+draws = np.random.default_rng(0).choice(slower, (2000, len(slower)))
+low, high = np.quantile(np.median(draws, 1), [0.025, 0.975])
+claims.observe(
+    "C112",
+    float(np.median(slower)),
+    (low, high),
+    n=len(slower),
+    where="median over the modules, ResNet-8 and small U-Net",
+)
+
+
+# %% tags=["hide-input"]
+def chosen(names):
+    """(seeds,): test scores of the module with the best validation scores, mean over the tasks."""
+    totals = {n: np.mean([found[n, t].mean(0)[1] for t in TASKS]) for n in names}
+    best = max(totals, key=totals.get)
+    return best, np.mean([found[best, t][:, 0] for t in TASKS], 0)
+
+
+# %% tags=["hide-input"]
+(small, light), (large, rest) = chosen(LIGHT), chosen([n for n in MODULES if n not in LIGHT])
+gap, _ = stats.paired(light, rest)
+claims.observe(
+    "C113",
+    gap.mean,
+    (gap.low, gap.high),
+    n=gap.n,
+    where=f"{small} against {large}, each chosen on validation data",
+)
+
+# %% [markdown]
+# How to read this. Each lead is small beside what a change of training recipe did in the tournament of chapter 07. A module that wins on one set need not win on the next. Many
+# modules times three tasks make many chances to be lucky, which is why the correction is there. Large networks on large sets may tell another story: what we can say is that on sets of
+# this size, a reader who adds a module should first ask what the same time buys without it.
+#
+# ## At full size
+#
+# In the `gpu` profile the same code trains for 2,000 steps.
+#
+# ## Pitfalls in medicine
+#
+# - **One table, one winner, one paper.** Whoever tries twenty modules and reports the best has reported luck. Count your comparisons.
+# - **A map is not a reason.** An attention map that lights up on the lesion does not prove that the answer rests on it; chapter 04 shows a test.
+# - **The test set is not for choosing.** The module to ship is chosen on validation patients.
+#
+# ## Summary
+#
+# - A module of equal shape can be put into any block; in a residual branch it can do little harm.
+# - Compare at equal epochs *and* at equal time: the plain network could have trained longer.
+# - Correct for the number of comparisons.
+# - $(1 + M) F$ keeps the size of the maps where $M F$ shrinks them at every module.
+# - Light modules are the ones to try first: they cost almost nothing if they do not help.
+#
+# ## Check yourself
+#
+# 1. Why is the guest placed before the addition and not after it?
+#
+# <details><summary>Answer</summary>After it, the module would gate the shortcut too, and a poor gate would block the way that keeps deep networks trainable.</details>
+#
+# 2. Twenty useless modules are tested at the 5 % level. How many look useful on average?
+#
+# <details><summary>Answer</summary>One.</details>
+#
+# 3. With masks of 0.5 everywhere, what is left of the maps after eight modules of $M \cdot F$?
+#
+# <details><summary>Answer</summary>$0.5^8$, less than half a per cent.</details>
+#
+# ## Exercises
+#
+# ```{exercise} ★ Predict: the cheapest
+# :label: ex-16-cheap
+# Which module adds no parameter at all? Which adds the most time in the U-Net? Predict, then look at the table.
+# ```
+#
+# ```{solution} ex-16-cheap
+# :class: dropdown
+# SimAM adds none: its gate is a formula. The most time goes to modules that compare all pairs of pixels, or that run several convolutions over full maps.
+# ```
+#
+# ```{exercise} ★★ Implement: one level only
+# :label: ex-16-level
+# Put SE into the bottleneck of the U-Net alone. How much of its lead, if any, is left, and how much of its cost?
+# ```
+#
+# ```{solution} ex-16-level
+# :class: dropdown
+# `net.unet.bottleneck.append(attention.SE(128))` on a fresh `SmallUNet()`. Compare with five seeds, paired; the cost in time all but vanishes, since the map is small there.
+# ```
+#
+# ```{exercise} ★★ Implement: the placebo
+# :label: ex-16-placebo
+# Write a module that multiplies its input by a gate of random fixed numbers between 0 and 1. Enter it in the table. Is it the worst?
+# ```
+#
+# ```{solution} ex-16-placebo
+# :class: dropdown
+# Register `torch.rand(channels)` as a buffer and multiply. Batch normalisation and the next layer undo most of it, so it lands near zero, where many others stand.
+# ```
+#
+# ```{exercise} ★★★ Investigate: how many seeds?
+# :label: ex-16-seeds
+# From the spread of the leads over seeds, compute how many seeds would be needed to tell a lead of .005 from zero.
+# ```
+#
+# ```{solution} ex-16-seeds
+# :class: dropdown
+# With standard deviation $d$ of the paired difference, about $n = (2.8\, d / 0.005)^2$ gives 80 % power. With $d = .01$ that is 32 seeds for one module, and the correction for twenty modules asks for about twice as many.
+# ```
