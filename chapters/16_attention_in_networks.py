@@ -105,8 +105,8 @@ def into_unet(module):
 
 # %% [markdown]
 # Attention between all pairs of pixels costs the square of their number. Those modules stay out of the finest level. Of the soft modules of chapter 14 we take
-# those that train in a few seconds, from each family. SK is left out for another reason: in trials its loss became NaN on hearts, in some seeds at each of three learning rates. A run that diverges
-# below counts as a network that knows nothing, and is reported.
+# those that train in a few seconds, from each family. SK is left out for another reason: in these runs its loss became NaN on hearts, in some seeds at each of three learning rates. The cause was not SK. On a processor, torch 2.14 gets the weight gradient of a
+# convolution with both groups and holes wrong in bf16, by any factor. `medlib.attention.SK` now works in fp32 there. A run that diverges below counts as a network that knows nothing, and is reported.
 
 # %%
 QUADRATIC = (attention.MultiHead, attention.NonLocal, attention.DualAttention)

@@ -10,6 +10,7 @@ Volumes have axes (D, H, W) and spacing in mm in that order. Nothing here looks 
 heart is or how an image is scaled, so patients without masks are treated as those with them.
 """
 
+import os
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -51,8 +52,10 @@ class Patient(NamedTuple):
 
 
 def load(folder: str | Path | None = None) -> list[Patient]:
-    """ACDC's patients, from `folder`, data/cache/acdc or MEDLIB_MIRROR/acdc; if there are none, phantoms, under
-    a banner that says so. ACDC asks for a registration, so nothing is downloaded."""
+    """Patients from `folder` or MEDLIB_DATA, any folder laid out as ACDC is; else ACDC's, from data/cache/acdc or
+    MEDLIB_MIRROR/acdc; if there are none, phantoms, under a banner that says so. ACDC asks for a registration, so
+    nothing is downloaded."""
+    folder = folder or os.environ.get("MEDLIB_DATA")
     if folder and not Path(folder).expanduser().is_dir():
         raise DataError(f"{folder} is not a folder; the rule: it holds patientNNN/ folders")
     try:

@@ -111,3 +111,15 @@ def test_gaussian_context_damps_the_odd_one_out():
 def test_an_even_kernel_is_refused():
     with pytest.raises(ValueError, match="kernel_size 4.*odd"):
         ECA(8, kernel_size=4)
+
+
+def test_sk_learns_in_bf16_as_in_fp32():
+    """Its grouped, dilated convolution got weight gradients up to 1e35 under autocast on a CPU."""
+    net, x = SK(32).to(memory_format=torch.channels_last), torch.randn(4, 32, 32, 32)
+    gradients = []
+    for enabled in (True, False):
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            net(x.contiguous(memory_format=torch.channels_last)).square().mean().backward()
+        gradients.append(net.branches[1][0].weight.grad.clone())
+    torch.testing.assert_close(*gradients, rtol=0.05, atol=0.05 * gradients[1].abs().max().item())

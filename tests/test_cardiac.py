@@ -225,3 +225,12 @@ def test_patients_without_masks_are_named_and_left_out(tmp_path):
         assert [p.name for p in cardiac.drawn(both)] == ["patient001"]
     with pytest.raises(DataError, match="patient002: no mask"):
         cardiac.score((both[1].ed.image, both[1].es.image), both[1])
+
+
+def test_another_folder_takes_the_place_of_acdc(tmp_path, monkeypatch):
+    write(tmp_path / "deep" / "down", "patient301")
+    monkeypatch.setenv("MEDLIB_DATA", str(tmp_path))
+    assert [p.name for p in cardiac.load()] == ["patient301"]
+    monkeypatch.setenv("MEDLIB_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        cardiac.load()

@@ -119,7 +119,9 @@ class SK(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_batch(self, x)
-        u = torch.stack([branch(x) for branch in self.branches], 1)  # → (B, 2, C, H, W)
+        # In fp32: the weight gradient of a grouped, dilated convolution is wrong in bf16 on a CPU (torch 2.14).
+        with torch.autocast(x.device.type, enabled=False):
+            u = torch.stack([branch(x.float()) for branch in self.branches], 1)  # → (B, 2, C, H, W)
         z = self.fuse(u.sum(1).mean((2, 3)))
         choice = torch.softmax(fp32(self.select(z)).unflatten(1, (2, -1)), 1)[..., None, None]
         self.weights = choice.detach()
