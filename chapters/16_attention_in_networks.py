@@ -66,7 +66,7 @@ for data in (xrays, breasts, hearts):
 #
 # $$ H(x) = A(F(x)) + x . $$ (eq-guest)
 #
-# So even a poor guest does no lasting harm: the shortcut still carries $x$. In the U-Net it stands at the end of each level on the way down, so that it acts on what goes deeper and
+# A ReLU follows the sum. So even a poor guest cannot shut the way: the shortcut still carries $x$. That is no promise that it helps. In the U-Net it stands at the end of each level on the way down, so that it acts on what goes deeper and
 # on what the skip carries across.
 #
 # By hand, squeeze and excitation in a block:
@@ -105,8 +105,8 @@ def into_unet(module):
 
 # %% [markdown]
 # Attention between all pairs of pixels costs the square of their number. Those modules stay out of the finest level. Of the soft modules of chapter 14 we take
-# those that train in a few seconds, from each family. SK is left out for another reason: in these runs its loss became NaN on hearts, in some seeds at each of three learning rates. The cause was not SK. On a processor, torch 2.14 gets the weight gradient of a
-# convolution with both groups and holes wrong in bf16, by any factor. `medlib.attention.SK` now works in fp32 there. A run that diverges below counts as a network that knows nothing, and is reported.
+# those that train in a few seconds, from each family. SK is not in this run: on a processor, torch 2.14 computes a wrong weight gradient in bf16
+# for convolutions with both groups and holes, which made its loss NaN. `medlib.attention.SK` now works in fp32 there, and can be entered in the table. A run that diverges below counts as a network that knows nothing, and is reported.
 
 # %%
 QUADRATIC = (attention.MultiHead, attention.NonLocal, attention.DualAttention)
@@ -139,8 +139,8 @@ claims.box("C071", "C072", "C073", "C111", "C112", "C113")
 #
 # 1. **Equal epochs.** Every network takes the same number of steps on the same batches; seed $s$ draws the weights. The last weights are kept.
 # 2. **Equal time.** A module that makes a step longer could have been spent on more steps of the plain network. So we train the plain network for two and a half times the steps, and hold each module
-#    against what the plain network reaches *in the module's time*.
-# 3. **Many comparisons.** Of twenty modules that do nothing, one will look good by chance. The p-values of paired tests over seeds are corrected as Holm does.
+#    against what the plain network reaches *in the module's time*. A module slower than two and a half times is held against two and a half, which flatters it.
+# 3. **Many comparisons.** Of twenty modules that do nothing, one will look good by chance. The p-values of paired tests over seeds are corrected as Holm does: the smallest is multiplied by the number of tests, the next by one less, and so on.
 #
 # The settings are those of earlier chapters; nothing was tuned for any module.
 
@@ -303,6 +303,8 @@ plots.say(
 )
 
 # %% [markdown]
+# The intervals are bootstrap intervals of one value a seed, the p-values come from a t-test; with so few seeds the two can disagree. Seeds are all that varies: the test images are the same in every run. Parameters and multiply-adds are those added to the ResNet.
+#
 # ## Score against time
 
 # %%
@@ -467,6 +469,8 @@ plots.show(
 )  # fmt: skip
 
 # %% [markdown]
+# Two cautions on what follows. C072 rests on one network, and maps that have nothing to do with each other have a correlation near zero too: the verdict says that the maps differ, not that they differ in a sensible way. And the modules of {numref}`fig-16-stack` have no convolutions between them, which is the worst case for $M \cdot F$.
+#
 # ## Verdicts
 
 # %% tags=["hide-input"]
@@ -535,7 +539,7 @@ claims.observe(
 )
 
 # %% [markdown]
-# How to read this. Each lead is small beside what a change of training recipe did in the tournament of chapter 07. A module that wins on one set need not win on the next. Many
+# How to read this. Hold each lead against what a change of the training recipe alone did in the tournament of chapter 07, and against its own interval. A module that wins on one set need not win on the next. Many
 # modules times three tasks make many chances to be lucky, which is why the correction is there. Large networks on large sets may tell another story: what we can say is that on sets of
 # this size, a reader who adds a module should first ask what the same time buys without it.
 #
@@ -551,11 +555,11 @@ claims.observe(
 #
 # ## Summary
 #
-# - A module of equal shape can be put into any block; in a residual branch it can do little harm.
+# - A module of equal shape can be put into any block; in a residual branch the shortcut leads around it; in the U-Net nothing does.
 # - Compare at equal epochs *and* at equal time: the plain network could have trained longer.
 # - Correct for the number of comparisons.
-# - $(1 + M) F$ keeps the size of the maps where $M F$ shrinks them at every module.
-# - Light modules are the ones to try first: they cost almost nothing if they do not help.
+# - Where $M F$ shrinks the maps at every module, $(1 + M) F$ does not; it lets them grow instead.
+# - Light in parameters is not light in time: look at both columns before you call a module cheap.
 #
 # ## Check yourself
 #
@@ -580,7 +584,7 @@ claims.observe(
 #
 # ```{solution} ex-16-cheap
 # :class: dropdown
-# SimAM adds none: its gate is a formula. The most time goes to modules that compare all pairs of pixels, or that run several convolutions over full maps.
+# SimAM and GaussianContext add none: their gates are formulas. In the U-Net the most time goes to modules that run several convolutions over full maps; those that compare all pairs stay out of its finest level here.
 # ```
 #
 # ```{exercise} ★★ Implement: one level only
@@ -600,7 +604,7 @@ claims.observe(
 #
 # ```{solution} ex-16-placebo
 # :class: dropdown
-# Register `torch.rand(channels)` as a buffer and multiply. Batch normalisation and the next layer undo most of it, so it lands near zero, where many others stand.
+# Register `torch.rand(channels)` as a buffer and multiply. The learnable scale of the batch normalisation before it can undo a fixed gate, so expect it near zero, where many others stand; then check.
 # ```
 #
 # ```{exercise} ★★★ Investigate: how many seeds?

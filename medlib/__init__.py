@@ -8,7 +8,11 @@ train      device, seed, profile, fit, repeat, evaluate
 pretrained ImageNet weights for the full-size networks
 baselines  classical classifiers, to be beaten first
 cardiac    ACDC-style folders: reading, splitting patients, preparing slices, segmenting volumes
-losses     Dice, Dice with cross-entropy, U-Net's weight map
+sunnybrook hearts of another hospital, to test on
+function   cardiac function from masks: volumes, ejection fraction, wall thickness
+cine       two moments of a heart as pairs, and masks carried between them
+motion     fields of motion: reading along them, chaining, flowing, strain; classical estimators
+losses     Dice and its kin, focal loss, U-Net's weight map
 graphcut   maximum flow, and the cut that splits an image at the least cost
 metrics    accuracy, AUC, calibration error; Dice, IoU and surface distances in mm
 cost       parameters, multiply-adds, milliseconds

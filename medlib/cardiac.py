@@ -213,12 +213,22 @@ def centre(patient: Patient, mm: tuple[float, float] | None = None) -> tuple[flo
     row, column = np.indices(shape)
     middle = (np.array(shape) - 1) / 2
     away = np.hypot((row - middle[0]) * mm[0], (column - middle[1]) * mm[1])
-    if patient.ed.image.shape != patient.es.image.shape:
-        raise DataError(f"{patient.name}: ED {patient.ed.image.shape}, ES {patient.es.image.shape} voxels")
-    moving = gaussian_filter(np.abs(patient.ed.image - patient.es.image).mean(0), 3 / mm)
+    ed, es = moments(patient)
+    moving = gaussian_filter(np.abs(ed - es).mean(0), 3 / mm)
     place = gaussian_filter(moving * np.exp(-((away / 94) ** 2) / 2), 31 / mm).argmax()
     # Half-way between pixels, so that an even number of pixels of the same size needs no interpolation.
     return tuple(float(i) + 0.5 for i in np.unravel_index(place, shape))
+
+
+def moments(patient: Patient) -> np.ndarray:
+    """(2, D, H, W) float32: ED and ES, each divided by the grey value that one voxel in a hundred exceeds, since there
+    are files that store the two on different scales."""
+    volumes = [v.image for v in (patient.ed, patient.es)]
+    if volumes[0].shape != volumes[1].shape:
+        raise DataError(
+            f"{patient.name}: ED {volumes[0].shape}, ES {volumes[1].shape} voxels; the rule: alike"
+        )
+    return np.stack([v / max(float(np.quantile(v, 0.99)), 1e-6) for v in volumes])
 
 
 class Window(NamedTuple):
@@ -262,7 +272,7 @@ def window(patient: Patient, side: int = 128, field: float = 128 * PIXEL) -> Win
 
 def prepare(patient: Patient, cut: Window) -> Tensor:
     """(2 D, 1, side, side): the slices of ED, then of ES, clipped and standardised together."""
-    stack = torch.from_numpy(np.concatenate((patient.ed.image, patient.es.image)))[:, None]
+    stack = torch.from_numpy(moments(patient)).flatten(0, 1)[:, None]
     blur = max(cut.step) / 2  # fewer pixels than the scanner's: average them first
     if blur > 0.75:
         size = 2 * round(blur) + 1

@@ -234,3 +234,11 @@ def test_another_folder_takes_the_place_of_acdc(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDLIB_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="nowhere is not a folder"):
         cardiac.load()
+
+
+def test_a_moment_on_another_scale_changes_nothing(hearts):
+    one = hearts[0]
+    other = one._replace(es=one.es._replace(image=20 * one.es.image))
+    cut = cardiac.window(one)
+    assert cardiac.centre(other) == cardiac.centre(one)
+    torch.testing.assert_close(cardiac.prepare(other, cut), cardiac.prepare(one, cut))
