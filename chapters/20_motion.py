@@ -257,6 +257,7 @@ METHODS["diffeomorphic + 40 steps"] = [lambda x, n=net: refine(n, x, judged).cpu
 # ## Does the outline arrive? ACDC, patients not trained on
 #
 # Carry the ED mask along the field, and compare it with the expert's ES mask: Dice over the volume, on the scanner's own pixels. **The Dice without motion stands beside it.** A warped Dice by itself says little: a heart that hardly moves has a high one for free.
+# (Patients 074 and 076 of ACDC are one scan under two names. `cardiac.split` keeps them in one part, so that heart may count twice in the intervals.)
 
 # %%
 moments = [cine.pair(p) for p in test]
