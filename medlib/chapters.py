@@ -250,6 +250,16 @@ def faults(notebook, source: Path) -> list[str]:
         for o in outputs
     ):
         found.append("a picture without alt text and caption: use medlib.plots.show")
+    for c in code:
+        labels = [
+            o.metadata["medlib"]["figure"]["name"]
+            for o in c.outputs
+            if o.get("metadata", {}).get("medlib", {}).get("figure")
+        ]
+        if any(labels) and len(c.outputs) > 1:
+            found.append(
+                f"the figure {labels[0]} shares its cell with other outputs, which would get its label too"
+            )
     if len(nbformat.writes(notebook)) > LIMIT:
         found.append(f"{len(nbformat.writes(notebook)) / 1e6:.1f} MB; the rule: at most {LIMIT / 1e6} MB")
     return found

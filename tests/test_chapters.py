@@ -57,6 +57,11 @@ def stream(text, name="stdout"):
     return nbformat.v4.new_output("stream", text=text, name=name)
 
 
+def figure(name):
+    made = {"figure": {"alt": "a", "caption": "c", "name": name}}
+    return nbformat.v4.new_output("display_data", {"image/png": "x"}, metadata={"medlib": made})
+
+
 @pytest.mark.parametrize("change, fault", [
     (lambda nb, code: nb.metadata.pop("medlib"), "no stamp"),
     (lambda nb, code: nb.metadata.medlib.update(code="0"), "stamp is of other code"),
@@ -72,6 +77,7 @@ def stream(text, name="stdout"):
     (lambda nb, code: code[0].outputs.append(stream("x" * 1_500_000)), "MB"),
     (lambda nb, code: code[0].outputs.append(widget()), "a widget"),
     (lambda nb, code: code[0].outputs.append(stream("<Legend at 0x7f48>")), "an object's address"),
+    (lambda nb, code: code[0].outputs.extend([figure("fig-99"), stream("and more")]), "shares its cell"),
     (lambda nb, code: nb.cells[1].update(source="> runs in a second"), "card"),
 ])  # fmt: skip
 def test_each_fault_is_found(change, fault):

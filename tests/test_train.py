@@ -33,7 +33,7 @@ def test_fit_learns_and_keeps_the_best_weights():
     model, d = net(), blobs()
     history = fit(model, d, epochs=8, batch_size=32)
     assert evaluate(model, d.test).auc > 0.95
-    assert evaluate(model, d.val).auc == pytest.approx(max(history.score), abs=1e-6)
+    assert evaluate(model, d.val).auc == pytest.approx(max(history.score), abs=1e-3)  # fit may score in bf16
     assert history.step[-1] == 32 and len(history.step) == 8 and model[0].weight.dtype == torch.float32
 
 

@@ -5,6 +5,7 @@ any H and W, and keeps its gates after a forward pass in `weights` (B, C, 1, 1),
 """
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -120,8 +121,11 @@ class SK(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check_batch(self, x)
         # In fp32: the weight gradient of a grouped, dilated convolution is wrong in bf16 on a CPU (torch 2.14).
-        with torch.autocast(x.device.type, enabled=False):
-            u = torch.stack([branch(x.float()) for branch in self.branches], 1)  # → (B, 2, C, H, W)
+        unsafe = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        with torch.autocast("cpu", enabled=False) if unsafe else nullcontext():
+            u = torch.stack(
+                [branch(x.float() if unsafe else x) for branch in self.branches], 1
+            )  # → (B, 2, C, H, W)
         z = self.fuse(u.sum(1).mean((2, 3)))
         choice = torch.softmax(fp32(self.select(z)).unflatten(1, (2, -1)), 1)[..., None, None]
         self.weights = choice.detach()
