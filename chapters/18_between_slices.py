@@ -82,6 +82,8 @@ plots.show(
     caption="How alike the masks of two slices are, mean over patients with 95 % intervals. Dotted: one half.",
     name="fig-18-lags",
 )  # fmt: skip
+
+# %% tags=["hide-input"]
 plots.say(
     f"Next neighbours correlate with {lags[0]}, slices two apart with {lags[1]}, six apart with {lags[5]}."
 )
@@ -505,6 +507,9 @@ if away:
         caption="Sunnybrook with an assumed pixel size: the Dice with the expert, and the network's own certainty.",
         name="fig-18-size",
     )  # fmt: skip
+
+# %% tags=["hide-input"]
+if away:
     plots.say(
         f"Dice is highest at {MMS[dice_of.argmax()]} mm, certainty at {MMS[sure_of.argmax()]} mm; 1.25 mm was taken above."
     )
