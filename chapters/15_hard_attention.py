@@ -8,18 +8,17 @@
 # points at the thing that decides.
 
 # %% tags=["hide-input", "colab"]
-import subprocess
 import sys
 
-if (
-    "google.colab" in sys.modules
-):  # on Colab alone: fetch the book, and what Colab lacks; torch stays as it is
-    subprocess.run(
-        "git clone -q --depth 1 https://github.com/medlib-book/medlib-book", shell=True, check=True
-    )
-    lacking = ["accelerate", "captum", "pydicom"]
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *lacking], check=True)
+if "google.colab" in sys.modules:  # on Colab alone: fetch the book, and install what Colab lacks
+    import subprocess
+
+    address = "https://github.com/medlib-book/medlib-book"
+    subprocess.run(f"test -d medlib-book || git clone -q --depth 1 {address}", shell=True, check=True)
     sys.path.insert(0, "medlib-book")
+    from medlib import doctor
+
+    doctor.install()
 elif ".." not in sys.path:
     sys.path.insert(0, "..")
 

@@ -70,7 +70,9 @@ def _hash(text: str | bytes) -> str:
 
 
 def code_hash(notebook) -> str:
-    return _hash("\n\x00".join(c.source for c in notebook.cells if c.cell_type == "code"))
+    """Of the code that ran: all but the cell for Colab, which does nothing elsewhere."""
+    ran = [c for c in notebook.cells if c.cell_type == "code" and "colab" not in c.metadata.get("tags", [])]
+    return _hash("\n\x00".join(c.source for c in ran))
 
 
 def module_hashes() -> dict[str, str]:
@@ -174,7 +176,7 @@ def retext(source: Path) -> Path:
     ran = iter([c for c in notebook.cells if c.cell_type == "code"])
     notebook.cells = [next(ran) if cell.cell_type == "code" else cell for cell in text.cells]
     for cell, now in zip(notebook.cells, text.cells, strict=True):
-        cell["id"] = now["id"]
+        cell["id"], cell["source"] = now["id"], now["source"]
     return _store(notebook, source)
 
 

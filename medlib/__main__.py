@@ -1,0 +1,19 @@
+"""`python -m medlib doctor`: is this machine ready for the book?"""
+
+import argparse
+import sys
+
+
+def main(arguments=None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m medlib", description=__doc__)
+    parser.add_argument(
+        "command", choices=["doctor"], help="check packages, device and data, and foresee the minutes"
+    )
+    parser.parse_args(arguments)
+    from medlib import doctor
+
+    return int(not doctor.report())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
