@@ -1,0 +1,61 @@
+"""What the book's pages get at build time: the map, the ledger, the errata, each network against its paper, and on
+every chapter its place in the book and the anchors of its verdicts. Needs no torch."""
+
+import sys
+from pathlib import Path
+
+from docutils import nodes
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT))
+
+from . import faithful, ledger, plan
+
+HOOK = "<!-- made at build time -->"
+MADE = {
+    "book/intro": plan.front_page,
+    "book/ledger": ledger.page,
+    "book/errata": ledger.errata,
+    "book/faithful": faithful.page,
+}
+
+
+def fill(app, docname, source):
+    if docname in MADE:
+        if HOOK not in source[0]:
+            raise ValueError(f"{docname}.md has no line {HOOK!r}")
+        source[0] = source[0].replace(HOOK, MADE[docname]())
+
+
+def anchor(app, tree):
+    """Give each cell that decides a claim the anchor that the ledger links to, and a way back."""
+    name = app.env.docname
+    if not name.startswith("chapters/"):
+        return
+    decided = ledger.deciding_cells(ROOT / f"{name}.ipynb")
+    for cell in tree.findall(
+        lambda n: n.get("nb_element") == "cell_code" if isinstance(n, nodes.container) else False
+    ):
+        for k, id in enumerate(decided.get(cell["cell_index"], [])):
+            claim = id.split("-")[1]
+            back = (
+                f'<a class="to-ledger" href="../book/ledger.html#{claim}">{claim.upper()} in the ledger</a>'
+            )
+            cell.insert(0, nodes.raw("", f'<span id="{id}"></span>' + back * (k == 0), format="html"))
+
+
+def place(app, tree, docname):
+    """Below the card of a chapter: what it needs and where it leads."""
+    name = docname.removeprefix("chapters/")
+    if name in plan.chapters() and docname != name:
+        card = next(tree.findall(nodes.block_quote))
+        card.parent.insert(card.parent.index(card) + 1, nodes.raw("", plan.neighbours(name), format="html"))
+
+
+def setup(app):
+    app.connect("source-read", fill)
+    app.connect("doctree-read", anchor)
+    app.connect("doctree-resolved", place)
+    # These pages read the notebooks, which may have moved.
+    app.connect("env-get-outdated", lambda app, env, added, changed, removed: list(MADE))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

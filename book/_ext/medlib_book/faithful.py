@@ -1,0 +1,43 @@
+"""Each network and each attention module against its paper: the docstrings of medlib, whose numbers the tests check."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def documented(path: Path, *, classes: bool) -> list[tuple[str, str]]:
+    """(name, docstring) of a file, or of its public classes."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = [n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
+    found = (
+        [(n.name, ast.get_docstring(n)) for n in nodes] if classes else [(path.stem, ast.get_docstring(tree))]
+    )
+    return [(name, text) for name, text in found if text and "aper" in text]
+
+
+def prose(text: str) -> str:
+    """A docstring as Markdown: a paragraph each, nothing in it taken for markup but `code`."""
+    blocks = [" ".join(block.split()) for block in text.split("\n\n")]
+    return "\n\n".join(re.sub(r"([*_$\[\]<>{}|#])", r"\\\1", block) for block in blocks)
+
+
+def entry(name: str, text: str, path: Path) -> str:
+    head, _, rest = text.partition("\n")
+    idea = head.split(":", 1)[1].strip() if ":" in head else head
+    title = head.split(":", 1)[0] if ":" in head else name
+    where = path.relative_to(ROOT).as_posix()
+    return f"### {title}\n\n{prose(idea[:1].upper() + idea[1:])} `{where}`\n\n{prose(rest.strip())}"
+
+
+def page() -> str:
+    models = [p for p in sorted((ROOT / "medlib" / "models").glob("*.py")) if p.stem != "__init__"]
+    families = [p for p in sorted((ROOT / "medlib" / "attention").glob("*.py")) if p.stem != "__init__"]
+    lines = ["## Networks"]
+    lines += [entry(name, text, path) for path in models for name, text in documented(path, classes=False)]
+    lines += ["## Attention modules"]
+    for path in families:
+        for name, text in documented(path, classes=True):
+            lines.append(entry(name, f"{name}: {text}", path))
+    return "\n\n".join(lines)

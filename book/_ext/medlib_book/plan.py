@@ -1,0 +1,142 @@
+"""The map of the book, from book/map.toml: a picture for the front page, and each chapter's place in it."""
+
+import json
+import textwrap
+import tomllib
+from functools import cache
+from html import escape
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+WIDTH, HEIGHT = 132, 46  # of a box of the picture
+STEP_X, STEP_Y, CAPTION = 154, 66, 30
+
+
+@cache
+def parts() -> list[dict]:
+    return tomllib.loads((ROOT / "book" / "map.toml").read_text(encoding="utf-8"))["part"]
+
+
+@cache
+def chapters() -> dict[str, dict]:
+    """{file: its entry, with its number and its title}."""
+    found = {}
+    for entry in (chapter for part in parts() for chapter in part["chapter"]):
+        cells = json.loads((ROOT / "chapters" / f"{entry['file']}.ipynb").read_text(encoding="utf-8"))[
+            "cells"
+        ]
+        title = "".join(cells[0]["source"]).splitlines()[0].lstrip("# ")
+        number = entry["file"][:2]
+        first = not any(
+            file.startswith(number) for file in found
+        )  # an interlude follows the chapter of its number
+        found[entry["file"]] = entry | {"title": title, "number": number if first else "–"}
+    return found
+
+
+def leads_to(file: str) -> list[str]:
+    return [other for other, entry in chapters().items() if file in entry["needs"]]
+
+
+def table() -> str:
+    """All chapters with their questions, as a Markdown table."""
+    rows = []
+    for file, c in chapters().items():
+        more = "" if c["question"] in c["title"] else f" *{c['question']}*"
+        rows.append(f"| {c['number']} | [{c['title']}](../chapters/{file}.ipynb){more} |")
+    return "\n".join(["| No. | Chapter |", "| --- | --- |", *rows])
+
+
+# ---------------------------------------------------------------- the picture
+
+
+def places(columns: int) -> tuple[dict[str, tuple[int, int]], list[tuple[str, int]], int]:
+    """Where the boxes and the captions of the parts stand, with so many boxes in a row, and the picture's height."""
+    spots, captions, y = {}, [], 0
+    for part in parts():
+        captions.append((part["title"], y + 20))
+        y += CAPTION
+        for i, chapter in enumerate(part["chapter"]):
+            spots[chapter["file"]] = i % columns * STEP_X + 6, y + i // columns * STEP_Y
+        y += -(-len(part["chapter"]) // columns) * STEP_Y
+    return spots, captions, y
+
+
+def arrow(start: tuple[int, int], end: tuple[int, int]) -> str:
+    """The path from one box to another: straight to the next in a row, in an arc over those between, else from below
+    to above."""
+    (x0, y0), (x1, y1) = start, end
+    if y0 == y1 and x1 == x0 + STEP_X:
+        return f"M{x0 + WIDTH} {y0 + HEIGHT // 2} H{x1}"
+    if y0 == y1:
+        a, b = x0 + WIDTH // 2, x1 + WIDTH // 2
+        return f"M{a} {y0} C{a + 20} {y0 - 18} {b - 20} {y0 - 18} {b} {y0}"
+    a, b, y0 = x0 + WIDTH // 2, x1 + WIDTH // 2, y0 + HEIGHT
+    bend = max(14, (y1 - y0) // 2)
+    return f"M{a} {y0} C{a} {y0 + bend} {b} {y1 - bend} {b} {y1}"
+
+
+def box(file: str, x: int, y: int) -> str:
+    chapter = chapters()[file]
+    lines = textwrap.wrap(chapter["short"], 13)
+    middle = y + HEIGHT / 2 + 5 - 8 * (len(lines) - 1)
+    words = "".join(
+        f'<tspan x="{x + 34}" y="{middle + 16 * i}">{escape(line)}</tspan>' for i, line in enumerate(lines)
+    )
+    return (
+        f'<a href="../chapters/{file}.html" class="map-{file}"><title>{escape(chapter["question"])}</title>'
+        f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="7"/>'
+        f'<text class="number" x="{x + 9}" y="{y + HEIGHT / 2 + 5}">{chapter["number"]}</text><text>{words}</text></a>'
+    )
+
+
+def picture(columns: int, kind: str) -> str:
+    """The map as an SVG: a box a chapter, an arrow from each chapter to those that build on it."""
+    spots, captions, height = places(columns)
+    arrows = "".join(
+        f'<path class="from-{need} to-{file}" d="{arrow(spots[need], spots[file])}" marker-end="url(#tip-{kind})"/>'
+        for file, chapter in chapters().items()
+        for need in chapter["needs"]
+    )
+    marked = "".join(
+        f"svg.map:has(.map-{file}:is(:hover, :focus)) :is(.from-{file}, .to-{file}) "
+        "{ stroke: var(--pst-color-primary); stroke-width: 3; opacity: 1; }"
+        for file in chapters()
+    )
+    titles = "".join(f'<text class="part" x="6" y="{y}">{escape(title)}</text>' for title, y in captions)
+    boxes = "".join(box(file, *place) for file, place in spots.items())
+    return (
+        f'<svg class="map {kind}" viewBox="0 0 {columns * STEP_X} {height}" role="group" '
+        'aria-label="Map of the book: a box for each chapter, arrows to the chapters that build on it">'
+        f'<style>{marked}</style><defs><marker id="tip-{kind}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+        'markerHeight="7" orient="auto" markerUnits="userSpaceOnUse"><path d="M0 0 L8 4 L0 8 z"/></marker></defs>'
+        f"{titles}{arrows}{boxes}</svg>"
+    )
+
+
+def front_page() -> str:
+    pictures = picture(6, "wide") + "\n" + picture(3, "narrow")
+    return f"```{{raw}} html\n{pictures}\n```\n\n{table()}"
+
+
+# ---------------------------------------------------------------- on a chapter's page
+
+
+def neighbours(file: str) -> str:
+    """A strip of HTML: what this chapter needs, what leads on from it, what is related."""
+
+    def chips(files: list[str]) -> str:
+        return "".join(
+            f'<a href="{f}.html" title="{escape(chapters()[f]["question"])}">{chapters()[f]["number"]} '
+            f"{escape(chapters()[f]['short'])}</a>"
+            for f in files
+        )
+
+    here = f"<strong>{chapters()[file]['number']} {escape(chapters()[file]['short'])}</strong>"
+    needs = chips(chapters()[file]["needs"]) or "<span>calculus, Python</span>"
+    on, near = leads_to(file), chapters()[file]["needs"]
+    related = [other for other in chapters()[file]["related"] if other not in [*on, *near]]
+    flow = f"<div><span>needs</span>{needs}</div><div>→ {here}</div>"
+    flow += f"<div><span>→ leads to</span>{chips(on)}</div>" if on else ""
+    flow += f'<div class="related"><span>related</span>{chips(related)}</div>' if related else ""
+    return f'<nav class="place" aria-label="This chapter\'s place in the book">{flow}</nav>'
