@@ -1,14 +1,17 @@
-# make book · make test · make run [CH=02] · make clean
+# make book · make pdf · make test · make run [CH=02] · make clean
 VENV ?= .venv
 PY := $(VENV)/bin/python
 BOOK_TOOLS := jupyter-book sphinx-exercise sphinx-mathjax-offline
 export PYTHONPATH := $(CURDIR)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: book test run clean
+.PHONY: book pdf test run clean
 book: $(VENV)/.book
 	$(VENV)/bin/jupyter-book build . --quiet --warningiserror --keep-going
 	@echo "The book is ready: open file://$(CURDIR)/_build/html/index.html"
+
+pdf: $(VENV)/.all book
+	$(PY) book/pdf.py
 
 test: $(VENV)/.all
 	@$(PY) tests/run.py

@@ -15,9 +15,11 @@ BUILD = [str(Path(sys.executable).parent / "jupyter-book"), "build", ".", "--all
 STAGES = {
     "ruff: lint": [*PYTHON, "ruff", "check", "."],
     "ruff: format": [*PYTHON, "ruff", "format", "--check", "."],
+    "spelling": [*PYTHON, "codespell"],
     "unit tests and checks on notebooks": [*PYTEST, *PARALLEL, "tests", "--ignore=tests/test_book.py"],
     "chapters in the smoke profile": [*PYTEST, *PARALLEL, "--nbval-lax", "--nbval-current-env", "chapters"],
     "book, warnings as errors": [*BUILD, "--warningiserror", "--keep-going"],
+    "the book as a PDF": [sys.executable, "book/pdf.py"],
     "pages of the book": [*PYTEST, "-rs", "tests/test_book.py"],
 }
 

@@ -120,9 +120,88 @@ def test_colab_link_leads_to_the_notebook(book, page):
     assert path == f"{repository}/blob/main/{page}.ipynb" and (ROOT / f"{page}.ipynb").exists()
 
 
-def test_ledger_has_every_claim_once(book):
-    listed = re.findall(r'id="(c\d{3})"', (book / "book" / "ledger.html").read_text(encoding="utf-8"))
-    assert listed and sorted(listed) == [f"c{i:03}" for i in range(1, 114)]
+def test_ledger_has_every_claim_once_and_leads_to_the_cells(book):
+    html = (book / "book" / "ledger.html").read_text(encoding="utf-8")
+    assert sorted(re.findall(r'id="(c\d{3})"', html)) == [f"c{i:03}" for i in range(1, 114)]
+    led_to = set(re.findall(r'href="\.\./chapters/(\w+)\.html#(verdict-[\w-]+)"', html))
+    made = {(f"{page}".split("/")[1], id) for page in CHAPTERS for id in anchors(book / f"{page}.html")}
+    assert led_to == {(name, id) for name, id in made if id.startswith("verdict-")}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_is_light(book, page):
+    path = book / f"{page}.html"
+    pictures = set(re.findall(r'<img [^>]*src="([^":]+)"', path.read_text(encoding="utf-8")))
+    assert path.stat().st_size + sum((path.parent / unquote(p)).stat().st_size for p in pictures) < 3_000_000
+
+
+def test_every_network_is_held_against_its_paper(book):
+    html = (book / "book" / "faithful.html").read_text(encoding="utf-8")
+    files = [p for folder in ("models", "attention") for p in (ROOT / "medlib" / folder).glob("[a-z]*.py")]
+    assert [p.name for p in files if f"medlib/{p.parent.name}/{p.name}" not in html] == []
+
+
+def test_map_has_every_chapter():
+    files = re.findall(r'^file = "(\w+)"', (ROOT / "book" / "map.toml").read_text("utf-8"), re.MULTILINE)
+    assert [f"chapters/{file}" for file in files] == CHAPTERS
+
+
+def test_quiz_answers_to_the_keyboard(book, browser, serve):
+    tab = browser.new_page()
+    tab.goto(f"{serve(book)}/chapters/05_shortcuts.html")
+    first = tab.locator("fieldset.quiz").first
+    right = first.locator("details strong").first.text_content()[0]
+    first.locator("input").first.focus()
+    tab.keyboard.press("Space")
+    seen = set()
+    for _ in range(first.locator("input").count()):
+        seen.add(
+            (first.locator("[role=status]").text_content()[0], first.locator("details").get_attribute("open"))
+        )
+        tab.keyboard.press("ArrowDown")
+    assert seen == {("✔", ""), ("✘", None)}
+    assert first.locator(f"label:has(strong:text-is('{right}')) input").count() == 1
+    tab.close()
+
+
+def test_ledger_filter(book, browser, serve):
+    tab = browser.new_page()
+    tab.goto(f"{serve(book)}/book/ledger.html")
+    assert tab.locator("#ledger-filter output").text_content() == "113 of 113 claims"
+    tab.select_option("select[name=literature]", "wrong")
+    shown = tab.locator(".ledger tbody tr:visible")
+    assert 0 < shown.count() < 50 and all(text.startswith("Wrong") for text in
+                                           shown.locator("td:nth-child(2)").all_text_contents())  # fmt: skip
+    tab.fill("input[name=words]", "no such words")
+    assert shown.count() == 0 and tab.locator("section h2:visible").count() == 0
+    tab.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_pages_fit_their_window(book, browser, serve, width, scheme):
+    base, wide = serve(book), []
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab = context.new_page()
+    for page in PAGES:
+        tab.goto(f"{base}/{page}.html")
+        shown = tab.evaluate("[document.documentElement.scrollWidth, document.documentElement.dataset.theme]")
+        wide += [(page, shown)] * (shown != [width, scheme])
+    context.close()
+    assert wide == []
+
+
+def test_pdf_has_every_page_in_its_outline(book):
+    from pypdf import PdfReader
+
+    path = ROOT / "_build" / "book.pdf"
+    reader = PdfReader(path) if path.exists() else absent("no PDF: run `make pdf`")
+    entries = [e for part in reader.outline for e in (part if isinstance(part, list) else [part])]
+    starts = [reader.get_destination_page_number(e) for e in entries]
+    assert len(entries) == len(PAGES) + len(TOC["parts"]) and starts == sorted(starts)
+    assert len(reader.pages) > 200 and "Check yourself" in "".join(
+        reader.pages[i].extract_text() for i in range(starts[-8], starts[-7])
+    )
 
 
 @pytest.mark.parametrize("page", [*PAGES, "index", "search", "genindex"])

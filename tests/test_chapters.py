@@ -1,7 +1,10 @@
 """The stored chapters are one clean run of the text beside them, on real data."""
 
+import re
 import statistics
 import tomllib
+from collections import Counter
+from importlib.resources import files
 
 import nbformat
 import pytest
@@ -31,6 +34,59 @@ def test_first_cells_and_words(source):
     config = yaml.safe_load((chapters.ROOT / "_config.yml").read_text(encoding="utf-8"))
     assert config["sphinx"]["config"]["html_theme_options"]["repository_url"] in cells[1].source
     assert '"cuda"' not in source.read_text(encoding="utf-8")
+
+
+QUESTION = re.compile(
+    r"^\*\*(\d+)\.\*\* ([\s\S]+?)\n\n((?:- \*\*[A-D]\*\* .+\n(?:  .+\n)*){3,4})\n"
+    r"<details><summary>Answer</summary>\n\n\*\*([A-D])\.\*\* ([\s\S]+?)\n\n</details>",
+    re.MULTILINE,
+)
+
+
+def quiz(source):
+    """The questions of a chapter, each as (number, question, options, the right letter, why)."""
+    text = "\n".join(c.source for c in chapters.read(source).cells if c.cell_type == "markdown")
+    return QUESTION.findall(text.split("## Check yourself", 1)[1].split("## Exercises")[0])
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_quiz_has_six_questions_with_reasons(source):
+    asked = quiz(source)
+    assert len(asked) >= 6 and [int(q[0]) for q in asked] == list(range(1, len(asked) + 1))
+    for _, _, options, right, why in asked:
+        letters = re.findall(r"^- \*\*([A-D])\*\*", options, re.MULTILINE)
+        assert letters == list("ABCD")[: len(letters)] and right in letters and len(why) > 30
+    assert source.read_text("utf-8").count("<summary>Answer") == len(asked)
+
+
+def test_right_answers_are_spread_over_the_letters():
+    rights = Counter(q[3] for source in SOURCES for q in quiz(source))
+    assert min(rights[letter] for letter in "ABC") > sum(rights.values()) / 6
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_five_exercises_with_solutions(source):
+    text = source.read_text(encoding="utf-8")
+    titles = re.findall(r"^# `{3,}\{exercise\} (★+) \w+: .+\n# :label: (ex-[\w-]+)$", text, re.MULTILINE)
+    solved = re.findall(r"^# `{3,}\{solution\} (ex-[\w-]+)\n# :class: dropdown$", text, re.MULTILINE)
+    assert len(titles) >= 5 and {stars for stars, _ in titles} == {"★", "★★", "★★★"}
+    assert sorted(solved) == sorted(label for _, label in titles)
+
+
+def test_one_english():
+    """British spelling in all prose; codespell's list of American forms says what is not."""
+    words = files("codespell_lib") / "data" / "dictionary_en-GB_to_en-US.txt"
+    pairs = [line.split("->") for line in words.read_text("utf-8").split("\n") if "->" in line]
+    american = (
+        {us.strip(", ").lower() for _, us in pairs} - {gb.lower() for gb, _ in pairs} - {"story", "program"}
+    )
+    prose = [c.source for s in SOURCES for c in chapters.read(s).cells if c.cell_type == "markdown"]
+    prose += [
+        p.read_text(encoding="utf-8")
+        for p in [*(chapters.ROOT / "book").glob("*.md"), chapters.ROOT / "README.md"]
+    ]
+    bare = re.sub(r"(`{3,}).*?\1|`[^`]*`|https?://\S+|“[^”]*”", "", "\n\n".join(prose), flags=re.DOTALL)
+    assert "normalisation" in bare and set(re.findall(r"[a-z]+", bare.lower())) & american == set()
 
 
 def test_data_cards_name_every_set():

@@ -35,4 +35,6 @@ document.addEventListener("DOMContentLoaded", () => {
   });
 });
 // On paper every answer and every solution is open.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => (d.open = true)));
+addEventListener("beforeprint", () => {
+  document.querySelectorAll("details:not(.hide)").forEach((details) => (details.open = true));
+});

@@ -8,13 +8,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def documented(path: Path, *, classes: bool) -> list[tuple[str, str]]:
-    """(name, docstring) of a file, or of its public classes."""
+    """(name, docstring) of a file, or of those of its public classes that name a paper."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    if not classes:
+        return [(path.stem, ast.get_docstring(tree))]
     nodes = [n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
-    found = (
-        [(n.name, ast.get_docstring(n)) for n in nodes] if classes else [(path.stem, ast.get_docstring(tree))]
-    )
-    return [(name, text) for name, text in found if text and "aper" in text]
+    return [(n.name, text) for n in nodes if "Paper" in (text := ast.get_docstring(n) or "")]
 
 
 def prose(text: str) -> str:
