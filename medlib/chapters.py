@@ -38,7 +38,7 @@ print(json.dumps(dict(
     allocator="jemalloc" if "jemalloc" in os.environ.get("LD_PRELOAD", "") else "default",
     cpu_seconds=round(sum(sum(resource.getrusage(w)[:2]) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))),
     peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)),
-    data=data.loaded, modules=sorted(m for m in sys.modules if m.split(".")[0] == "medlib"),
+    networks=train.fitted, data=data.loaded, modules=sorted(m for m in sys.modules if m.split(".")[0] == "medlib"),
 )))
 """
 
@@ -90,13 +90,26 @@ def card(stamp: dict) -> str:
         f"{REGISTRY[name]['title']} ({REGISTRY[name]['licence']})" for name in sorted(stamp["data"])
     )
     minutes = max(1, round(stamp["cpu_seconds"] / 60))
+    networks = stamp.get("networks", [])
+    sizes, seeds = ({row[k] for row in networks} for k in (0, 1))
+    trained = (
+        f" · {len(networks)} training{'s' * (len(networks) > 1)} of networks with {_span(sizes)} parameters, "
+        f"seed{'s' * (len(seeds) > 1)} {_span(seeds)}"
+        if networks
+        else ""
+    )
     part = " (of its last part: it was broken off and went on)" if stamp.get("resumed") else ""
     return (
         f"> **This chapter's run.** About {minutes} CPU-minute{'s' if minutes > 1 else ''}{part} and "
-        f"{stamp['peak_mb'] / 1024:.1f} GB of memory · data: {sets or 'simulated or shipped with packages'} · "
+        f"{stamp['peak_mb'] / 1024:.1f} GB of memory{trained} · data: {sets or 'simulated or shipped with packages'} · "
         f"profile `{stamp['profile']}` on {stamp['device']}, {stamp['threads']} thread(s), forward pass in "
         f"{'bf16' if stamp['precision'] == 'bf16' else 'fp32'}, torch {stamp['torch']} · run on {stamp['date']}"
     )
+
+
+def _span(numbers: set[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def run(source: Path) -> Path:

@@ -3,7 +3,7 @@
 `fit` draws batches from tensors that already lie on the device, follows a one-cycle schedule
 (Smith & Topin 2019), keeps the weights that score best on the validation images, and can stop and
 resume exactly. accelerate places the model and runs its forward pass in bf16 where the hardware has
-matrix units for it; losses and metrics stay in fp32.
+matrix units for it; losses and metrics stay in fp32. Under `accelerate launch` the processes share each batch.
 """
 
 import functools
@@ -27,6 +27,7 @@ from medlib.metrics import accuracy, auc
 from medlib.stats import bootstrap_cases
 
 PROFILES = ("smoke", "cpu", "gpu")
+fitted: list[tuple[int, int]] = []  # (parameters, seed) of each training, for the stamp
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes of a batch
 
 
@@ -134,6 +135,10 @@ def fit(
                  goes on to the same weights. Delete it to start anew. By default, where MEDLIB_RESUME names a
                  folder, a file there for each call in turn: `make run` so goes on with a chapter that was killed.
 
+    Several processes (`accelerate launch`) take a part of each batch each, and of the validation images: `batch_size`
+    is that of all together, and the weights that come out are those of one process, but for batch norm, which
+    sees only its own part. Chapter 21.
+
     Raises ValueError on a bad argument and FloatingPointError where the loss stops being finite.
     """
     n = len(data.train.x)
@@ -147,6 +152,10 @@ def fit(
     every = max(1, total // (validations or min(20, max(1, round(epochs)))))
 
     accelerator = _accelerator()
+    rank, world = accelerator.process_index, accelerator.num_processes
+    if batch_size < world:
+        raise ValueError(f"batches of {batch_size} for {world} processes; the rule: an image each, or more")
+    fitted.append((sum(p.numel() for p in model.parameters()), seed))
     data = data.to(accelerator.device)
     layout = CHANNELS_LAST.get(data.train.x.ndim)
     model.to(accelerator.device)
@@ -161,6 +170,7 @@ def fit(
     settings = f"{n} images, {total} steps of {batch_size}, lr {lr}, seed {seed}, {type(opt).__name__}"
     state = _State(checkpoint or _next_file(), settings, model, opt, rate)
     history = state.history
+    exact = _exact(model, accelerator.device)
     model, opt = accelerator.prepare(model, opt)
 
     from tqdm.auto import tqdm
@@ -168,7 +178,8 @@ def fit(
     running, started = [], time.perf_counter() - (history.seconds or [0])[-1]
     started_cpu = time.process_time() - (history.cpu or [0])[-1]
     first = (history.step or [0])[-1]
-    quiet = bool(os.environ.get("TQDM_DISABLE"))  # tqdm's notebook form ignores the variable
+    # tqdm's notebook form ignores the variable; one bar is enough for all processes.
+    quiet = bool(os.environ.get("TQDM_DISABLE")) or not accelerator.is_main_process
     bar = tqdm(range(first, total), initial=first, total=total, desc="training", leave=False, disable=quiet)
     model.train()
     try:
@@ -183,9 +194,11 @@ def fit(
             if augment:
                 draw = _generator(seed + 1_000_003, step)
                 x, y = augment(x, y, draw) if y.ndim > 1 else (augment(x, draw), y)
+            x, y = x[rank::world], y[rank::world]
             if layout:
                 x = x.contiguous(memory_format=layout)
-            value = loss(model(x).float(), y)
+            # The mean over processes is then the mean over images, though their parts may differ by one.
+            value = loss(model(x).float(), y) * (len(x) * world / batch_size)
             opt.zero_grad()
             accelerator.backward(value)
             opt.step()
@@ -193,14 +206,14 @@ def fit(
             running.append(value.detach())
             if (step + 1) % every and step + 1 < total:
                 continue
-            train_loss = torch.stack(running).mean().item()
+            train_loss = accelerator.reduce(torch.stack(running).mean(), "mean").item()
             running = []
             if not np.isfinite(train_loss):
                 raise FloatingPointError(
                     f"the training loss became {train_loss} before step {step + 1}; try a smaller lr than {lr}, "
                     "and check that the images are standardised"
                 )
-            logits = predict(model, data.val.x)
+            logits = _gathered(accelerator, predict(model, data.val.x[rank::world]), len(data.val.x))
             history.step.append(step + 1)
             history.train_loss.append(train_loss)
             history.val_loss.append(loss(logits, data.val.y).item())
@@ -208,16 +221,48 @@ def fit(
             history.seconds.append(time.perf_counter() - started)
             history.cpu.append(time.process_time() - started_cpu)
             history.reached_target = target is not None and history.score[-1] >= target
-            state.save()
+            state.save(accelerator.is_main_process)
             bar.set_postfix(loss=f"{train_loss:.3f}", score=f"{history.score[-1]:.3f}")
     finally:
         # Hand back the plain module: accelerate had wrapped its forward pass.
         model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
         vars(model).pop("forward", None)
         accelerator.free_memory()
+        for convolution in exact:
+            del convolution.forward
     if keep == "best":
         model.load_state_dict(state.best)
     return history
+
+
+def _exact(model: nn.Module, where: torch.device) -> list[nn.Module]:
+    """Let convolutions with groups and holes run in fp32 on a processor: torch 2.14 gets their weight gradients wrong
+    in bf16 (up to 1e35 on 32 × 32 pixels). Returns those that were changed."""
+    if where.type != "cpu" or precision() == "no":
+        return []
+    found = [
+        m
+        for m in model.modules()
+        if isinstance(m, nn.Conv2d | nn.Conv3d) and m.groups > 1 and max(m.dilation) > 1
+    ]
+    for m in found:
+        m.forward = functools.partial(_in_fp32, m.forward)
+    return found
+
+
+def _in_fp32(forward: Callable, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return forward(x.float())
+
+
+def _gathered(accelerator, part: Tensor, n: int) -> Tensor:
+    """The n rows of which each process has every world-th, in their order; parts may differ by one row."""
+    if accelerator.num_processes == 1:
+        return part
+    parts = accelerator.gather(accelerator.pad_across_processes(part)).unflatten(
+        0, (accelerator.num_processes, -1)
+    )
+    return parts.transpose(0, 1).flatten(0, 1)[:n]
 
 
 def _generator(seed: int, k: int) -> torch.Generator:
@@ -252,10 +297,10 @@ class _State:
             torch.set_rng_state(saved["rng"])
             torch.cuda.set_rng_state_all(saved["cuda_rng"])
 
-    def save(self) -> None:
+    def save(self, write: bool) -> None:
         if self.history.best == len(self.history.score) - 1:
             self.best = {k: v.detach().clone() for k, v in self.parts["model"].state_dict().items()}
-        if self.path:
+        if self.path and write:
             partial = self.path.with_name(self.path.name + ".part")
             torch.save(
                 {name: part.state_dict() for name, part in self.parts.items()}

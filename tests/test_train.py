@@ -183,3 +183,29 @@ def test_precision_can_be_forced(monkeypatch):
     monkeypatch.setenv("MEDLIB_PRECISION", "fp8")
     with pytest.raises(ValueError, match="fp8"):
         train.precision()
+
+
+def test_grouped_convolutions_with_holes_learn_in_fp32_on_a_processor(monkeypatch):
+    """Their weight gradients were up to 1e35 in bf16 under autocast on a CPU."""
+    monkeypatch.setenv("MEDLIB_PRECISION", "bf16")
+    torch.manual_seed(0)
+    net = torch.nn.Conv2d(32, 32, 3, padding=2, dilation=2, groups=32).to(memory_format=torch.channels_last)
+    x, gradients = torch.randn(4, 32, 32, 32).contiguous(memory_format=torch.channels_last), []
+    changed = train._exact(net, torch.device("cpu"))
+    for enabled in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            (gradient,) = torch.autograd.grad(net(x).square().mean(), net.weight)
+        gradients.append(gradient)
+    torch.testing.assert_close(*gradients)
+    assert changed == [net] and train._exact(torch.nn.Conv2d(4, 4, 3, groups=4), torch.device("cpu")) == []
+
+
+def test_each_training_is_noted_for_the_stamp(monkeypatch):
+    monkeypatch.setattr(train, "fitted", [])
+    fit(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)),
+        data.load("digits"),
+        epochs=0.1,
+        seed=3,
+    )
+    assert train.fitted == [(650, 3)]

@@ -5,7 +5,6 @@ any H and W, and keeps its gates after a forward pass in `weights` (B, C, 1, 1),
 """
 
 import math
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -120,11 +119,7 @@ class SK(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_batch(self, x)
-        # In fp32: the weight gradient of a grouped, dilated convolution is wrong in bf16 on a CPU (torch 2.14).
-        unsafe = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        exact = fp32(x) if unsafe else x
-        with torch.autocast("cpu", enabled=False) if unsafe else nullcontext():
-            u = torch.stack([branch(exact) for branch in self.branches], 1)  # → (B, 2, C, H, W)
+        u = torch.stack([branch(x) for branch in self.branches], 1)  # → (B, 2, C, H, W)
         z = self.fuse(u.sum(1).mean((2, 3)))
         choice = torch.softmax(fp32(self.select(z)).unflatten(1, (2, -1)), 1)[..., None, None]
         self.weights = choice.detach()
