@@ -29,6 +29,7 @@ PIXEL = 1.5625  # mm; what ACDC's images have, give or take a tenth
 FIELD = 550  # mm; no image of a chest is wider, and few scanners are
 USUAL = 400  # mm; the usual longer side of ACDC's images
 LARGEST = 2**27  # voxels; a header that claims more is wrong
+GZIP = 1040  # bytes at most that one byte of a gzipped file stands for
 RECIPE = {  # what `medlib.fit` takes for a U-Net on hearts; chosen on validation patients
     "lr": 5e-3, "batch_size": 16, "loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine(),
     "validations": 1, "keep": "last",
@@ -88,7 +89,7 @@ def read_patient(folder: str | Path) -> Patient:
     lines = (line.split(":", 1) for line in info.read_text(errors="replace").splitlines() if ":" in line)
     fields = {key.strip(): value.strip() for key, value in lines}
     for key in ("ED", "ES", "Group"):
-        if not fields.get(key) or (key != "Group" and not fields[key].isdigit()):
+        if not fields.get(key) or (key != "Group" and not fields[key].isdecimal()):
             raise DataError(
                 f"{folder.name}: Info.cfg has {key}: {fields.get(key)!r}; the rule: ED and ES are frame numbers, "
                 "Group is the diagnosis"
@@ -128,6 +129,10 @@ def nifti(folder: Path, stem: str) -> tuple[np.ndarray, tuple[float, float, floa
         shape, spacing = scan.shape, tuple(float(mm) for mm in scan.header.get_zooms()[:3][::-1])
         if len(shape) != 3 or not 0 < np.prod(shape, dtype=float) <= LARGEST:
             raise DataError(f"{folder.name}: {files[0].name} has the shape {shape}; the rule: (W, H, D)")
+        if np.prod(shape) * scan.get_data_dtype().itemsize > GZIP * files[0].stat().st_size:
+            raise DataError(
+                f"{folder.name}: {files[0].name} has the shape {shape}, and is too short for that"
+            )
         voxels = np.asarray(scan.dataobj, np.float32).transpose(2, 1, 0)
     except DataError:
         raise

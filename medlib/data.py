@@ -8,8 +8,11 @@ Small sets live in memory as tensors on the device, and batches are drawn there.
 
 import gzip
 import hashlib
+import math
 import os
+import struct
 import tomllib
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REGISTRY = tomllib.loads((ROOT / "data" / "datasets.toml").read_text(encoding="utf-8"))
 TIMEOUT = (5, 30)  # seconds to connect, seconds without a byte
 ATTEMPTS = 3
+LARGEST = 2**29  # bytes of an array in a file; a header that claims more is wrong
 loaded: dict[str, str] = {}  # name → source, for the stamp
 
 
@@ -287,11 +291,28 @@ def _verify(path: Path, entry: dict, origin: str) -> None:
 
 
 def _download(url: str, target: Path, entry: dict) -> None:
-    """Fetch `url` to `target`: resume where the server allows, verify, then move into place."""
+    """Fetch `url` to `target`, one process at a time: who waited finds the other's file."""
+    from filelock import FileLock
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(f".{target.name}.lock")):
+            if not target.exists():
+                _fetch(url, target, entry)
+    except (Unreachable, DataError):
+        raise
+    except OSError as error:  # no room, no permission
+        raise DataError(
+            f"{target} cannot be written ({error.strerror or error}).\n  What to do: make room or give permission there, "
+            "or put the file into a folder of yours and set MEDLIB_MIRROR to it"
+        ) from None
+
+
+def _fetch(url: str, target: Path, entry: dict) -> None:
+    """Resume where the server allows, verify, then move into place."""
     import requests
     from tqdm.auto import tqdm
 
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
     limit = 2 * entry.get("bytes", 2**30)  # a server that never stops must not fill the disk
     problem = ""
@@ -345,13 +366,57 @@ def _images(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32) / 255)[:, None]
 
 
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file; no pickle is opened, and no header is believed that claims more than the file holds.
+
+    Raises DataError that names the file.
+    """
+    try:
+        found = {}
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                with archive.open(info) as member:
+                    version = np.lib.format.read_magic(member)
+                    header = (
+                        np.lib.format.read_array_header_1_0
+                        if version == (1, 0)
+                        else np.lib.format.read_array_header_2_0
+                    )
+                    shape, _, kind = header(member)
+                if kind.hasobject or math.prod(shape) * kind.itemsize > min(info.file_size, LARGEST):
+                    raise ValueError(f"{info.filename} claims {shape} of {kind}")
+                with archive.open(info) as member:
+                    found[info.filename.removesuffix(".npy")] = np.lib.format.read_array(
+                        member, allow_pickle=False
+                    )
+        return found
+    except Exception as error:  # noqa: BLE001 — whatever zipfile, zlib or numpy make of a damaged file
+        raise DataError(f"{path.name} cannot be read ({error}); delete it, and it is fetched anew") from None
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The unsigned bytes of a gzipped idx file (LeCun's format for MNIST): two zeros, the type 8, the number of axes,
+    each axis's length as four bytes, then the values. Raises DataError that names the file."""
+    try:
+        with gzip.open(path) as f:
+            zeros, kind, axes = struct.unpack(">HBB", f.read(4))
+            shape = struct.unpack(f">{axes}I", f.read(4 * axes))
+            count = math.prod(shape)
+            if zeros or kind != 8 or not 0 < axes < 5 or not 0 < count <= LARGEST:
+                raise ValueError(f"a header of type {kind} and shape {shape}")
+            values = np.frombuffer(f.read(count), np.uint8)
+        return values.reshape(shape)
+    except Exception as error:  # noqa: BLE001 — whatever gzip, zlib or struct make of a damaged file
+        raise DataError(f"{path.name} cannot be read ({error}); delete it, and it is fetched anew") from None
+
+
 def _medmnist(name: str) -> Dataset:
     path, source = find(REGISTRY[name]["file"][0])
-    with np.load(path, allow_pickle=False) as z:
-        parts = [
-            Split(_images(z[f"{p}_images"]), torch.from_numpy(z[f"{p}_labels"].ravel().astype(np.int64)))
-            for p in ("train", "val", "test")
-        ]
+    z = read_npz(path)
+    parts = [
+        Split(_images(z[f"{p}_images"]), torch.from_numpy(z[f"{p}_labels"].ravel().astype(np.int64)))
+        for p in ("train", "val", "test")
+    ]
     return Dataset(name, tuple(REGISTRY[name]["classes"]), *parts, source)
 
 
@@ -363,10 +428,8 @@ def _shuffled(name: str, x: Tensor, y: Tensor, source: str) -> Dataset:
 
 def _mnist10k(name: str) -> Dataset:
     (images, source), (labels, _) = (find(entry) for entry in REGISTRY[name]["file"])
-    # The idx format: a header of 16 (images) or 8 (labels) bytes, then unsigned bytes.
-    pixels = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8, offset=16).reshape(-1, 28, 28)
-    y = np.frombuffer(gzip.decompress(labels.read_bytes()), np.uint8, offset=8).astype(np.int64)
-    return _shuffled(name, _images(pixels), torch.from_numpy(y), source)
+    y = torch.from_numpy(read_idx(labels).astype(np.int64))
+    return _shuffled(name, _images(read_idx(images)), y, source)
 
 
 def _digits(name: str) -> Dataset:

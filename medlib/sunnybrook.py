@@ -20,6 +20,7 @@ from medlib.cardiac import Patient, Volume
 from medlib.data import DataError
 
 PHASES = 20  # of every slice
+LARGEST = 2**24  # pixels of an image; a header that claims more is wrong
 ASSUMED = (8.0, 1.25, 1.25)  # mm; what the set is described with, where a copy as JPEG says nothing
 
 
@@ -98,12 +99,13 @@ def _image(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
             import pydicom
 
             scan = pydicom.dcmread(path)
-            row, column = map(float, scan.PixelSpacing)
-            return scan.pixel_array.astype(np.float32), (
-                float(scan.get("SliceThickness", ASSUMED[0])),
-                row,
-                column,
-            )
+            if not 0 < scan.Rows * scan.Columns * int(scan.get("NumberOfFrames", 1)) <= LARGEST:
+                raise ValueError(f"{scan.Rows} × {scan.Columns} pixels")
+            image = scan.pixel_array.astype(np.float32)
+            spacing = tuple(map(float, (scan.get("SliceThickness", ASSUMED[0]), *scan.PixelSpacing)))
+            if image.ndim != 2 or len(spacing) != 3 or not (np.isfinite(spacing).all() and min(spacing) > 0):
+                raise ValueError(f"an image of {image.shape} pixels, {spacing} mm")
+            return image, spacing
         from PIL import Image
 
         return np.asarray(Image.open(path).convert("L"), np.float32), ASSUMED

@@ -104,6 +104,7 @@ def fetch(address, tmp_path, monkeypatch):
         )
 
     fetch.cache = tmp_path / "data" / "cache" / "set"
+    fetch.left = lambda: [p for p in fetch.cache.iterdir() if p.suffix != ".lock"]
     return fetch
 
 
@@ -111,7 +112,7 @@ def fetch(address, tmp_path, monkeypatch):
 def test_a_right_file_arrives(fetch, path):
     found, source = fetch(path)
     assert found.read_bytes() == CONTENT and source == "upstream"
-    assert [p.name for p in fetch.cache.iterdir()] == ["file.npz"]
+    assert [p.name for p in fetch.left()] == ["file.npz"]
     assert fetch("/missing")[1] == "cache"
 
 
@@ -124,7 +125,7 @@ def test_a_broken_line_resumes_where_it_broke(fetch):
 def test_a_part_left_behind_is_not_the_set(fetch):
     with pytest.raises(Unreachable):
         fetch("/stubborn")
-    (part,) = fetch.cache.iterdir()
+    (part,) = fetch.left()
     assert part.suffix == ".part"
     assert not (fetch.cache / "file.npz").exists()  # a part is never mistaken for the set
 
@@ -132,7 +133,7 @@ def test_a_part_left_behind_is_not_the_set(fetch):
 def test_a_later_call_resumes_what_an_earlier_one_left(fetch):
     with pytest.raises(Unreachable):
         fetch("/recovering")
-    (left,) = [p.stat().st_size for p in fetch.cache.iterdir()]
+    (left,) = [p.stat().st_size for p in fetch.left()]
     assert fetch("/recovering")[0].read_bytes() == CONTENT
     assert left > 0 and Server.asked[-1] == f"bytes={left}-"
 
@@ -143,7 +144,7 @@ def test_a_wrong_file_is_refused_with_what_to_do(fetch, path):
         fetch(path)
     for word in ("expected: sha256:", "seen:     sha256:", "127.0.0.1", str(fetch.cache)):
         assert word in str(error.value)
-    assert list(fetch.cache.iterdir()) == []
+    assert fetch.left() == []
 
 
 @pytest.mark.parametrize("path", ["/stall", "/missing"])
@@ -265,7 +266,7 @@ def test_pickles_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "medmnist.npz"
     np.savez(path, train_images=np.array([{"a": 1}], dtype=object))
     monkeypatch.setattr(data, "find", lambda entry: (path, "cache"))
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match="of object"):
         data._medmnist("breastmnist")
 
 

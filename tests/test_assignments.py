@@ -1,0 +1,193 @@
+"""Each assignment gives the reference all points, the untouched notebook none, and each wrong solution what it should lose."""
+
+import copy
+import json
+import os
+import re
+
+import jupytext
+import nbformat
+import pytest
+
+from assignments import make
+
+FOLDERS = make.folders()
+NAMES = [folder.name for folder in FOLDERS]
+WRONG = [pytest.param(f, w, id=f"{f.name}-{w['name']}") for f in FOLDERS for w in make.wrongs(f)]
+each = pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
+# jupyter_client asks for the running event loop, and zmq's sockets outlive the kernel that otter starts
+pytestmark = [pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    result = tmp_path_factory.mktemp("assignments")
+    for folder in FOLDERS:
+        make.assign(folder, result / folder.name, check=False)
+    return result
+
+
+@pytest.fixture
+def grade(built, tmp_path, monkeypatch):
+    """What `otter run` gives; the archive has to bring what it needs of medlib."""
+    from otter.run import main as otter_run
+
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    def run(folder, notebook):
+        nbformat.write(notebook, tmp_path / f"{folder.name}.ipynb")
+        archive = built / folder.name / f"{folder.name}-autograder.zip"
+        results = otter_run(
+            str(tmp_path / f"{folder.name}.ipynb"), autograder=str(archive), output_dir=None, no_logo=True
+        )
+        return {name: file.score for name, file in results.results.items()}
+
+    return run
+
+
+def notebook(built, folder, part):
+    return nbformat.read(built / folder.name / part / f"{folder.name}.ipynb", as_version=4)
+
+
+def points(folder):
+    return {q["name"]: q["points"] for q in make.questions(folder) if not q.get("manual")}
+
+
+def spoil(notebook, change):
+    spoilt = copy.deepcopy(notebook)
+    code = [cell for cell in spoilt.cells if cell.cell_type == "code"]
+    for find, replacement in change:
+        found = [cell for cell in code if find in cell.source]
+        assert sum(cell.source.count(find) for cell in code) == 1, find
+        found[0].source = found[0].source.replace(find, replacement)
+    return spoilt
+
+
+def leaks(text):
+    return make.CANARY in text or "hidden=True" in text
+
+
+# ---------------------------------------------------------------- points
+
+
+@each
+def test_reference_gets_all_points(built, grade, folder):
+    assert grade(folder, notebook(built, folder, "autograder")) == points(folder)
+
+
+@each
+def test_untouched_notebook_gets_none(built, grade, folder):
+    assert grade(folder, notebook(built, folder, "student")) == dict.fromkeys(points(folder), 0)
+
+
+@pytest.mark.parametrize("folder, wrong", WRONG)
+def test_wrong_solution_loses_what_it_should(built, grade, folder, wrong):
+    scores = grade(folder, spoil(notebook(built, folder, "autograder"), wrong["change"]))
+    lost = {name: full - scores[name] for name, full in points(folder).items() if scores[name] != full}
+    assert lost == wrong["lost"]
+
+
+@each
+def test_twenty_points_and_five_misconceptions(folder):
+    assert sum(points(folder).values()) == 20 and 5 <= len(points(folder)) <= 7
+    assert len({w["name"] for w in make.wrongs(folder)}) >= 5
+    assert all(q["minutes"] > 0 and q["tests"] for q in make.questions(folder))
+
+
+# ---------------------------------------------------------------- what students get
+
+
+@each
+def test_published_files_are_those_of_the_master(built, folder):
+    made = built / folder.name / "student"
+    files = sorted(p.relative_to(made) for p in made.rglob("*") if p.suffix in (".py", ".ipynb"))
+    assert sorted(p.name for p in (folder / "tests").glob("*.py")) == [
+        f.name for f in files if f.suffix == ".py"
+    ]
+    for file in files:
+        assert (folder / file).read_bytes() == (made / file).read_bytes(), f"{file}: run make assignments"
+
+
+@each
+def test_every_solution_holds_the_canary(folder):
+    cells = jupytext.read(folder / "master.py", fmt="py:percent").cells
+    inside = False
+    for cell in cells:
+        if cell.cell_type == "raw":
+            inside = cell.source.startswith("# BEGIN SOLUTION") or (
+                inside and "END SOLUTION" not in cell.source
+            )
+        elif inside:
+            assert make.CANARY in cell.source
+            marks = re.findall(r"# (?:BEGIN )?SOLUTION.*", cell.source)
+            assert all(mark.endswith(make.CANARY) for mark in marks)
+
+
+@each
+def test_nothing_leaks_to_students(built, folder):
+    files = [folder / f"{folder.name}.ipynb", *(folder / "tests").glob("*.py")]
+    files += [p for p in (built / folder.name / "student").rglob("*") if p.is_file()]
+    assert files and not [f for f in files if leaks(f.read_text(encoding="utf-8"))]
+
+
+def test_nothing_leaks_into_the_pages():
+    pages = [
+        p
+        for p in (make.ROOT / "_build" / "html").rglob("*")
+        if p.suffix in (".html", ".js", ".txt", ".md", ".py", ".ipynb")
+    ]
+    if not pages:
+        pytest.skip("no pages: run make book")
+    assert not [p for p in pages if leaks(p.read_text(encoding="utf-8"))]
+
+
+@each
+def test_a_leak_would_be_seen(built, folder):
+    reference = json.dumps(notebook(built, folder, "autograder"))
+    assert leaks(reference) and leaks((folder / "master.py").read_text(encoding="utf-8"))
+    with_hidden = [
+        p for p in (built / folder.name / "autograder" / "tests").glob("*.py") if leaks(p.read_text())
+    ]
+    assert len(with_hidden) >= 5
+
+
+@each
+def test_first_code_cell_starts_on_colab_and_is_short(folder):
+    cells = nbformat.read(folder / f"{folder.name}.ipynb", as_version=4).cells
+    assert cells[0].source.startswith("# ") and "colab" in cells[1].metadata.tags
+    assert make.repository() in cells[1].source and f"assignments/{folder.name}" in cells[1].source
+    code = [len(c.source.splitlines()) for c in cells if c.cell_type == "code"]
+    assert max(code) <= 25
+
+
+@pytest.mark.parametrize("page", make.PAGES)
+def test_tables_are_those_of_the_masters(page):
+    assert make.filled(page) == (make.ROOT / "book" / page).read_text(encoding="utf-8"), (
+        "run make assignments"
+    )
+
+
+def test_otter_run_says_the_same(built, tmp_path):
+    """The command that instructors type, once; the tests above call the function behind it."""
+    import subprocess
+    import sys
+
+    work = built / "04_metrics"
+    command = [
+        sys.executable,
+        "-m",
+        "otter",
+        "run",
+        "--no-logo",
+        "-a",
+        str(work / "04_metrics-autograder.zip"),
+    ]
+    command += ["-o", str(tmp_path), str(work / "autograder" / "04_metrics.ipynb")]
+    subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )
+    scores = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["tests"]
+    assert sum(test.get("score", 0) for test in scores) == 20
