@@ -37,11 +37,11 @@ def anchor(app, tree):
         lambda n: n.get("nb_element") == "cell_code" if isinstance(n, nodes.container) else False
     ):
         for k, id in enumerate(decided.get(cell["cell_index"], [])):
-            claim = id.split("-")[1]
-            back = (
-                f'<a class="to-ledger" href="../book/ledger.html#{claim}">{claim.upper()} in the ledger</a>'
-            )
-            cell.insert(0, nodes.raw("", f'<span id="{id}"></span>' + back * (k == 0), format="html"))
+            cell.insert(0, nodes.raw("", f'<span id="{id}"></span>', format="html"))
+            if k == 0:
+                claim = id.split("-")[1]
+                back = f'<a class="to-ledger" href="../book/ledger.html#{claim}">{claim.upper()} in the ledger</a>'
+                cell.append(nodes.raw("", back, format="html"))
 
 
 def place(app, tree, docname):
