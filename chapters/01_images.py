@@ -2,8 +2,8 @@
 # # Images, numbers and noise
 #
 # A computer sees a scan as a block of numbers. **What do the numbers mean, what spoils them, and does one method
-# suit them all?** The answer depends on the machine that made them, and a network that does not know it may be
-# fooled by a change of scanner.
+# suit them all?** The answer depends on the machine that made them. A {term}`network` that does not know it may be
+# fooled by a change of scanner. (A network is a function with many free numbers, set from examples; chapter 02 opens one.)
 #
 # After this chapter you can read the shape of any medical image, turn CT numbers into a picture, say what a
 # second X-ray dose buys, and check a data set for images that stand in two splits.
@@ -72,13 +72,17 @@ rows = [
 plots.table(rows, ["image", "shape", "type here", "range"])
 
 # %% [markdown]
-# The book writes a batch of images as a tensor with axes $(B, C, H, W)$: $B$ images, $C$ channels (1 for grey, 3 for
+# The table shows that files agree on nothing: not on size, not on type, not on range.
+#
+# The book writes a {term}`batch` of images as a tensor, an array with axes $(B, C, H, W)$: $B$ images, $C$
+# channels (1 for grey, 3 for
 # colour; files often put them last, and we move them), $H$ rows, $W$ columns. A volume has one axis more, the slices: $(B, C, D, H, W)$.
 
 # %% [markdown]
 # ## The claims that we test
 #
-# The review opens with sentences on how the machines differ. Here is each that this chapter tests.
+# The review opens with sentences on how the machines differ. Here is each that this chapter tests, with the rule, in
+# italics, that decides it. The rules were written before the runs. Their words are explained as we come to them.
 
 # %% tags=["hide-input"]
 claims.box("C003", "C004", "C005", "C080", "C081", "C108")
@@ -88,7 +92,7 @@ claims.box("C003", "C004", "C005", "C080", "C081", "C108")
 #
 # A CT scanner measures how strongly each small block of tissue weakens X-rays: its attenuation $\mu$, per
 # centimetre. The image states it relative to water, in Hounsfield units (HU)
-# {cite:p}`hounsfield1973computerized`:
+# {cite:p}`hounsfield1973computerized`, so that its {term}`grey values <grey value>` have a unit:
 #
 # $$
 # \mathrm{HU} = 1000 \, \frac{\mu - \mu_\text{water}}{\mu_\text{water}} .
@@ -169,8 +173,10 @@ plots.show(
 # %% [markdown]
 # Two numbers describe it. The *noise* is the standard deviation in a patch of water. Reconstruction leaves a faint
 # fixed pattern too, which no dose removes; the difference of two scans cancels it, and its standard deviation is
-# $\sqrt{2}$ times the noise. The *contrast-to-noise ratio* (CNR) of an insert is its mean minus that of water, over
-# the noise.
+# $\sqrt{2}$ times the noise. The *contrast-to-noise ratio* (CNR) of an insert is its mean minus that of water, over the noise. If it is near 1, the insert drowns in the grain.
+#
+# Both are measured at each dose, on several pairs of scans. The slope of the line through the logarithms tells the
+# power of the dose with which the noise falls: −1/2 if the square root holds.
 
 
 # %%
@@ -227,8 +233,8 @@ plots.say(
 # ## MR: thick slices, thin pixels
 #
 # Magnetic resonance imaging (MRI) uses no X-rays and shows soft tissue well, but it is slow. A heart does not
-# wait, so cardiac scans take few, thick slices. We read the spacing from the header of a real MR file (not of a heart), and look at
-# the book's phantom of a beating heart, which has the spacing of a common cardiac protocol.
+# wait, so cardiac scans take few, thick slices. We read the {term}`spacing` from the header of a real MR file (not of a heart), and look at
+# the book's {term}`phantom` of a beating heart, which has the spacing of a common cardiac protocol.
 
 # %%
 heart = phantom(1, seed=3, phases=(0.0,))
@@ -302,8 +308,9 @@ plots.show(
 # %% [markdown]
 # ## Are the splits clean?
 #
-# A network may remember its training images. If one of them also stands among the images that judge it, the
-# score is too good. So the first thing to do with any set is to look for images that stand in two splits, pixel for
+# A data set comes in three *splits*: images to train on, images to make choices with
+# (*validation*), and images to report on, the test set. A network may remember its training images. If one of them
+# also stands among the images that judge it, the score is too good: this is {term}`leakage`. So the first thing to do with any set is to look for images that stand in two splits, pixel for
 # pixel. This finds exact copies only; a second image of the same patient it cannot find, since these sets carry no
 # patient numbers.
 
@@ -337,8 +344,14 @@ plots.say(
 # ## One small network for three of them?
 #
 # The review says that deep learning “could match” the kinds of images. The weakest form of this can be tested: the
-# same small network, LeNet of chapter 02, with the same settings, must beat chance on three of them: X-ray, ultrasound and MR. For MR we
-# take the heart phantom, normal hearts against dilated ones, since none of the small labelled sets holds MR. **It is
+# same small network, LeNet of chapter 02, with the same settings, must beat chance on three of them: X-ray, ultrasound
+# and MR. Treat it as a box for now: an image goes in, a number comes out, and `fit` sets what is inside from the training images.
+#
+# The score is the {term}`AUC`: the chance that a random sick case gets a higher number than a random healthy one. A
+# coin gets 0.5. Training begins at random, so we repeat it with several *seeds*, the numbers that fix all random choices, and draw test
+# images anew many times (the {term}`bootstrap`) to get an interval.
+#
+# For MR we take the heart phantom, normal hearts against dilated ones, since none of the small labelled sets holds MR. **It is
 # simulated**, and far easier than a clinic.
 
 # %%
@@ -421,6 +434,7 @@ claims.observe("C108", volumes / (flat + volumes), n=flat + volumes, where="item
 # ## Summary
 #
 # - An image is a tensor with a spacing, a range and a story of how it was made.
+# - CT numbers have a unit, HU: water is 0, air −1000. MR numbers have none.
 # - In CT, noise falls with the square root of the dose: quality is paid for in X-rays.
 # - A common cardiac MR protocol is several times coarser across slices than within them.
 # - Look for copies across splits before you train anything.
@@ -428,15 +442,90 @@ claims.observe("C108", volumes / (flat + volumes), n=flat + volumes, where="item
 # %% [markdown]
 # ## Check yourself
 #
-# 1. A pixel of a CT slice is stored as 1,100, with slope 1 and intercept −1024. What is its HU, and what could it be?
-# 2. By which factor must the dose rise to bring the noise from 30 to 10 HU?
-# 3. Why is the background of an MR image not black on average?
+# **1.** A pixel of a CT slice is stored as 1,100. The header gives slope 1 and intercept −1024. What lies
+# there?
 #
-# <details><summary>Answers</summary>
+# - **A** bone, since the number is above 1,000
+# - **B** soft tissue, at 76 HU
+# - **C** air, since the intercept is near −1000
+# - **D** nothing can be said without a window
 #
-# 1. 76 HU: soft tissue.
-# 2. Nine: the noise falls by three, and three squared is nine.
-# 3. The image shows the size of a complex number, and noise makes that size positive.
+# <details><summary>Answer</summary>
+#
+# **B.** 1,100 · 1 − 1024 = 76 HU, a little above water. A reads the stored number as if it were HU. A window
+# (D) changes what is shown, never what is stored.
+#
+# </details>
+#
+# **2.** By which factor must the dose rise to bring the noise from 30 to 10 HU?
+#
+# - **A** 3
+# - **B** about 1.7
+# - **C** 27
+# - **D** 9
+#
+# <details><summary>Answer</summary>
+#
+# **D.** The noise falls with the square root of the dose. To divide it by 3, multiply the dose by $3^2$. A
+# would be right if noise fell in proportion to the dose.
+#
+# </details>
+#
+# **3.** Where there is no tissue, an MR image is not black on average. Why?
+#
+# - **A** It shows the size of a complex number, and noise makes that size positive.
+# - **B** The scanner adds a constant, so that no stored number is negative.
+# - **C** The window is set too wide, so that black turns into dark grey.
+# - **D** Air gives a weak signal, which the coil amplifies more than that of tissue.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Noise in the real and in the imaginary part has mean zero; the length of the arrow they make has not.
+# B is a plausible habit of software, but the bias is there before any number is stored.
+#
+# </details>
+#
+# **4.** You average ten repeats of each image, with patient and machine held still. In which does the grain
+# *not* become weaker?
+#
+# - **A** in CT, where photons arrive at random
+# - **B** in MR, where tissue is bright
+# - **C** in ultrasound, where it is speckle
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Speckle is the sum of echoes of scatterers that did not move: the same grain returns each time. In CT
+# and in bright MR regions the noise is drawn anew for each image and averages out.
+#
+# </details>
+#
+# **5.** A stack of MR slices has the shape (10, 128, 128) and the spacing 10 × 1.5 × 1.5 mm. A tumour fills 4
+# slices, 8 rows and 8 columns of it. Which is true?
+#
+# - **A** It is largest across the slices: 40 mm.
+# - **B** It is largest within the slice: 8 pixels against 4.
+# - **C** It is a cube, but for rounding.
+# - **D** Its shape cannot be known from voxels.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** 4 · 10 mm = 40 mm across the slices, 8 · 1.5 mm = 12 mm within. B counts voxels and forgets that they
+# are not cubes.
+#
+# </details>
+#
+# **6.** A colleague splits 5,000 slices of 200 patients at random into training and test set, and finds no
+# two identical images across them. Is the test honest?
+#
+# - **A** Yes: no image stands in both, so nothing can be remembered.
+# - **B** Yes, if the classes are equally frequent in both parts.
+# - **C** No: 5,000 slices are too few for a test set.
+# - **D** No: slices of one patient are in both, and they are alike.
+#
+# <details><summary>Answer</summary>
+#
+# **D.** The next slice of a patient is nearly the same image, and shares scanner, body and label. Split by
+# patient. The search for exact copies (A) finds the crudest leakage only.
 #
 # </details>
 
@@ -450,30 +539,100 @@ claims.observe("C108", volumes / (flat + volumes), n=flat + volumes, where="item
 #
 # ```{solution} ex-01-angles
 # :class: dropdown
-# Streaks. Filtered back-projection needs about as many angles as there are pixels across; with too few, each ray
-# leaves a trace that the others do not cancel. At the same number of photons per ray it is also a sixth of the dose.
+# Streaks. Filtered back-projection needs about as many angles as there are pixels across; with too few, each
+# ray leaves a trace that the others do not cancel. At the same number of photons per ray it is also a sixth
+# of the dose.
+#
+# To run it, set `angles = np.linspace(0, 180, 30, endpoint=False)` and `rays = radon(body, angles)` before
+# `scan`.
+# ```
+#
+# ```{exercise} ★ Predict: twice the pixels
+# :label: ex-01-pixels
+# A detector is divided into pixels of half the side, at the same dose. What happens to the relative noise of
+# one pixel? And of the sum of the four that replace one?
+# ```
+#
+# ```{solution} ex-01-pixels
+# :class: dropdown
+# Each new pixel gets a quarter of the photons, $N/4$. Its relative noise is $1/\sqrt{N/4} = 2/\sqrt{N}$:
+# twice as large. The sum of the four has $N$ photons and the old noise, $1/\sqrt{N}$. Nothing is lost by fine
+# pixels, but one must not look at them one by one.
 # ```
 #
 # ```{exercise} ★★ Implement: two windows in one picture
 # :label: ex-01-window
-# Write a function that shows lung and bone windows of one slice as two colour channels of one image.
+# Write a function that shows the lung and the bone window of one slice as two colour channels of one image.
 # ```
 #
-# ```{solution} ex-01-window
+# ````{solution} ex-01-window
 # :class: dropdown
-# Compute both clipped images as above, stack them as the red and green channels of an array (H, W, 3), and leave the
-# blue one at zero.
+# ```python
+# def two_windows(hu):
+#     shown = [((hu - low) / (high - low)).clip(0, 1) for low, high in (windows["lung"], windows["bone"])]
+#     return np.stack([*shown, np.zeros_like(hu)], axis=-1)  # red, green, blue
+#
+#
+# plots.grid([two_windows(hu)], ["lung red, bone green"])
 # ```
+#
+# Soft tissue, above the lung window and low in the bone window, is red; bone, at the top of both, is yellow.
+# ````
+#
+# ```{exercise} ★★ Implement: copies that were turned
+# :label: ex-01-turned
+# `audit` finds exact copies. Write a search that also finds images which stand in two splits mirrored left to
+# right.
+# ```
+#
+# ````{solution} ex-01-turned
+# :class: dropdown
+# A mirrored copy is an exact copy of the mirror image. Compare the bytes:
+#
+# ```python
+# def mirrored(dataset):
+#     seen = {x.cpu().numpy().tobytes(): i for i, x in enumerate(dataset.train.x)}
+#     flipped = dataset.test.x.flip(-1)
+#     return [(seen[key], j) for j, x in enumerate(flipped) if (key := x.cpu().numpy().tobytes()) in seen]
+#
+#
+# mirrored(xray)
+# ```
+#
+# A dictionary makes it one look-up an image. It still misses a copy whose brightness changed by one step; for
+# these, compare each pair's correlation, which costs more.
+# ````
 #
 # ```{exercise} ★★★ Investigate: can you denoise for free?
 # :label: ex-01-denoise
-# Blur the low-dose slices with a Gaussian filter of growing width. Plot the CNR of the soft insert, and the width of
-# the dense insert's edge. What did the higher CNR cost?
+# Blur the low-dose slices with a Gaussian filter of growing width. Plot the CNR of the soft insert, and the
+# width of the dense insert's edge. What did the higher CNR cost?
 # ```
 #
 # ```{solution} ex-01-denoise
 # :class: dropdown
-# The CNR rises at first, because the noise averages out, and falls once the filter is as wide as the insert; the edge
-# widens by the same filter. Below the size of the insert, you
-# trade resolution for noise, and small lesions go first.
+# Use `scipy.ndimage.gaussian_filter(slices[doses[0], s], width)`. Take the noise from differences of two
+# blurred scans, as above, for each width; measure the edge along a line through the dense insert, as the
+# distance from 10 % to 90 % of its height.
+#
+# The CNR rises at first, because the noise averages out, and falls once the filter is as wide as the insert;
+# the edge widens by the same filter. Below the size of the insert you trade resolution for noise, and small
+# lesions go first.
+# ```
+#
+# ```{exercise} ★★★ Investigate: a change of scanner
+# :label: ex-01-scanner
+# Train LeNet on the X-rays as they are. Then test it on the same test images made brighter: $x \leftarrow
+# x^{\gamma}$ with $\gamma$ from 0.5 to 2. How does the AUC fall, and how does the accuracy?
+# ```
+#
+# ```{solution} ex-01-scanner
+# :class: dropdown
+# After a fit of the loop above, with `standard = xray.standardise()`, change the raw test images and
+# standardise these: copy the data set with `dataclasses.replace(xray, test=Split(xray.test.x**gamma,
+# xray.test.y))`, then `.standardise()` as before, which uses the mean of the *training* images.
+#
+# Expect the accuracy to fall sooner than the AUC. AUC looks only at the order of the cases, and a shift of
+# all of them keeps the order; accuracy uses a fixed threshold, which the shift crosses. The pitfall:
+# standardising the changed images by their own mean hides the effect, or cures it, as a clinic might.
 # ```

@@ -84,8 +84,12 @@ plots.show(
 # %% [markdown]
 # ## The idea
 #
+# A *network* is a chain of layers. A *unit* of a layer multiplies the numbers before it by weights, adds them up, and
+# adds a *bias*, a number of its own. In a *dense* (fully connected) layer every unit has a weight for every number before it.
+# Weights and biases are the *parameters*: training sets them.
+#
 # A haze in the upper left of a lung and one in the lower right are the same thing in two places. So look for it
-# everywhere **with the same weights**. Take a small window, the *kernel* $w$, of $K × K$ weights. Slide it over the
+# everywhere **with the same weights**. Take a small window, the {term}`kernel` $w$, of $K × K$ weights. Slide it over the
 # image $x$. At each place, multiply the weights with the pixels under them and add up:
 #
 # $$
@@ -97,11 +101,11 @@ plots.show(
 # convolution would flip the kernel; the field calls it convolution, and so do we.
 #
 # With several input maps the kernel has one $K × K$ slice for each, and the sum runs over them too: a kernel on 6 maps
-# of 5 × 5 has 150 weights and one bias. Between convolutions a network makes the maps smaller (*pooling*: of each
+# of 5 × 5 has 150 weights and one bias. Between convolutions a network makes the maps smaller ({term}`pooling`: of each
 # 2 × 2 block keep the mean, or the largest value) and bends them with a simple function, such as
 # $\mathrm{ReLU}(x) = \max(0, x)$ or tanh; without the bend, two layers would be no more than one.
 #
-# Two promises are built in. *Locality*: what matters stands close together. *Sharing*: what matters here matters
+# Two promises are built into a {term}`convolution`. *Locality*: what matters stands close together. *Sharing*: what matters here matters
 # there. An image with shuffled pixels breaks the first promise, so that is where the idea must fail.
 
 # %% [markdown]
@@ -214,6 +218,24 @@ print(
 plots.show_source(LeNet)
 
 # %% [markdown]
+# ## How are the weights found?
+#
+# A network starts with random weights and knows nothing. For each image it gives one number a class, the {term}`logits` $z$. The
+# *softmax* turns them into probabilities, $p_k = e^{z_k} / \sum_j e^{z_j}$. If the true class is $y$, the *loss* is
+# $-\log p_y$, the {term}`cross-entropy`: near zero where the network is sure and right, large where it is sure and wrong.
+#
+# Training makes the mean loss $L$ small. The {term}`gradient` $\nabla_\theta L$ says for each parameter how fast the loss grows with it; the
+# chain rule gives all of them in one pass from the last layer back to the first. One step goes a little way
+# against it,
+#
+# $$ \theta \leftarrow \theta - \eta \, \nabla_\theta L , $$ (eq-step)
+#
+# where $\eta$ is the *learning rate*. Each step sees a batch of images only; a pass over all of them is an {term}`epoch`. `fit`
+# uses a refinement, AdamW {cite:p}`loshchilov2019adamw`, which gives each parameter a step of its own size.
+#
+# A network may learn its training images by heart and fail on new ones: {term}`overfitting`. So `fit` scores the
+# *validation* images every so often and keeps the weights that scored best. The test images wait until the end.
+#
 # ## Digits, as in 1998
 #
 # Before X-rays, a check on the task for which the network was made. We use the 10,000 test digits of MNIST, split
@@ -706,7 +728,7 @@ for name, build in networks.items():
 # - **Some validation images also stand in the training set** (chapter 01 finds them). They are few, but a set
 #   with many would reward memory.
 # - **28 × 28 pixels are not a chest X-ray.** A radiologist reads an image with thousands of pixels on each side.
-# - **AUC hides the threshold.** {numref}`fig-confusion` shows what one threshold does to healthy children.
+# - **AUC hides the threshold** above which a score is called sick. {numref}`fig-confusion` shows what one does to healthy children.
 # - **No patient identifiers.** If two images of one child stand on both sides of a split, nobody can tell.
 #
 # ## Summary
@@ -722,16 +744,106 @@ for name, build in networks.items():
 # %% [markdown]
 # ## Check yourself
 #
-# 1. A layer has 6 input maps, 16 output maps and kernels of 5 × 5. How many weights and biases has it if every
-#    output map sees every input map?
-# 2. Why does the MLP not notice that pixels were shuffled?
-# 3. An interval of an AUC difference is [−0.01, 0.03]. What is the verdict on “the difference is above 0”?
+# **1.** A layer has 6 input maps, 16 output maps and kernels of 5 × 5. Every output map sees every input map.
+# How many parameters has it?
 #
-# <details><summary>Answers</summary>
+# - **A** 416: 16 kernels of 25 weights, and 16 biases
+# - **B** 2,400: 6 · 16 kernels of 25 weights each
+# - **C** 2,416: 6 · 16 · 25 weights, and 16 biases
+# - **D** it depends on the size of the image
 #
-# 1. 6 · 16 · 25 = 2,400 weights and 16 biases.
-# 2. Each pixel has weights of its own. A shuffle renames them.
-# 3. Nuanced: the interval holds values on both sides.
+# <details><summary>Answer</summary>
+#
+# **C.** Each output map has a slice of 25 weights for each input map, and one bias. A forgets that a kernel
+# has a slice for every input map. The image's size (D) changes the number of places, not of weights.
+#
+# </details>
+#
+# **2.** The kernel (−1, 0, 1) slides over the row 0 0 0 1 1 1, as in Equation {eq}`eq-conv` and with no bias.
+# What does it give?
+#
+# - **A** 0 1 1 0
+# - **B** 0 0 1 0 0
+# - **C** 0 0 1 1 1 0
+# - **D** 0 −1 −1 0
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Six pixels and a kernel of three leave four places; at each it is the pixel on the right minus the
+# one on the left. D flips the kernel, as a mathematician's convolution would.
+#
+# </details>
+#
+# **3.** Every image, in training and in test, gets the same shuffle of its pixels. Why does an MLP not
+# notice?
+#
+# - **A** Its hidden layer averages over the image, so that places do not count.
+# - **B** Training undoes the shuffle, since it is the same in all images.
+# - **C** The ReLU makes the order of its inputs irrelevant.
+# - **D** Each pixel has weights of its own, and a shuffle only renames them.
+#
+# <details><summary>Answer</summary>
+#
+# **D.** The same weights in shuffled places give the same sum, and random starting weights have no order to
+# lose. B sounds alike, but nothing has to be undone.
+#
+# </details>
+#
+# **4.** LeNet is to take images of 56 × 56 pixels in place of 28 × 28. What has to change?
+#
+# - **A** nothing: kernels are shared, so any size will do
+# - **B** only the first dense layer, for more numbers arrive there
+# - **C** all layers, since each sees an image twice as large
+# - **D** only the first convolution, since it alone sees the image
+#
+# <details><summary>Answer</summary>
+#
+# **B.** Convolutions slide over what they get. The first dense layer has one weight for each number before
+# it, and there are now more than four times as many. A is true of the convolutions alone.
+#
+# </details>
+#
+# **5.** A weight is 2, its gradient is 3 and the learning rate is 0.1. What is the weight after one step of
+# Equation {eq}`eq-step`?
+#
+# - **A** 2.3
+# - **B** 1.7
+# - **C** 1.4
+# - **D** 5
+#
+# <details><summary>Answer</summary>
+#
+# **B.** $2 - 0.1 · 3 = 1.7$: the loss grows with the weight, so the weight goes down. A goes uphill.
+#
+# </details>
+#
+# **6.** The interval of LeNet's AUC minus the MLP's is [−0.01, 0.03]. The rule says “above 0”. What is the
+# verdict?
+#
+# - **A** supported, since most of the interval is above 0
+# - **B** refuted, since the interval reaches below 0
+# - **C** nuanced, since it holds values on both sides of 0
+# - **D** supported, since its middle is 0.01
+#
+# <details><summary>Answer</summary>
+#
+# **C.** The experiment cannot tell. A and D read the estimate and forget its uncertainty; B would need the
+# *whole* interval on the other side.
+#
+# </details>
+#
+# **7.** In a school, 4 % of the children have pneumonia. A network finds the right class for 95 % of them.
+# What do you tell its maker?
+#
+# - **A** It is useful: only one child in twenty is misjudged.
+# - **B** It is worse than calling every child healthy.
+# - **C** It finds 95 % of the sick children.
+# - **D** It would do as well in a hospital where half are sick.
+#
+# <details><summary>Answer</summary>
+#
+# **B.** The constant answer “healthy” is right for 96 %. Accuracy hides which class the errors fall on, so it
+# says nothing of C. Report the share of the sick that it finds, beside the baseline.
 #
 # </details>
 
@@ -740,14 +852,27 @@ for name, build in networks.items():
 #
 # ```{exercise} ★ Predict: a larger kernel
 # :label: ex-02-kernel
-# Replace the first 5 × 5 kernels of LeNet by 7 × 7 ones. Before you compute: how many parameters does the network
-# gain, and does the first dense layer still fit?
+# Replace the first 5 × 5 kernels of LeNet by 7 × 7 ones. Before you compute: how many parameters does the
+# network gain, and does the first dense layer still fit?
 # ```
 #
 # ```{solution} ex-02-kernel
 # :class: dropdown
-# Six kernels gain 49 − 25 = 24 weights each: 144 in all. With padding 3 the maps keep 28 × 28, and all that follows
-# fits; with padding 2 they shrink to 26 × 26, and the dense layer no longer does.
+# Six kernels gain 49 − 25 = 24 weights each: 144 in all. With padding 3 the maps keep 28 × 28, and all that
+# follows fits; with padding 2 they shrink to 26 × 26, and the dense layer no longer does.
+# ```
+#
+# ```{exercise} ★ Predict: where is the work?
+# :label: ex-02-work
+# Which layer of `LeNet(1, 2)` holds most parameters, and which does most multiply-adds? Guess, then count by
+# hand.
+# ```
+#
+# ```{solution} ex-02-work
+# :class: dropdown
+# The first dense layer has 400 · 120 + 120 = 48,120 of the 61,026 parameters. The second convolution does
+# most of the work: 10 · 10 places, 16 maps, 6 · 25 weights, so 240,000 of the 415,848 multiply-adds. A shared
+# weight costs little to store and is used at every place.
 # ```
 #
 # ```{exercise} ★★ Implement: stride
@@ -755,19 +880,83 @@ for name, build in networks.items():
 # Give `convolve` an argument `stride`, and check it against `F.conv2d(..., stride=2)`.
 # ```
 #
-# ```{solution} ex-02-stride
+# ````{solution} ex-02-stride
 # :class: dropdown
-# The output has `(H - K) // stride + 1` rows; read the window at `x[i * stride : i * stride + k, ...]`.
+# ```python
+# def strided(x, w, b, stride=1):
+#     k = w.shape[0]
+#     y = torch.empty((x.shape[0] - k) // stride + 1, (x.shape[1] - k) // stride + 1)
+#     for i, j in product(range(y.shape[0]), range(y.shape[1])):
+#         y[i, j] = b + (w * x[i * stride : i * stride + k, j * stride : j * stride + k]).sum()
+#     return y
+#
+#
+# w, b = first.weight[:1].detach(), first.bias[:1].detach()
+# torch.testing.assert_close(strided(image, w[0, 0], b[0], 2), F.conv2d(image[None, None], w, b, 2)[0, 0])
 # ```
+# ````
+#
+# ```{exercise} ★★ Implement: many maps
+# :label: ex-02-maps
+# Write a convolution of several input maps to several output maps from `convolve`. Check it against the
+# second convolution of LeNet.
+# ```
+#
+# ````{solution} ex-02-maps
+# :class: dropdown
+# An output map is the sum over the input maps, with the bias added once:
+#
+# ```python
+# def convolve_maps(x, weight, bias):
+#     return torch.stack([
+#         sum(convolve(one, slice_, 0.0) for one, slice_ in zip(x, w, strict=True)) + b
+#         for w, b in zip(weight, bias, strict=True)
+#     ])
+#
+#
+# layer, maps = net.features[3], torch.randn(6, 14, 14)
+# mine = convolve_maps(maps, layer.weight.detach(), layer.bias.detach())
+# torch.testing.assert_close(mine, layer(maps[None])[0].detach(), rtol=1e-4, atol=1e-5)
+# ```
+# ````
 #
 # ```{exercise} ★★★ Investigate: how much shuffling?
 # :label: ex-02-shuffle
-# Shuffle the digits only within blocks of 2 × 2, 4 × 4, 7 × 7 and 14 × 14 pixels. At which block size does LeNet's
-# lead over the MLP vanish? Use five seeds and intervals, and state your guess first.
+# Shuffle the digits only within blocks of 2 × 2, 4 × 4, 7 × 7 and 14 × 14 pixels. At which block size does
+# LeNet's lead over the MLP vanish? Use five seeds and intervals, and state your guess first.
 # ```
 #
-# ```{solution} ex-02-shuffle
+# ````{solution} ex-02-shuffle
 # :class: dropdown
-# Build one permutation of a block and repeat it over the image, then reuse the cells above. Expect a gradual loss:
-# coarse shapes survive small blocks; strokes thinner than a block do not.
+# Build one permutation of a block and repeat it over the image:
+#
+# ```python
+# def within_blocks(side):
+#     places = torch.arange(784).view(28 // side, side, 28 // side, side).permute(0, 2, 1, 3).reshape(-1, side**2)
+#     inner = torch.randperm(side**2, generator=torch.Generator().manual_seed(0))
+#     order = torch.empty(784, dtype=torch.long)
+#     order[places.flatten()] = places[:, inner].flatten()
+#     return order
+# ```
+#
+# Use it in place of `shuffle` in `permute`, and reuse the cells above. Expect a gradual loss: coarse shapes
+# survive small blocks; strokes thinner than a block do not. The MLP should not change at all, which tests
+# your code.
+# ````
+#
+# ```{exercise} ★★★ Investigate: a patient who moved
+# :label: ex-02-moved
+# Move the *test* images by 0 to 4 pixels. How fast does the AUC fall for LeNet and for the MLP, each trained
+# with and without random shifts?
+# ```
+#
+# ```{solution} ex-02-moved
+# :class: dropdown
+# Use the four networks of the section on the published figure. For each offset d, evaluate on
+# `Split(torch.roll(data.test.x, d, 3), data.test.y)`, and average over left and right.
+#
+# Convolution by itself does not make a network blind to shifts: the dense layers behind it know the places.
+# Expect both to fall, LeNet more slowly thanks to its pooling, and shifts in training to help both up to the
+# size they were trained with. The pitfall: `roll` brings what leaves on one side back in on the other; crop a
+# margin first if that matters.
 # ```

@@ -117,7 +117,7 @@ plots.show(
 # AlexNet has LeNet's plan: convolutions and pooling, then dense layers. Five things are new in section 3 and 4 of its
 # paper {cite:p}`krizhevsky2012imagenet`.
 #
-# **ReLU.** LeNet bends its maps with tanh. For a large input tanh is flat: it *saturates*, its slope is almost zero,
+# **ReLU.** The function that bends the numbers between two layers is the {term}`activation function`. LeNet's is tanh. For a large input tanh is flat: it *saturates*, its slope is almost zero,
 # and a weight behind it hardly learns. The rectified linear unit {cite:p}`nair2010rectified`
 #
 # $$ \mathrm{ReLU}(x) = \max(0, x) $$ (eq-relu)
@@ -147,8 +147,7 @@ plots.show(
 # **Dropout** {cite:p}`srivastava2014dropout`. During training each unit of a dense layer is set to zero with
 # probability one half, anew for each image. A unit cannot rely on one particular neighbour.
 #
-# **Overlapping pooling.** LeNet's pooling windows stand side by side: 2 × 2, moved by 2. AlexNet's are 3 × 3 and moved
-# by 2, so neighbours share a row.
+# **Overlapping pooling.** LeNet's pooling windows stand side by side: 2 × 2, moved by 2. AlexNet's are 3 × 3 and moved by 2 (a {term}`stride` of 2), so neighbours share a row.
 #
 # **Augmentation.** Each image is cropped, mirrored and tinted at random, so that the network never sees quite the same
 # image twice.
@@ -190,7 +189,7 @@ print("by hand equals medlib: yes;", "largest value before", f"{a.max():.0f}, af
 # ## The source, and the paper's numbers
 #
 # One class holds the network of 2012, its one-tower successor of 2014 {cite:p}`krizhevsky2014weird`, which torchvision
-# ships as `alexnet`, and our small twin for 28 × 28 images. They differ in the table of layers.
+# ships as `alexnet`, and our small {term}`twin` for 28 × 28 images. They differ in the table of layers.
 
 # %%
 plots.show_source(AlexNet)
@@ -240,8 +239,7 @@ del theirs, ours
 #
 # Figure 1 of the paper has become famous: on small photographs, a network with ReLU reached a training error of 25 %
 # about six times sooner than the same network with tanh. We repeat it on digits, where 90 % is the error of guessing.
-# The network is our small twin without dropout and LRN; the optimiser is stochastic gradient descent with momentum and
-# a constant rate. As in the paper, each activation gets the learning rate that suits it best, out of five.
+# The network is our small twin without dropout and LRN; the optimiser is stochastic gradient descent with momentum (each step keeps part of the step before it) and a constant rate. As in the paper, each activation gets the learning rate that suits it best, out of five.
 
 # %%
 digits = load("mnist10k").standardise()
@@ -307,9 +305,9 @@ plots.say(
 # %% [markdown]
 # ## The ablation: one part out at a time
 #
-# An *ablation* removes one part and keeps all else. Each row below trains five networks, with five seeds. All take the same
+# An {term}`ablation` removes one part and keeps all else. Each row below trains five networks, with five seeds. All take the same
 # number of steps with the same optimiser, AdamW {cite:p}`loshchilov2019adamw`. The weights that score best on the
-# validation images are kept. The augmentation is a random shift by up to two pixels; mirroring would put the heart on the wrong side.
+# validation images are kept. The {term}`augmentation` is a random shift by up to two pixels; mirroring would put the heart on the wrong side.
 
 # %%
 shift = random_shift(2)
@@ -417,7 +415,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Which part of an image speaks for a class? **Grad-CAM** {cite:p}`selvaraju2017gradcam` asks the last convolution. Let
+# Which part of an image speaks for a class? **Grad-CAM** {cite:p}`selvaraju2017gradcam` draws a {term}`class activation map`. It asks the last convolution. Let
 # $A_c$ be its map $c$ and $s$ the logit of the class. The mean slope of $s$ over the map is its weight, $w_c$; the map of the image
 # is $\mathrm{ReLU}(\sum_c w_c A_c)$, enlarged to the image. We use the implementation in Captum
 # {cite:p}`kokhlikyan2020captum`.
@@ -546,54 +544,211 @@ for name, build in networks.items():
 #
 # ## Check yourself
 #
-# 1. A convolution with 256 output maps, 96 input maps, 5 × 5 kernels and two groups: how many weights?
-# 2. What is the slope of tanh at 0, and at 4?
-# 3. Why does dropout act only during training?
+# **1.** A convolution has 96 input maps, 256 output maps, 5 × 5 kernels and two groups. How many weights has
+# it?
 #
-# <details><summary>Answers</summary>
+# - **A** 614,400
+# - **B** 153,600
+# - **C** 1,228,800
+# - **D** 307,200
 #
-# 1. 256 · 48 · 25 = 307,200: each output map sees half of the inputs.
-# 2. 1 at 0; at 4 it is $1 - \tanh^2 4 \approx 0.0013$.
-# 3. It is a noise that keeps units from relying on each other. For a prediction we want the same answer each time,
-#    so all units stay, scaled to the mean that they had in training.
+# <details><summary>Answer</summary>
+#
+# **D.** Each output map sees the 48 inputs of its own group: $256 · 48 · 25$. A forgets the groups. B halves
+# both the inputs and the outputs: but every output map is still there.
 #
 # </details>
 #
+# **2.** The input of a tanh is 4, where its slope is about 0.001. What does that do to the weight before it?
+#
+# - **A** It grows without limit, since the output is near 1.
+# - **B** It is set to zero, like a unit in dropout.
+# - **C** It hardly learns, since its gradient is multiplied by the slope.
+# - **D** It learns fast, since the output is so certain.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** By the chain rule, the gradient of the weight has the slope as a factor. ReLU has slope 1 there. D
+# takes a large output for a large gradient.
+#
+# </details>
+#
+# **3.** In dropout with $p = 1/2$, a unit is either set to zero or divided by $1 - p$. Why divided?
+#
+# - **A** so that the mean that reaches the next layer is the same as without dropout
+# - **B** so that the surviving units learn at twice the learning rate
+# - **C** so that the weights stay small, as with weight decay
+# - **D** so that no unit is set to zero twice in a row
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Half of the time twice the value, half of the time zero: the mean is the value. At test time nothing
+# is dropped, and the next layer finds the mean it is used to. B describes a side effect, not the reason.
+#
+# </details>
+#
+# **4.** Two neighbouring maps have the values 3 and 4 at one place, all others are 0, and both see each other
+# in Equation {eq}`eq-lrn`. What is the ratio of the two after the normalisation?
+#
+# - **A** 1 : 1, for LRN makes maps equally loud
+# - **B** 9 : 16, for the values are squared
+# - **C** 4 : 3, for the louder map is made quieter
+# - **D** 3 : 4, for both are divided by the same number
+#
+# <details><summary>Answer</summary>
+#
+# **D.** Both sums hold the same squares, so the divisor is the same. LRN makes neighbours quieter *together*;
+# A would be a normalisation of each map by itself.
+#
+# </details>
+#
+# **5.** You take out one part of a network. The AUC changes by −0.004, with the interval [−0.02, 0.01]. What
+# have you learnt?
+#
+# - **A** The part is useless, at least on these images.
+# - **B** The part helps, if only by a very small amount.
+# - **C** Its effect, if any, is smaller than this test can show.
+# - **D** The part does harm on some seeds and helps on others.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** The interval reaches from a loss that matters to a small gain. A is the usual mistake: no evidence of
+# an effect is not evidence of none.
+#
+# </details>
+#
+# **6.** A table shows twenty parts taken out one by one, each with a 95 % interval. Suppose none of the parts
+# has any effect. How many intervals do you expect to exclude 0?
+#
+# - **A** none
+# - **B** about one
+# - **C** about five
+# - **D** about nineteen
+#
+# <details><summary>Answer</summary>
+#
+# **B.** Each interval misses the truth in 5 % of cases, and $20 · 0.05 = 1$. That one row would look like a
+# discovery.
+#
+# </details>
+#
+# **7.** A network tells sick chests from healthy ones almost without error. Grad-CAM lights up a corner of
+# the image, where one hospital prints a letter. What now?
+#
+# - **A** Trust the score: Grad-CAM is a picture and not a proof.
+# - **B** Look whether that letter goes together with the label in the data.
+# - **C** Train longer, until Grad-CAM moves to the lung.
+# - **D** Hide the corner in the test images only, and report that score.
+#
+# <details><summary>Answer</summary>
+#
+# **B.** Where one hospital sends more of the sick, its letter is a {term}`confounder`: the network reads the
+# hospital. The remedy must be in the training data too; D only shows that the network was misled.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: the price of a larger image
 # :label: ex-03-side
-# The layers of 2012 give maps of 6 × 6 for images of 227 × 227. How many parameters would the first dense layer
-# have for images of 291 × 291, without the adaptive pooling?
+# The layers of 2012 give maps of 6 × 6 for images of 227 × 227. How many parameters would the first dense
+# layer have for images of 291 × 291, without the adaptive pooling?
 # ```
 #
 # ```{solution} ex-03-side
 # :class: dropdown
-# 291 → 71 → 35 → 17 → 8: maps of 8 × 8. 256 · 64 · 4096 + 4096 = 67,112,960, against 37,752,832 before. The dense
-# layer alone would be larger than the whole network was.
+# 291 → 71 → 35 → 17 → 8: maps of 8 × 8. 256 · 64 · 4096 + 4096 = 67,112,960, against 37,752,832 before. The
+# dense layer alone would be larger than the whole network was.
+# ```
+#
+# ```{exercise} ★ Predict: does overlap change the size?
+# :label: ex-03-overlap
+# A map of 55 × 55 is pooled at a stride of 2, with windows of 2 × 2 or of 3 × 3. How large is each result?
+# And for a map of 28 × 28?
+# ```
+#
+# ```{solution} ex-03-overlap
+# :class: dropdown
+# The side is $\lfloor (n - k) / 2 \rfloor + 1$. For 55: $\lfloor 53/2 \rfloor + 1 = 27$ and $\lfloor 52/2
+# \rfloor + 1 = 27$, the same. For 28: 14 and 13. So taking the overlap out may also change the size of the
+# maps, which an ablation has to watch; our network's adaptive pooling evens it out.
 # ```
 #
 # ```{exercise} ★★ Implement: inverted dropout
 # :label: ex-03-dropout
-# Write `dropout(x, p)` that sets each value to zero with probability `p` and divides the others by `1 - p`. Check on a
-# long vector of ones that its mean stays 1.
+# Write `dropout(x, p)` that sets each value to zero with probability `p` and divides the others by `1 - p`.
+# Check on a long vector of ones that its mean stays 1.
 # ```
 #
-# ```{solution} ex-03-dropout
+# ````{solution} ex-03-dropout
 # :class: dropdown
-# `return x * (torch.rand_like(x) >= p) / (1 - p)`
+# ```python
+# def dropout(x, p):
+#     return x * (torch.rand_like(x) >= p) / (1 - p)
+#
+#
+# dropout(torch.ones(1_000_000), 0.5).mean()
 # ```
+# ````
+#
+# ```{exercise} ★★ Implement: Grad-CAM by hand
+# :label: ex-03-cam
+# Compute the maps of Grad-CAM with `torch.autograd.grad`, and compare them with `explain.grad_cam`.
+# ```
+#
+# ````{solution} ex-03-cam
+# :class: dropdown
+# ```python
+# def cam(model, layer, x, k):
+#     kept = []
+#     hook = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
+#     score = model.eval()(x)[:, k].sum()
+#     hook.remove()
+#     (slope,) = torch.autograd.grad(score, kept[0])
+#     return (slope.mean((2, 3), keepdim=True) * kept[0]).sum(1).relu().detach()
+# ```
+#
+# Summing the scores over the batch is allowed: each image's maps touch only its own score. `explain.grad_cam`
+# also enlarges the maps to the image, bilinearly, and divides each by its largest value.
+# ````
 #
 # ```{exercise} ★★★ Investigate: where does ReLU win?
 # :label: ex-03-relu
-# Repeat the comparison of ReLU and tanh with the paper's own start: weights from a normal distribution with standard
-# deviation 0.01, and biases of 1 in the layers after the first. Then with ten times that deviation. State your guess
-# first.
+# Repeat the comparison of ReLU and tanh with the paper's own start: weights from a normal distribution with
+# standard deviation 0.01, and biases of 1 in some of the layers after the first. Then with ten times that
+# deviation. State your guess first.
 # ```
 #
 # ```{solution} ex-03-relu
 # :class: dropdown
-# Loop over `model.modules()` and use `nn.init.normal_` and `nn.init.constant_`. With 0.01 our narrow twin may not learn at
-# all within the limit, with either function: the signal shrinks by a large factor in each layer. Compare the
-# standard deviation of the last maps at the start; it explains most of what you see.
+# Loop over `model.modules()` and use `nn.init.normal_` and `nn.init.constant_`. With 0.01 our narrow twin may
+# not learn at all within the limit, with either function: the signal shrinks by a large factor in each layer.
+# Compare the standard deviation of the last maps at the start; it explains most of what you see.
 # ```
+#
+# ```{exercise} ★★★ Investigate: a letter in the corner
+# :label: ex-03-marker
+# Paint a white square of 3 × 3 pixels into the corner of every *training and validation* image with
+# pneumonia. Train the small AlexNet. What are its test AUCs with the square in the sick test images, without
+# it, and with it in the healthy ones? What does Grad-CAM show?
+# ```
+#
+# ````{solution} ex-03-marker
+# :class: dropdown
+# ```python
+# def marked(split, who):
+#     x = split.x.clone()
+#     x[split.y == who, :, :3, :3] = x.max()
+#     return Split(x, split.y)
+#
+#
+# tricked = replace(data, train=marked(data.train, 1), val=marked(data.val, 1), test=marked(data.test, 1))
+# ```
+#
+# Train on `tricked` and evaluate on three test sets: `tricked.test`, `data.test` and `marked(data.test, 0)`.
+# Expect an AUC near 1 with the square, less than the plain network's without it, and below one half with the
+# square on the wrong class: the network has learnt to read the square first. Grad-CAM points at the corner.
+# The pitfall: with a validation set that has the square too, nothing in training warns you. Random shifts
+# move the square, and do not remove it.
+# ````

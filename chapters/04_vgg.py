@@ -67,14 +67,14 @@ plots.show(
 # %% [markdown]
 # ## The idea: small kernels in a row
 #
-# The *receptive field* of a unit is the part of the image that it can see. One 5 × 5 kernel sees 5 × 5 pixels. Now put two
+# The {term}`receptive field` of a unit is the part of the image that it can see. One 5 × 5 kernel sees 5 × 5 pixels. Now put two
 # 3 × 3 kernels in a row. A unit of the second sees 3 × 3 units of the first, and each of those sees 3 × 3 pixels: together
-# 5 × 5 pixels again. In general, with kernel sides $k_1, k_2, \dots, k_L$ and strides $s_1, s_2, \dots$, the side of
+# 5 × 5 pixels again. In general, with kernel sides $k_1, k_2, \dots, k_L$ and {term}`strides <stride>` $s_1, s_2, \dots$, the side of
 # the receptive field is
 #
 # $$ r_L = 1 + \sum_{l=1}^{L} (k_l - 1) \prod_{m=1}^{l-1} s_m . $$ (eq-receptive)
 #
-# The row is cheaper. With $C$ maps going in and out, one 5 × 5 layer has $25 C^2$ weights, and two 3 × 3 layers have
+# The row of small kernels is cheaper. With $C$ maps going in and out, one 5 × 5 layer has $25 C^2$ weights, and two 3 × 3 layers have
 # $18 C^2$. And it can bend twice, since a ReLU follows each layer. This is the argument of section 2.3 of the paper
 # {cite:p}`simonyan2014vgg`.
 #
@@ -131,7 +131,8 @@ for label, layers in {
 # %% [markdown]
 # ## The source, and the paper's numbers
 #
-# The paper's Table 1 has configurations A to E. They differ only in the number of convolutions in each of five stages.
+# The paper's Table 1 has configurations A to E. They differ only in the number of convolutions in each of five
+# stages; a *stage* is what lies between two poolings. `convs` is that row of numbers.
 # Everything else is one loop.
 
 # %%
@@ -217,7 +218,7 @@ compare(list(twins), "one 5 × 5 a stage")
 # %% [markdown]
 # ## Deeper or wider?
 #
-# Now claim C017. A, B and D are the first three stages of the paper's configurations. The rivals of D are two networks with A's depth: A
+# Now claim C017: is {term}`depth` better than {term}`width`? A, B and D are the first three stages of the paper's configurations. The rivals of D are two networks with A's depth: A
 # made wider until it has as many parameters as D, and A as it is.
 
 
@@ -271,12 +272,12 @@ compare(["D, 7 convolutions", "D, mean of each map"], "D, 7 convolutions")
 # ## How deep before it hurts?
 #
 # If layers are good, take many. We train networks of 8, 14, 20 and 32 layers, all of one width, with global average
-# pooling. Each convolution is followed by *batch normalisation* {cite:p}`ioffe2015batchnorm`: every map is shifted and
+# pooling. Each convolution is followed by {term}`batch normalisation` {cite:p}`ioffe2015batchnorm`: every map is shifted and
 # scaled to mean 0 and standard deviation 1 over the batch, then given a learnt scale and offset. This keeps the signal
 # from dying or exploding on its way through many layers, so whatever goes wrong now has another cause.
 #
 # Watch the *training* loss. A deeper network can do all that a shallower one can: its extra layers would only have to
-# copy their input. So a rising training loss is not overfitting. It says that the optimiser does not *find* what is there.
+# copy their input. So a training loss that rises with depth is not {term}`overfitting`. It says that the optimiser does not *find* what is there.
 
 # %%
 DEPTHS = profile(smoke=(8, 14), cpu=(8, 14, 20, 32), gpu=(8, 14, 20, 32, 56))
@@ -456,53 +457,213 @@ for name in shown:
 #
 # ## Check yourself
 #
-# 1. How large is the receptive field of five 3 × 3 convolutions in a row?
-# 2. What share of the weights does a 7 × 7 layer save when three 3 × 3 layers replace it, at $C$ maps in and out?
-# 3. A 56-layer network has a higher training error than a 20-layer one. Why is that not overfitting?
+# **1.** How large is the receptive field of five 3 × 3 convolutions in a row, at stride 1?
 #
-# <details><summary>Answers</summary>
+# - **A** 15 × 15
+# - **B** 11 × 11
+# - **C** 9 × 9
+# - **D** 243 × 243
 #
-# 1. 1 + 5 · 2 = 11 pixels.
-# 2. 27 C² against 49 C²: it saves 45 %.
-# 3. Overfitting means a low training error and a high test error. Here the training error itself is high.
+# <details><summary>Answer</summary>
+#
+# **B.** Each layer adds 2: $1 + 5 · 2 = 11$. A adds 3 a layer, as if the windows stood side by side. D
+# multiplies, which needs a stride.
 #
 # </details>
 #
+# **2.** A 3 × 3 convolution, then a 2 × 2 pooling at stride 2, then a 3 × 3 convolution. What does a unit at
+# the end see?
+#
+# - **A** 6 × 6 pixels
+# - **B** 7 × 7 pixels
+# - **C** 8 × 8 pixels
+# - **D** 12 × 12 pixels
+#
+# <details><summary>Answer</summary>
+#
+# **C.** $1 + 2 + 1 + 2 · 2 = 8$: behind the pooling a step of one unit is two pixels of the image. A forgets
+# that.
+#
+# </details>
+#
+# **3.** Three 3 × 3 layers replace one 7 × 7 layer, with $C$ maps going in and out. What happens to the
+# weights and to the receptive field?
+#
+# - **A** 45 % fewer weights, the same field
+# - **B** 45 % fewer weights, a smaller field
+# - **C** the same weights, a larger field
+# - **D** three times the weights, the same field
+#
+# <details><summary>Answer</summary>
+#
+# **A.** $3 · 9 C^2 = 27 C^2$ against $49 C^2$; and $1 + 3 · 2 = 7$. B forgets that fields grow along the row.
+#
+# </details>
+#
+# **4.** VGG-16 ends with maps of 7 × 7. Its images are made twice as large on each side. What happens to the
+# first dense layer, and what to a global average pooling in its place?
+#
+# - **A** both need four times the weights
+# - **B** the dense layer needs four times the weights, the pooling stays as it is
+# - **C** the dense layer needs twice the weights, the pooling halves them
+# - **D** neither changes, for convolutions are shared over the image
+#
+# <details><summary>Answer</summary>
+#
+# **B.** The last maps become 14 × 14, and the dense layer has a weight for each value in them. A mean of a
+# map is one number, whatever its size. D is true of the convolutions only.
+#
+# </details>
+#
+# **5.** Trained in the same way, a 56-layer network has a higher *training* error than a 20-layer one. What
+# is this?
+#
+# - **A** overfitting, since the larger network has more parameters
+# - **B** underfitting, since 56 layers cannot express what 20 can
+# - **C** degradation: good weights exist, but training does not find them
+# - **D** leakage between the training and the test images
+#
+# <details><summary>Answer</summary>
+#
+# **C.** The extra layers could copy their input, so weights that are as good do exist. Overfitting (A) is a
+# low training error with a high test error.
+#
+# </details>
+#
+# **6.** A paper reports that a network of 16 layers beats one of 11 layers. Both have 64 maps in their first
+# stage. What is the weakness of “deeper is better”?
+#
+# - **A** The larger network also has more parameters and more work.
+# - **B** Eleven is odd, so that the stages cannot be equal.
+# - **C** The first stage should be wider in the deeper network.
+# - **D** Depth can only be compared without batch normalisation.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Two things changed at once. A fair rival has the same number of parameters, spent on width. None of
+# the others would favour either side by itself.
+#
+# </details>
+#
+# **7.** X-rays of 2,000 × 2,000 pixels are reduced to 28 × 28 before training. Which finding is lost, however
+# deep the network?
+#
+# - **A** a heart that fills more than half of the chest
+# - **B** a haze over a whole lung
+# - **C** a hair-line fracture of a rib
+# - **D** a lung that has collapsed
+#
+# <details><summary>Answer</summary>
+#
+# **C.** One small pixel stands for a block of about 70 × 70 pixels, far more than the width of the crack. The
+# others change large regions. A network cannot bring back what was averaged away.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: VGG-16's view
 # :label: ex-04-field
-# How large is the receptive field of a unit in the last convolution of VGG-16? Use `receptive_field`; a pooling of
-# 2 × 2 is a layer (2, 2).
+# How large is the receptive field of a unit in the last convolution of VGG-16? Use `receptive_field`; a
+# pooling of 2 × 2 is a layer (2, 2).
 # ```
 #
-# ```{solution} ex-04-field
+# ````{solution} ex-04-field
 # :class: dropdown
-# 196 pixels: `layers = []`, then for each stage of `D` add `(3, 1)` that many times and `(2, 2)` once; leave out the last
-# pooling.
+# 196 pixels:
+#
+# ```python
+# layers = [pair for n in D for pair in [(3, 1)] * n + [(2, 2)]]
+# receptive_field(layers[:-1])  # without the last pooling
+# ```
+# ````
+#
+# ```{exercise} ★ Predict: twice the width, twice the depth
+# :label: ex-04-double
+# In a row of 3 × 3 convolutions with $C$ maps each, you double the number of maps, or the number of layers.
+# By which factor do the weights grow? And the numbers that are stored for the backward pass?
+# ```
+#
+# ```{solution} ex-04-double
+# :class: dropdown
+# Width: $9 (2C)^2$ a layer, so four times the weights, and twice the stored numbers. Depth: twice the weights
+# and twice the stored numbers. At equal weights, depth may thus grow fourfold where width doubles; this is
+# the exchange that the chapter tests.
 # ```
 #
 # ```{exercise} ★★ Implement: one kernel from two
 # :label: ex-04-compose
-# Without a ReLU between them, two 3 × 3 convolutions of one map are one 5 × 5 convolution. Compute its kernel from
-# theirs, and check it on an image.
+# Without a ReLU between them, two 3 × 3 convolutions of one map are one 5 × 5 convolution. Compute its kernel
+# from theirs, and check it on an image.
 # ```
 #
-# ```{solution} ex-04-compose
+# ````{solution} ex-04-compose
 # :class: dropdown
 # It is the full convolution of the two kernels:
-# `F.conv2d(F.pad(w1, (2, 2, 2, 2)), w2.flip(2, 3))` for `w1` and `w2` of shape (1, 1, 3, 3).
+#
+# ```python
+# from torch.nn import functional as F
+#
+# w1, w2, picture = torch.randn(1, 1, 3, 3), torch.randn(1, 1, 3, 3), torch.randn(1, 1, 20, 20)
+# one = F.conv2d(F.pad(w1, (2, 2, 2, 2)), w2.flip(2, 3))
+# torch.testing.assert_close(F.conv2d(picture, one), F.conv2d(F.conv2d(picture, w1), w2), rtol=1e-4, atol=1e-4)
 # ```
+# ````
+#
+# ```{exercise} ★★ Implement: batch normalisation
+# :label: ex-04-norm
+# Write batch normalisation for training. Check it against `nn.BatchNorm2d`.
+# ```
+#
+# ````{solution} ex-04-norm
+# :class: dropdown
+# ```python
+# def batch_norm(x, weight, bias, eps=1e-5):
+#     mean = x.mean((0, 2, 3), keepdim=True)
+#     variance = (x - mean).square().mean((0, 2, 3), keepdim=True)
+#     return weight[:, None, None] * (x - mean) / (variance + eps).sqrt() + bias[:, None, None]
+#
+#
+# layer, x = nn.BatchNorm2d(4), torch.randn(8, 4, 5, 5)
+# torch.testing.assert_close(batch_norm(x, layer.weight, layer.bias), layer(x))
+# ```
+#
+# The mean runs over images and places, not over maps: each map has its own.
+# ````
 #
 # ```{exercise} ★★★ Investigate: is it the steps?
 # :label: ex-04-steps
-# Train the plain networks for three times as many steps. Does the training loss of the deepest one catch up with that of
-# the best? State your guess first, and use at least three seeds.
+# Train the plain networks for three times as many steps. Does the training loss of the deepest one catch up
+# with that of the best? State your guess first, and use at least three seeds.
 # ```
 #
 # ```{solution} ex-04-steps
 # :class: dropdown
-# Change `STEPS` and run the section again. Report the paired difference with its interval. Whatever you find, it
-# concerns these images and this optimiser; the ResNet paper trained until nothing improved any more and still
-# found a gap.
+# Change `STEPS` and run the section again. Report the paired difference with its interval. Whatever you find,
+# it concerns these images and this optimiser; the ResNet paper trained until nothing improved any more and
+# still found a gap.
 # ```
+#
+# ```{exercise} ★★★ Investigate: does a unit use all it sees?
+# :label: ex-04-effective
+# Equation {eq}`eq-receptive` says what a unit *can* see. Measure how strongly it depends on each pixel,
+# before and after training.
+# ```
+#
+# ````{solution} ex-04-effective
+# :class: dropdown
+# Take the unit in the middle of the last maps, and average the size of its gradient over many images:
+#
+# ```python
+# x = data.test.x[:64].clone().requires_grad_()
+# y = model.eval().features[:-1](x)  # all but the last pooling
+# y[:, :, y.shape[2] // 2, y.shape[3] // 2].sum().backward()
+# strength = x.grad.abs().mean((0, 1))
+# ```
+#
+# Expect a bump in the middle that fades towards the rim: more paths lead from the middle pixels to the unit.
+# Luo et al. {cite:p}`luo2016understanding` derive it and call it the effective receptive field. Compare with
+# a network of random weights; the pitfall is a unit that ReLU has silenced, whose gradient is zero
+# everywhere.
+# ````

@@ -1,8 +1,7 @@
 # %% [markdown]
 # # What to add: a first look at shortcuts
 #
-# In chapter 04 we asked how deep a plain network may get before it fits even its training images worse. Where that
-# happens, nothing is wrong with the layers; the optimiser does not find good weights for so many of them. In 2015 the ResNet paper proposed a cure of one
+# In chapter 04 we asked how deep a plain network may get before it fits even its training images worse. This is {term}`degradation`. Where it happens, nothing is wrong with the layers; the optimiser does not find good weights for so many of them. In 2015 the ResNet paper proposed a cure of one
 # plus sign. **What does a shortcut change, and does it make a network heavy or light?**
 #
 # After this chapter you can write a residual block, tell which part of a network's cost it changes, and read a table
@@ -113,12 +112,12 @@ plots.show(
 # ## The idea
 #
 # Let $x$ be the maps that enter a block, and let $H(x)$ be what the block should give. The paper
-# {cite:p}`he2016resnet` lets the layers compute only the difference, the *residual* $F(x) = H(x) - x$, and adds the input
+# {cite:p}`he2016resnet` lets the layers compute only the difference, the {term}`residual` $F(x) = H(x) - x$, and adds the input
 # back:
 #
 # $$ H(x) = F(x) + x . $$ (eq-residual)
 #
-# The path of the $x$ around the layers is the *shortcut*. It has no weights. In the block, $F$ is two 3 × 3 convolutions, each with batch normalisation
+# The path of the $x$ around the layers is the {term}`shortcut`. It has no weights. In the block, $F$ is two 3 × 3 convolutions, each with batch normalisation
 # (chapter 04), with a ReLU between them; a second ReLU follows the addition.
 
 # %%
@@ -158,6 +157,8 @@ claims.box(*(f"C{i:03}" for i in range(44, 48)))
 
 # %% [markdown]
 # ## The key block by hand
+#
+# The block is five operations and a plus sign. On the same weights it must give what `BasicBlock` gives.
 
 
 # %%
@@ -181,7 +182,7 @@ print("by hand equals medlib: yes")
 plots.show_source(BasicBlock, ResNet)
 
 # %% [markdown]
-# ResNet-50 has a cheaper block, the *bottleneck*: a 1 × 1 convolution to a quarter of the maps, the 3 × 3 convolution there, and a 1 × 1 convolution back.
+# ResNet-50 has a cheaper block, the {term}`bottleneck`: a 1 × 1 convolution to a quarter of the maps, the 3 × 3 convolution there, and a 1 × 1 convolution back.
 
 # %% tags=["nbval-check-output"]
 for name, build in {"ResNet-18": ResNet, "ResNet-34": resnet34, "ResNet-50": resnet50}.items():
@@ -359,8 +360,7 @@ plots.say(
 # %% [markdown]
 # ## Heavy or light?
 #
-# The review calls ResNet a heavy model (C047). Heavy has three meanings: parameters (memory on disk), multiply-adds (work on
-# paper), and milliseconds (what a user waits for). Here are fifteen networks, one image of 224 × 224, in fp32 on one
+# The review calls ResNet a heavy model (C047). Heavy has three meanings: parameters (memory on disk), {term}`multiply-adds` (work on paper), and milliseconds (what a user waits for). Here are fifteen networks, one image of 224 × 224, in fp32 on one
 # thread unless the card above says otherwise. Eleven are ours; the others are torchvision's.
 
 # %%
@@ -580,50 +580,212 @@ for name, build in twins.items():
 #
 # ## Check yourself
 #
-# 1. A block has weights of zero everywhere. What does it give, with and without its shortcut?
-# 2. Why does the first block of a stage need a 1 × 1 convolution on its shortcut?
-# 3. Network A has half of the multiply-adds of B and takes longer. Name a possible reason.
+# **1.** A block has weights of zero everywhere. What does it give, with its shortcut?
 #
-# <details><summary>Answers</summary>
+# - **A** zero
+# - **B** ReLU(x)
+# - **C** twice x
 #
-# 1. With the shortcut: ReLU(x), which is x where x is the output of another ReLU. Without: zero.
-# 2. The sides are halved and the maps doubled there, so x and F(x) have different shapes.
-# 3. Its operations may be of a kind for which reading and writing memory takes longer than the arithmetic.
+# <details><summary>Answer</summary>
+#
+# **B.** The layers give zero, the shortcut adds x, and the last ReLU cuts what is below zero. A is the block
+# without its shortcut.
 #
 # </details>
 #
+# **2.** A residual block has $H(x) = F(x) + x$, with one number $x$. At some point $F$ has the slope 0. What
+# is the slope of $H$ there?
+#
+# - **A** 0
+# - **B** that of the ReLU before it
+# - **C** 1
+# - **D** it cannot be known without the weights
+#
+# <details><summary>Answer</summary>
+#
+# **C.** $H'(x) = F'(x) + 1$. Even where the layers pass no gradient, the shortcut does. A is the slope of the
+# plain twin; chapter 13 follows this up.
+#
+# </details>
+#
+# **3.** Maps of 64 channels enter a block, and its layers give 64 channels. How many come out of the block,
+# with its shortcut?
+#
+# - **A** 64
+# - **B** 128
+# - **C** 32
+# - **D** it depends on the 1 × 1 convolution
+#
+# <details><summary>Answer</summary>
+#
+# **A.** The shortcut *adds*, place by place and channel by channel. B would be a concatenation, which the
+# U-Net of chapter 11 uses.
+#
+# </details>
+#
+# **4.** Why does the first block of a stage have a 1 × 1 convolution on its shortcut?
+#
+# - **A** to let the shortcut learn, since a plain copy cannot
+# - **B** to make it cheaper than a 3 × 3 convolution would be
+# - **C** to add a bend before the sum
+# - **D** to give x the shape of F(x), which has half the sides and twice the maps
+#
+# <details><summary>Answer</summary>
+#
+# **D.** Arrays of different shapes cannot be added. A is tempting, but all other shortcuts are plain copies
+# and work well.
+#
+# </details>
+#
+# **5.** With shortcuts, a network fits its training images better, and its test accuracy is as before. Which
+# reading is right?
+#
+# - **A** The shortcuts leak information about the test images.
+# - **B** On these images, fitting was not what held the test score back.
+# - **C** The network overfits, so the shortcuts should be removed.
+# - **D** The test accuracy will follow if the network is made deeper.
+#
+# <details><summary>Answer</summary>
+#
+# **B.** A shortcut removes one obstacle. Whether that obstacle mattered is another question. C needs a test
+# score that falls; here it stayed.
+#
+# </details>
+#
+# **6.** Network A has half of the multiply-adds of network B and takes longer on the same machine. How can
+# that be?
+#
+# - **A** Its operations may wait for memory more than they compute.
+# - **B** It must have more parameters than B.
+# - **C** The multiply-adds must have been counted wrongly.
+# - **D** Its batch must have been larger.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Time also goes into reading and writing maps; an addition or a normalisation has hardly any
+# multiply-adds and still touches every number. B is possible, but parameters are few beside the maps.
+#
+# </details>
+#
+# **7.** A hospital's network, with batch normalisation, gives a patient another answer depending on whose
+# images are in the same batch. What is wrong?
+#
+# - **A** The batch is too small for a stable mean.
+# - **B** The patients were not shuffled before they were put in batches.
+# - **C** It runs in training mode, where each batch is normalised by its own mean.
+# - **D** Nothing: batch normalisation always works like that.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** For predictions the running averages of training take the place of the batch's mean (`model.eval()`).
+# A larger batch (A) makes the error smaller and harder to notice.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: how many shortcuts?
 # :label: ex-05-count
-# A small ResNet has 6n + 2 layers. How many shortcuts has it at 32 layers, and how many of them need a 1 × 1 convolution?
+# A small ResNet has 6n + 2 layers. How many shortcuts has it at 32 layers, and how many of them need a 1 × 1
+# convolution?
 # ```
 #
 # ```{solution} ex-05-count
 # :class: dropdown
-# n = 5: three stages of five blocks, 15 shortcuts. The first block of the second and of the third stage change
-# the shape: 2 of them.
+# n = 5: three stages of five blocks, 15 shortcuts. The first block of the second and of the third stage
+# change the shape: 2 of them.
+# ```
+#
+# ```{exercise} ★ Predict: what a bottleneck saves
+# :label: ex-05-bottleneck
+# A bottleneck takes 256 maps to 64, works there with a 3 × 3 convolution, and goes back to 256. How many
+# weights has it, and how many have two 3 × 3 convolutions at 256 maps?
+# ```
+#
+# ```{solution} ex-05-bottleneck
+# :class: dropdown
+# 256 · 64 + 9 · 64 · 64 + 64 · 256 = 69,632, against 2 · 9 · 256 · 256 = 1,179,648: about a seventeenth.
 # ```
 #
 # ```{exercise} ★★ Implement: a shortcut without weights
 # :label: ex-05-pad
-# The paper's option A needs no 1 × 1 convolution: take every second row and column of x, and fill the missing maps with zeros.
-# Write it in two lines.
+# The paper's option A needs no 1 × 1 convolution: take every second row and column of x, and fill the missing
+# maps with zeros. Write it in two lines.
 # ```
 #
-# ```{solution} ex-05-pad
+# ````{solution} ex-05-pad
 # :class: dropdown
-# `x = x[:, :, ::2, ::2]` and `F.pad(x, (0, 0, 0, 0, 0, channels - x.shape[1]))`.
+# ```python
+# from torch.nn import functional as F
+#
+#
+# def option_a(x, channels):
+#     x = x[:, :, ::2, ::2]
+#     return F.pad(x, (0, 0, 0, 0, 0, channels - x.shape[1]))
+#
+#
+# option_a(torch.ones(1, 16, 28, 28), 32).shape  # (1, 32, 14, 14)
 # ```
+# ````
+#
+# ```{exercise} ★★ Implement: a block that does nothing
+# :label: ex-05-zero
+# Let every block of a new network start as a copy of its input: set the weight of its last normalisation to
+# zero. Check that such a block gives back its input, where the input is not negative.
+# ```
+#
+# ````{solution} ex-05-zero
+# :class: dropdown
+# ```python
+# net = small_resnet(32, width=8, shortcut=True).eval()
+# for block in (b for stage in net.stages for b in stage):
+#     nn.init.zeros_(block.bn2.weight)
+# block, x = net.stages[0][1], torch.rand(1, 8, 28, 28)
+# torch.testing.assert_close(block(x), x)
+# ```
+#
+# Weight and bias of the normalisation start at 1 and 0, so one zero is enough. This is a usual start for deep
+# residual networks: training begins with a shallow one.
+# ````
 #
 # ```{exercise} ★★★ Investigate: where should the shortcut start?
 # :label: ex-05-where
-# Give the plain network of 32 layers shortcuts in its last stage only, or in its first stage only. Which of the two
-# brings the training loss closer to that of the residual network? State your guess first, and use three seeds.
+# Give the plain network of 32 layers shortcuts in its last stage only, or in its first stage only. Which of
+# the two brings the training loss closer to that of the residual network? State your guess first, and use
+# three seeds.
 # ```
 #
 # ```{solution} ex-05-where
 # :class: dropdown
-# Build both networks with `small_resnet` and swap a stage: `plain.stages[2] = residual.stages[2]`. Train as above and compare
-# by seed with `stats.paired`.
+# Build both networks with `small_resnet` and swap a stage: `plain.stages[2] = residual.stages[2]`. Train as
+# above and compare by seed with `stats.paired`. The pitfall: seed before each network is built, or the arms
+# start from other weights for another reason than yours.
 # ```
+#
+# ```{exercise} ★★★ Investigate: take out a block
+# :label: ex-05-drop
+# Take the trained networks of 32 layers. Replace one block after the other by `nn.Identity()`, where its
+# shape allows it, and measure the training accuracy without any new training. Compare plain and residual.
+# ```
+#
+# ````{solution} ex-05-drop
+# :class: dropdown
+# ```python
+# from copy import deepcopy
+#
+#
+# def without(model, stage, block):
+#     fewer = deepcopy(model)
+#     fewer.stages[stage][block] = nn.Identity()
+#     return evaluate(fewer, data.train).accuracy
+#
+#
+# model = trained["residual", 32, 0][0]
+# [[without(model, stage, block) for block in range(1, 5)] for stage in range(3)]
+# ```
+#
+# Expect the residual network to lose little for most blocks and the plain one much: each residual block adds
+# a correction to what is carried past it, while a plain block hands on *all* that there is. The pitfall: the
+# batch normalisations behind the hole keep the averages of the whole network.
+# ````

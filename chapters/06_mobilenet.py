@@ -88,18 +88,17 @@ plots.show(
 # %% [markdown]
 # ## The idea: first the neighbourhood, then the maps
 #
-# Let a layer take $M$ maps and give $N$ maps, with kernels of $K × K$. Count the multiplications, each with its
-# addition, that one pixel of the output needs. We call such a pair a *multiply-add*.
+# Let a layer take $M$ maps and give $N$ maps, with kernels of $K × K$. Count the multiplications, each with its addition, that one pixel of the output needs. We call such a pair a *multiply-add*.
 #
 # An ordinary convolution, which we call *dense*, has a kernel for each pair of an input map and an output map:
-# $K^2 M N$ multiply-adds a pixel.
+# $K^2 M N$ {term}`multiply-adds` a pixel.
 #
 # The *depthwise* step has one kernel for each input map, and no more: $K^2 M$.
 #
 # The *pointwise* step is a convolution with kernels of 1 × 1. At each pixel it forms $N$ weighted sums of the $M$
 # maps: $M N$.
 #
-# One after the other they make a *depthwise-separable* convolution. Divide its cost by that of the dense one:
+# One after the other they make a {term}`depthwise separable convolution`. Divide its cost by that of the dense one:
 #
 # $$ \frac{K^2 M + M N}{K^2 M N} = \frac{1}{N} + \frac{1}{K^2} . $$ (eq-separable)
 #
@@ -135,6 +134,8 @@ plots.show(
 
 # %% [markdown]
 # ## The claims that we test
+#
+# One can be counted, one concerns what people do with the network, and one compares two versions.
 
 # %% tags=["hide-input"]
 claims.box("C048", "C049", "C050")
@@ -502,7 +503,7 @@ plots.say(
 # MobileNetV3 {cite:p}`howard2019mobilenetv3` came out of a search by computer over kernel sizes and widths. Its
 # building blocks are four ideas that you can read one at a time.
 #
-# **Inverted residual.** A ResNet block narrows, works, and widens again. MobileNetV2 {cite:p}`sandler2018mobilenetv2`
+# **Inverted residual.** A ResNet {term}`bottleneck` narrows, works, and widens again. MobileNetV2 {cite:p}`sandler2018mobilenetv2`
 # turns it round: a 1 × 1 convolution *widens*, the cheap depthwise convolution works on many maps, a 1 × 1 convolution
 # narrows. The shortcut of chapter 05 joins the narrow ends.
 #
@@ -511,7 +512,7 @@ plots.say(
 #
 # **Squeeze-and-excitation** {cite:p}`hu2018squeeze`. Take the mean $\bar x_c$ of each map $c$. Let a small network of
 # two layers turn these means into one weight $s_c$ between 0 and 1 for each map, and multiply: $y_c = s_c \, x_c$. The
-# network can turn a map down for this image and up for the next. Chapter 18 treats it as attention.
+# network can turn a map down for this image and up for the next. Chapter 14 treats it as {term}`attention`.
 #
 # **h-swish.** The function $\mathrm{swish}(x) = x \, \sigma(x)$, with $\sigma(x) = 1 / (1 + e^{-x})$, did better than
 # ReLU in some networks {cite:p}`ramachandran2017searching,elfwing2018sigmoid`, but an exponential is dear on a phone.
@@ -653,7 +654,7 @@ plots.show(
 # %% [markdown]
 # ## Could be used for segmentation
 #
-# To *segment* is to give a label to each pixel. A classifier ends with one small, deep map for each channel. For a
+# {term}`Segmentation <segmentation>` gives a label to each pixel. A classifier ends with one small, deep map for each channel. For a
 # label at each pixel we need two things: *what* is there, which the deep map knows, and *where*, which an earlier and
 # larger map still knows. The head of MobileNetV3, called LR-ASPP, adds the two: class scores from the deep map,
 # enlarged, plus class scores from an earlier map.
@@ -676,7 +677,7 @@ print(f"LR-ASPP on V3-Large: {size:,} parameters for 21 classes; on copied weigh
 
 # %% [markdown]
 # A first taste, on the beating-heart phantom of this book: simulated magnetic resonance images whose true labels are
-# known, because we drew them. The labels are background, right ventricle (RV), heart muscle (myocardium) and left
+# known, because we drew them. The labels are background, right {term}`ventricle` (RV), heart muscle ({term}`myocardium`) and left
 # ventricle (LV). Each heart gives three slices at two moments of the beat. Training, validation and test have
 # different hearts.
 
@@ -702,7 +703,7 @@ mean, std = raw.train.x.mean(), raw.train.x.std()
 slices = Slices(*(Split((s.x - mean) / std, s.y) for s in raw))
 
 # %% [markdown]
-# We score with the *Dice coefficient* {cite:p}`dice1945measures`: twice the pixels that truth and answer share,
+# We score with the {term}`Dice` coefficient {cite:p}`dice1945measures`: twice the pixels that truth and answer share,
 # divided by the pixels of the one plus the pixels of the other. It is 1 where they agree and 0 where they do not meet.
 
 
@@ -933,56 +934,211 @@ for name, build in twins.items():
 #
 # ## Check yourself
 #
-# 1. A 5 × 5 layer goes from 32 to 64 maps. Which share of the multiply-adds does its separable form need?
-# 2. Why can a layer with a ninth of the multiply-adds take half of the time?
-# 3. In an inverted residual, which of the three convolutions has no ReLU behind it, and why?
+# **1.** A 5 × 5 layer goes from 32 to 64 maps. Which share of the multiply-adds does its separable form need?
 #
-# <details><summary>Answers</summary>
+# - **A** 4.0 %
+# - **B** 5.6 %
+# - **C** 7.1 %
+# - **D** 11.1 %
 #
-# 1. 1/64 + 1/25 = 5.6 %. The 32 does not matter.
-# 2. Its two steps move more numbers to and from memory than the dense layer does. The multiplications were not what
-#    took the time.
-# 3. The last, which narrows. With few maps left, what ReLU sets to zero is not kept anywhere else.
+# <details><summary>Answer</summary>
+#
+# **B.** $1/64 + 1/25 = 5.6\,\%$. A forgets the pointwise step; C takes the maps that go in, which drop out of
+# Equation {eq}`eq-separable`; D is the 1/9 of a 3 × 3 kernel.
 #
 # </details>
 #
+# **2.** In a separable layer from 32 to 64 maps with 3 × 3 kernels, where do most of the weights sit?
+#
+# - **A** in both steps about equally
+# - **B** in the depthwise step, with 3 × 3 weights for each pair of maps
+# - **C** in the pointwise step, with one weight for each pair of maps
+# - **D** in the biases, one for each map
+#
+# <details><summary>Answer</summary>
+#
+# **C.** $32 · 64 = 2048$ against $9 · 32 = 288$. B describes the dense layer: the depthwise step has a kernel
+# for each *map*, not for each pair.
+#
+# </details>
+#
+# **3.** A layer with a ninth of the multiply-adds takes half of the time of the dense one. What is the most
+# likely reason?
+#
+# - **A** The processor multiplies small numbers more slowly.
+# - **B** Batch normalisation makes up for the ones that were saved.
+# - **C** The multiply-adds of the pointwise step were not counted.
+# - **D** It moves as many numbers as before, and moving takes the time.
+#
+# <details><summary>Answer</summary>
+#
+# **D.** A depthwise step does few multiply-adds for each number read or written, so the machine waits for
+# memory. B names a real cost, but batch normalisation does hardly any multiply-adds at all.
+#
+# </details>
+#
+# **4.** Which pattern can a dense layer find, and a separable layer without anything between its steps not?
+#
+# - **A** a bright spot in map 1 beside a dark spot in map 2
+# - **B** horizontal lines in map 1 for one output, vertical ones for another
+# - **C** the mean of all maps at one pixel
+# - **D** a pattern that is wider than its kernel
+#
+# <details><summary>Answer</summary>
+#
+# **B.** The separable layer has one kernel for map 1, the same for all outputs, and can only weigh it. A
+# needs one pattern a map, which it has; D is beyond both.
+#
+# </details>
+#
+# **5.** In an inverted residual, which of the three convolutions has no ReLU behind it, and why?
+#
+# - **A** the depthwise one, since it works on each map alone
+# - **B** the first, since it has many maps to spare
+# - **C** the last, since with few maps nothing else keeps what ReLU cuts off
+# - **D** none lacks it: a bend must follow each convolution
+#
+# <details><summary>Answer</summary>
+#
+# **C.** The narrow end is where information is dense. Behind the first (B) the many maps are the reason why
+# ReLU *may* stand there.
+#
+# </details>
+#
+# **6.** Squeeze-and-excitation gives map $c$ the weight $s_c$. Which of these can it *not* do?
+#
+# - **A** turn a map down in one image and up in another
+# - **B** leave a map as it is
+# - **C** make one map's weight depend on all the other maps
+# - **D** keep a map on the left of the image and drop it on the right
+#
+# <details><summary>Answer</summary>
+#
+# **D.** There is one weight for the whole map, computed from means over the image: places are gone. A and C
+# are what it is for.
+#
+# </details>
+#
+# **7.** A network was validated in a clinic. Then its weights are rounded to 8 bits, to fit into a probe.
+# What do you know of the network in the probe?
+#
+# - **A** It is another network, and has to be validated again.
+# - **B** Its accuracy falls by at most 1/256.
+# - **C** It is the same network, for rounding errors average out.
+# - **D** It is safe wherever the first one was sure.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Rounding changes every weight, and the errors of many layers add up in ways that no rule of thumb
+# bounds; the rare cases go first. C is often nearly true, and “often nearly” is no validation.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: where are the parameters?
 # :label: ex-06-where
-# Of the 4,231,976 parameters of MobileNetV1, which part do the depthwise kernels hold: about a half, a tenth or a
-# hundredth? Guess, then count the weights whose convolution has `groups > 1`.
+# Of the 4,231,976 parameters of MobileNetV1, which part do the depthwise kernels hold: about a half, a tenth
+# or a hundredth? Guess, then count the weights whose convolution has `groups > 1`.
 # ```
 #
 # ```{solution} ex-06-where
 # :class: dropdown
-# 9 · (32 + 64 + 128 + 128 + 256 + 256 + 512 · 6 + 1024) = 44,640: about a hundredth. The pointwise weights and the
-# last dense layer hold nearly all the rest.
+# 9 · (32 + 64 + 128 + 128 + 256 + 256 + 512 · 6 + 1024) = 44,640: about a hundredth. The pointwise weights
+# and the last dense layer hold nearly all the rest.
+# ```
+#
+# ```{exercise} ★ Predict: what widening costs
+# :label: ex-06-widen
+# An inverted residual goes from 16 maps to 96, filters these with 3 × 3 kernels, and goes back to 16. Does it
+# have more or fewer weights than one dense 3 × 3 layer on 16 maps? And than one on 96?
+# ```
+#
+# ```{solution} ex-06-widen
+# :class: dropdown
+# 16 · 96 + 9 · 96 + 96 · 16 = 3,936. The dense layer has 9 · 16 · 16 = 2,304 on 16 maps, and 82,944 on 96.
+# The block works on 96 maps for little more than the price of 16.
 # ```
 #
 # ```{exercise} ★★ Implement: one dense kernel from two steps
 # :label: ex-06-compose
-# Without anything between them, the two steps are one dense convolution. Compute its kernel, of shape (N, M, 3, 3),
-# from theirs, and check it on random maps.
+# Without anything between them, the two steps are one dense convolution. Compute its kernel, of shape (N, M,
+# 3, 3), from theirs, and check it on random maps.
 # ```
 #
-# ```{solution} ex-06-compose
+# ````{solution} ex-06-compose
 # :class: dropdown
-# `w = second.weight * first.weight.transpose(0, 1)`: for each pair of maps the depthwise kernel of the input map,
-# times one number. Then `F.conv2d(x[None], w, padding=1)` equals `second(first(x[None]))`. The kernels of one input
-# map are all multiples of each other: this is the freedom that the cheap convolution gives up.
+# For each pair of maps it is the depthwise kernel of the input map, times one number:
+#
+# ```python
+# w = second.weight * first.weight.transpose(0, 1)
+# x = torch.randn(1, 8, 20, 28)
+# torch.testing.assert_close(F.conv2d(x, w, padding=1), second(first(x)), rtol=1e-4, atol=1e-5)
 # ```
+#
+# The kernels of one input map are all multiples of each other: this is the freedom that the cheap convolution
+# gives up.
+# ````
+#
+# ```{exercise} ★★ Implement: squeeze and excite
+# :label: ex-06-excite
+# Write squeeze-and-excitation from the weights of `SqueezeExcitation`, with means and matrix products alone.
+# ```
+#
+# ````{solution} ex-06-excite
+# :class: dropdown
+# ```python
+# se, x = SqueezeExcitation(16, 4, nn.ReLU, nn.Hardsigmoid), torch.randn(2, 16, 9, 9)
+# squeeze, excite = se[1], se[3]
+# z = x.mean((2, 3))  # (B, 16)
+# hidden = F.linear(z, squeeze.weight[:, :, 0, 0], squeeze.bias).relu()
+# s = F.hardsigmoid(F.linear(hidden, excite.weight[:, :, 0, 0], excite.bias))
+# torch.testing.assert_close(s[:, :, None, None] * x, se(x))
+# ```
+#
+# A 1 × 1 convolution on one pixel is a dense layer.
+# ````
 #
 # ```{exercise} ★★★ Investigate: equal time
 # :label: ex-06-time
-# We compared at equal multiply-adds. Find the width of a dense network whose *training step* takes as long as the
-# separable one's on your machine (`cost.training_step`), train both with five seeds, and report the difference in AUC
-# with its interval. State your guess first.
+# We compared at equal multiply-adds. Find the width of a dense network whose *training step* takes as long as
+# the separable one's on your machine (`cost.training_step`), train both with five seeds, and report the
+# difference in AUC with its interval. State your guess first.
 # ```
 #
 # ```{solution} ex-06-time
 # :class: dropdown
-# Search over `width` as `narrow` does above, with `cost.alternate` in place of `cost.count`, then `repeat` and
-# `Runs.interval`. The answer belongs to your machine: on one whose library is tuned for depthwise convolutions the
-# dense network will be narrower.
+# Search over `width` as `narrow` does above, with `cost.alternate` in place of `cost.count`, then `repeat`
+# and `Runs.interval`. The answer belongs to your machine: on one whose library is tuned for depthwise
+# convolutions the dense network will be narrower.
 # ```
+#
+# ```{exercise} ★★★ Investigate: fewer bits
+# :label: ex-06-bits
+# Round the weights of the trained separable and dense networks to 8, 6, 4 and 3 bits. At how many bits does
+# each break? Which patients change sides first?
+# ```
+#
+# ````{solution} ex-06-bits
+# :class: dropdown
+# ```python
+# from copy import deepcopy
+#
+#
+# def rounded(model, bits):
+#     small = deepcopy(model)
+#     for p in small.parameters():
+#         step = p.detach().abs().max().clamp_min(1e-12) / (2 ** (bits - 1) - 1)
+#         p.data = (p.data / step).round() * step
+#     return small
+#
+#
+# logits = evaluate(rounded(runs["separable"].model, 4), data.test).logits
+# ```
+#
+# Compare the AUC, and count the test cases whose class changes; look at the margin they had before. Expect
+# little at 8 bits and ruin at 3, and the separable network to break sooner: its depthwise kernels hold nine
+# weights each, and one large kernel sets the step for all. Rounding each output channel with a step of its
+# own helps; try it. The pitfall: an unchanged AUC may hide changed patients.
+# ````

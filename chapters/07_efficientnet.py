@@ -67,7 +67,7 @@ plots.show(
 # %% [markdown]
 # ## The idea: three dials
 #
-# A network has three dials. *Depth* $d$ multiplies the number of layers. *Width* $w$ multiplies the number of maps in each
+# A network has three dials. {term}`Depth <depth>` $d$ multiplies the number of layers. {term}`Width <width>` $w$ multiplies the number of maps in each
 # layer. *Resolution* $r$ multiplies the side of the image. Start with one convolution from 16 maps to 16 maps, on 16 × 16
 # places, and double each dial in turn.
 
@@ -115,7 +115,7 @@ claims.box("C051", "C052")
 # %% [markdown]
 # ## What one block does
 #
-# The smallest network, B0, was itself found by an automatic search. Its block is called MBConv: the inverted residual
+# The smallest network, B0, was itself found by an automatic search. It works with {term}`depthwise separable convolutions <depthwise separable convolution>`. Its block is called MBConv: the inverted residual
 # of MobileNetV2 {cite:p}`sandler2018mobilenetv2` that chapter 06 introduced, with a few additions.
 #
 # **Widen, filter, narrow.** A 1 × 1 convolution makes six times as many maps. A *depthwise* convolution then filters each map
@@ -143,7 +143,7 @@ claims.box("C051", "C052")
 #
 # ## The key block by hand
 #
-# All of it in prediction, from the layers' weights. The cell stops the chapter if it disagrees with medlib's block.
+# All of it as it works in prediction, where nothing is skipped or dropped, from the layers' weights. The cell stops the chapter if it disagrees with medlib's block.
 
 
 # %%
@@ -175,6 +175,8 @@ print(f"24 maps → {hidden} maps → 24 maps, {cost.parameters(block):,} parame
 
 # %% [markdown]
 # ## The source, and the paper's numbers
+#
+# The class reads a table of stages; `width` and `depth` are two of the dials, and the third is the image that you feed it.
 
 # %%
 plots.show_source(MBConv, EfficientNet)
@@ -411,7 +413,7 @@ plots.say(
 #
 # ## Equal time instead of equal work
 #
-# Multiply-adds are not seconds. A depthwise convolution does little arithmetic for each number that it moves, so it keeps a
+# {term}`Multiply-adds <multiply-adds>` are not seconds. A depthwise convolution does little arithmetic for each number that it moves, so it keeps a
 # processor waiting. Now three networks get the same *training time* on 28 × 28 pixels: our base EfficientNet, a ResNet of 8
 # layers (chapter 05) and the small VGG of chapter 04. First, how long does a training step of each take?
 
@@ -582,56 +584,224 @@ for name, build in nets.items():
 #   tests.
 # - The block: widen, filter each map alone, weigh the maps, narrow, add.
 #
+# Six families of networks are on the table now. Which would you choose for an X-ray? That is the question of the
+# tournament, next.
+#
 # ## Check yourself
 #
-# 1. You halve the side of the images. By how much may you widen the network at the same cost?
-# 2. Why must $\alpha$ enter the condition $\alpha \beta^2 \gamma^2 \approx 2$ without a square?
-# 3. Network A needs 4 million multiply-adds and 9 ms, network B 9 million and 6 ms. Which is more efficient?
+# **1.** You halve the side of the images. By how much may you widen the network at the same cost?
 #
-# <details><summary>Answers</summary>
+# - **A** by half again
+# - **B** twice
+# - **C** four times
+# - **D** eight times
 #
-# 1. Twice: $w^2 r^2$ stays the same with $r = 1/2$ and $w = 2$.
-# 2. Twice the layers cost twice the work. Twice the maps or twice the side cost four times the work.
-# 3. By arithmetic A, by time B. The question lacks an axis.
+# <details><summary>Answer</summary>
+#
+# **B.** The cost grows as $w^2 r^2$: with $r = 1/2$ and $w = 2$ the product stays. C forgets that width
+# counts twice as well.
 #
 # </details>
 #
+# **2.** Depth is doubled, width is multiplied by 1.5, and the images stay as they are. By which factor does
+# the work grow?
+#
+# - **A** 3
+# - **B** 3.5
+# - **C** 4.5
+# - **D** 6
+#
+# <details><summary>Answer</summary>
+#
+# **C.** $d · w^2 = 2 · 2.25 = 4.5$. A counts width once: but both the maps that go in and those that come out
+# become more.
+#
+# </details>
+#
+# **3.** Why does $\alpha$ enter the condition $\alpha \, \beta^2 \gamma^2 \approx 2$ without a square?
+#
+# - **A** Twice the layers cost twice the work, not four times.
+# - **B** The search found a depth that needs no square.
+# - **C** The depth has to be a whole number.
+# - **D** A square would make the deepest network too deep to train.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Width and side count twice in the cost, depth once. It is arithmetic, not a finding (B).
+#
+# </details>
+#
+# **4.** Of a released network, the depth asks for $\varphi = 3.2$, the width for $3.5$ and the side for
+# $3.8$. What follows?
+#
+# - **A** The rule has been applied with $\varphi = 3.5$, their mean.
+# - **B** One coefficient did not make all three; rounding may or may not explain it.
+# - **C** The network must be less accurate than the rule's own.
+# - **D** The bases 1.2, 1.1 and 1.15 were wrong.
+#
+# <details><summary>Answer</summary>
+#
+# **B.** Under the rule the three would agree. How far rounding could move each has to be computed before more
+# is said. Nothing here speaks of accuracy (C).
+#
+# </details>
+#
+# **5.** In training an image skips a block with chance $p$. The block's output, where it is kept, is divided
+# by $1 - p$. Why?
+#
+# - **A** so that the mean over the draws is the block's output, as in prediction
+# - **B** so that the shortcut and the block have the same size
+# - **C** so that deep blocks learn faster than early ones
+# - **D** so that the batch normalisation sees no zeros
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Kept with chance $1 - p$ and divided by $1 - p$: the mean is unchanged, and nothing needs to change
+# in prediction. Dropout does the same with single numbers.
+#
+# </details>
+#
+# **6.** Network A needs 4 million multiply-adds and 9 ms, network B needs 9 million and 6 ms, at equal AUC.
+# Which is more efficient?
+#
+# - **A** A, since the work does not depend on the machine
+# - **B** B, since only time is felt
+# - **C** neither: at equal AUC efficiency has no meaning
+# - **D** it depends: by arithmetic A, by time on this machine B
+#
+# <details><summary>Answer</summary>
+#
+# **D.** The word lacks an axis. A and B each choose one without saying so; on another machine the times may
+# turn round.
+#
+# </details>
+#
+# **7.** A clinic's X-rays are stored at 128 pixels a side. You enlarge them to 380, since your network was
+# made for that, and the AUC rises. What did the network gain?
+#
+# - **A** finer detail of the lungs
+# - **B** more work on the same detail
+# - **C** freedom from the noise of small pixels
+# - **D** patients who were not in the small images
+#
+# <details><summary>Answer</summary>
+#
+# **B.** Enlarging interpolates; no number holds anything new about the patient. The larger grid buys
+# computation, and a match to what the network was made for. A would need images that were *taken* at 380.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: ten times the work
 # :label: ex-07-budget
-# You may spend ten times the multiply-adds of B0. Which $\varphi$ does the rule ask for, taking $\alpha \beta^2 \gamma^2$ as it
-# is, not as 2? Which depth, width and side follow?
+# You may spend ten times the multiply-adds of B0. Which $\varphi$ does the rule ask for, taking $\alpha
+# \beta^2 \gamma^2$ as it is, not as 2? Which depth, width and side follow?
 # ```
 #
 # ```{solution} ex-07-budget
 # :class: dropdown
-# `phi = np.log(10) / np.log(1.2 * 1.1**2 * 1.15**2)` gives 3.53; `compound(phi)` gives a depth of 1.90, a width of
-# 1.40 and a side of 224 · 1.64 = 367.
+# `phi = np.log(10) / np.log(1.2 * 1.1**2 * 1.15**2)` gives 3.53; `compound(phi)` gives a depth of 1.90, a
+# width of 1.40 and a side of 224 · 1.64 = 367.
 # ```
+#
+# ```{exercise} ★ Predict: the price of a block
+# :label: ex-07-block
+# How many multiply-adds does an MBConv need that goes from 24 maps to 24, widens six times and filters with 5
+# × 5 kernels, on 14 × 14 places? Which of its steps is the most expensive?
+# ```
+#
+# ````{solution} ex-07-block
+# :class: dropdown
+# On 196 places: widen 24 · 144, filter 25 · 144, narrow 144 · 24. Squeeze-and-excitation adds 144 · 6 + 6 ·
+# 144 once. Together 677,376 + 705,600 + 677,376 + 1,728 = 2,062,080. With kernels of 5 × 5 the three steps
+# cost about the same; with 3 × 3, the filter would be a third of the others.
+#
+# ```python
+# cost.count(partial(MBConv, 24, 24, expansion=6, kernel_size=5, stride=1, skip=0.2), (24, 14, 14))
+# ```
+# ````
 #
 # ```{exercise} ★★ Implement: skip a block
 # :label: ex-07-skip
-# Write stochastic depth for the block `mbconv`: with chance $p$ an image keeps only its shortcut. Check
-# that the mean over many draws equals the block without skipping.
+# Write stochastic depth for the block `mbconv`: with chance $p$ an image keeps only its shortcut. Check that
+# the mean over many draws equals the block without skipping.
 # ```
 #
-# ```{solution} ex-07-skip
+# ````{solution} ex-07-skip
 # :class: dropdown
-# `keep = (torch.rand(len(x), 1, 1, 1) > p).float() / (1 - p)`, then `x + keep * (mbconv(x, *block.layers) - x)`. The division by
-# $1 - p$ makes the mean right.
+# ```python
+# def skipping(x, p):
+#     keep = (torch.rand(len(x), 1, 1, 1) > p).float() / (1 - p)
+#     return x + keep * (mbconv(x, *block.layers) - x)
+#
+#
+# maps = torch.randn(8, 24, 14, 14)
+# with torch.no_grad():
+#     mean = torch.stack([skipping(maps, 0.2) for _ in range(2000)]).mean(0)
+#     print((mean - mbconv(maps, *block.layers)).abs().max())
 # ```
+#
+# The distance falls with the square root of the number of draws. The division by $1 - p$ makes the mean
+# right.
+# ````
+#
+# ```{exercise} ★★ Implement: the best coefficient
+# :label: ex-07-best
+# For a released network with factors $d, w, r$, find the $\varphi$ that minimises the largest distance
+# between the *logarithms* of factors and rule. Do you need a grid?
+# ```
+#
+# ````{solution} ex-07-best
+# :class: dropdown
+# No. For the logarithms, the distance of factor $k$ is $|\ln f_k - \varphi \ln b_k|$, a straight line in
+# $\varphi$ up to its sign. The largest of three such is convex, so a search by halves works, or one compares
+# the few crossings:
+#
+# ```python
+# from scipy.optimize import minimize_scalar
+#
+#
+# def best_phi(f):
+#     miss = lambda phi: np.abs(np.log(f) - phi * np.log(compound(1))).max()
+#     return minimize_scalar(miss, bounds=(0, 8), method="bounded").x
+#
+#
+# [round(best_phi(f), 2) for f in factors]
+# ```
+#
+# The values differ a little from the table's, since |ratio − 1| and |log ratio| are not the same distance.
+# ````
 #
 # ```{exercise} ★★★ Investigate: bases of your own
 # :label: ex-07-bases
-# Search for bases that suit these X-rays. At twice the work, try several shares of depth, width and resolution, and choose by validation
-# AUC alone. Then scale to four times the work by your rule and by the paper's, with at least five seeds.
+# Search for bases that suit these X-rays. At twice the work, try several shares of depth, width and
+# resolution, and choose by validation AUC alone. Then scale to four times the work by your rule and by the
+# paper's, with at least five seeds.
 # ```
 #
 # ```{solution} ex-07-bases
 # :class: dropdown
-# Replace `goal` in `by_rule` by the logarithms of your own factors. Report the paired difference with its interval on the test images, once. If
-# it holds zero, say so: a search over shares that are equally good picks one by chance.
+# Replace `goal` in `by_rule` by the logarithms of your own factors. Report the paired difference with its
+# interval on the test images, once. If it holds zero, say so: a search over shares that are equally good
+# picks one by chance.
 # ```
 #
-# Six families of networks are on the table now. Which would you choose for an X-ray? That is the question of the tournament, next.
+# ```{exercise} ★★★ Investigate: pixels or detail?
+# :label: ex-07-detail
+# Is it the larger grid that pays, or what is on it? Give the network of `resolution × 4` images that were
+# first shrunk to 14 pixels and then enlarged to 28.
+# ```
+#
+# ````{solution} ex-07-detail
+# :class: dropdown
+# ```python
+# blurred = full.resize(14).resize(28)
+# runs["28 px without the detail"] = repeat(partial(twin, *chosen["resolution × 4"][:2]), blurred, **options)
+# ```
+#
+# Compare it with `resolution × 4` and with the base, paired by seed. If the detail matters, it falls back to
+# the base; if the grid matters, it stays. Both may hold in part. The pitfall: standardise once, as here, or
+# the blurred images also differ in contrast.
+# ````

@@ -48,7 +48,7 @@ BATCH = 64
 # %% [markdown]
 # ## The players
 #
-# Each is a small twin for images of 28 × 28 pixels, from the chapter that introduced it. The years are those of the papers. The
+# Each is a small {term}`twin` for images of 28 × 28 pixels, from the chapter that introduced it. The years are those of the papers. The
 # multilayer perceptron (MLP) of chapter 02 stands for “no convolution at all”. The twins differ in size, as their
 # originals do: this compares designs as a reader would use them, not layers at matched parameters.
 
@@ -78,8 +78,8 @@ for name, (size, work) in counts.items():
 # 1. All see the same training images, moved by up to two pixels at random. The weights that score best on the validation images are kept.
 # 2. All use the book's recipe: AdamW, one cycle of the learning rate, batches of 64. The highest learning rate is chosen from three
 #    by the validation AUC of one run on PneumoniaMNIST, so that no network plays with a rate that suits another.
-# 3. Five seeds. Intervals carry the chance of the seed and of the test images.
-# 4. Two budgets. *Equal epochs*: each network sees each image equally often. *Equal time*: each network gets the same
+# 3. Five {term}`seeds <seed>`. Intervals carry the chance of the seed and of the test images.
+# 4. Two budgets. *Equal epochs*: each network sees each image equally often (an {term}`epoch` is one pass). *Equal time*: each network gets the same
 #    processor seconds, so a cheap network may look more often.
 #
 # Rule 4 matters. A slow network looks better under equal epochs, a cheap one under equal time. The literature mostly reports
@@ -137,7 +137,7 @@ def play(name, data, epochs):
 by_epochs = {key: {name: play(name, data, EPOCHS[key]) for name in PLAYERS} for key, data in sets.items()}
 
 # %% [markdown]
-# Classical methods join with the settings of chapter 02. They have no epochs; they get all the training images.
+# Classical methods join with the settings of chapter 02, as a {term}`baseline`. They have no epochs; they get all the training images.
 
 # %%
 classical = {}
@@ -192,8 +192,7 @@ table = {("epochs", "xray"): standings(by_epochs, "xray")}
 table["epochs", "breast"] = standings(by_epochs, "breast")
 
 # %% [markdown]
-# The published row is a ResNet-18 trained for 100 epochs {cite:p}`yang2023medmnist`; it has no interval. The *calibration
-# error* asks whether a network that says “90 %” is right nine times in ten {cite:p}`guo2017calibration`: cases are sorted into fifteen bins by
+# The published row is a ResNet-18 trained for 100 epochs {cite:p}`yang2023medmnist`; it has no interval. The {term}`calibration error` asks whether a network that says “90 %” is right nine times in ten {cite:p}`guo2017calibration`: cases are sorted into fifteen bins by
 # the network's confidence, and the gap between confidence and accuracy is averaged over cases. Zero is best. The scores of the
 # classical methods here are not probabilities, so they have none. Its interval leans upwards and may even miss
 # its own mean: a resample holds some cases twice, each bin holds fewer different cases, and chance then opens gaps. Compare rows;
@@ -270,7 +269,7 @@ plots.show(
 # ## Is the winner better, or lucky?
 #
 # Ten players, and one of them has to come first. To call it better, its lead has to exclude zero, and the more rivals it is
-# held against, the easier one of the leads excludes zero by chance. We pair each network with the winner seed by seed and case
+# held against, the easier one of the leads excludes zero by chance. We {term}`pair <paired>` each network with the winner seed by seed and case
 # by case, and use wider intervals: 99.4 % each, so that all nine together hold in about 95 of 100 tournaments (Bonferroni's correction).
 
 
@@ -330,11 +329,10 @@ plots.say(
 #
 # - **1998** {cite:p}`lecun1998gradient`: plain gradient descent, small batches, a learning rate that falls in five stairs. (The
 #   paper's batches hold one image, and each weight has a rate of its own; ours hold 16.)
-# - **2012** {cite:p}`krizhevsky2012imagenet`: momentum 0.9, weight decay 0.0005, batches of 128, the rate divided by ten three times, images shifted.
+# - **2012** {cite:p}`krizhevsky2012imagenet`: momentum 0.9, {term}`weight decay` 0.0005, batches of 128, the rate divided by ten three times, images shifted.
 # - **2015** {cite:p}`he2016resnet`: momentum 0.9, weight decay 0.0001, the rate divided by ten after a half and after three quarters, shifts
 #   of up to four pixels.
-# - **2019** {cite:p}`tan2019efficientnet`: RMSProp with momentum, warm-up, a rate that falls a little after each epoch, label smoothing
-#   {cite:p}`szegedy2016rethinking`, shifts and random contrast. (The paper searches for its augmentation and averages the weights; we do neither.)
+# - **2019** {cite:p}`tan2019efficientnet`: RMSProp with momentum, warm-up, a rate that falls a little after each epoch, label smoothing (the target of the true class is a little below 1) {cite:p}`szegedy2016rethinking`, shifts and random contrast. (The paper searches for its augmentation and averages the weights; we do neither.)
 # - **this book**: AdamW {cite:p}`loshchilov2019adamw`, one cycle {cite:p}`smith2019superconvergence`, shifts.
 #
 # All see the same number of images. The learning rate of each recipe is chosen from three by validation AUC: once, three and ten
@@ -457,31 +455,134 @@ for key, data in sets.items():
 #
 # ## Check yourself
 #
-# 1. Network A trains at 10 ms a step, B at 40 ms. Under equal time, how many more steps does A get?
-# 2. Why are there 99.4 % intervals above, and not 95 %?
-# 3. A network is right in 80 % of the cases and says 95 % each time. What is its calibration error?
+# **1.** A training step takes network A 10 ms and network B 40 ms. Under equal time, how many steps does A
+# get for each of B's?
 #
-# <details><summary>Answers</summary>
+# - **A** one
+# - **B** two
+# - **C** four
+# - **D** forty
 #
-# 1. Four times as many.
-# 2. Nine comparisons at 95 % would produce a false lead far more often than once in twenty; 0.05 / 9 = 0.0056 is left
-#    for each.
-# 3. 0.15: all cases fall into one bin, where confidence and accuracy differ by that much.
+# <details><summary>Answer</summary>
+#
+# **C.** The same seconds hold four times the steps. Under equal epochs it would be A, one for one.
 #
 # </details>
 #
+# **2.** Two networks are compared under equal epochs, and the slower one wins. Under equal time the quicker
+# one wins. Which result is right?
+#
+# - **A** the first, since both saw the same images equally often
+# - **B** the second, since only time costs money
+# - **C** neither, since the two contradict each other
+# - **D** both: they answer different questions
+#
+# <details><summary>Answer</summary>
+#
+# **D.** One asks what a network makes of the same data, the other of the same machine hours. A and B each
+# take one question for the only one.
+#
+# </details>
+#
+# **3.** Nine rivals are held against the winner. Why are the intervals 99.4 % ones?
+#
+# - **A** A winner needs more certainty than a rival.
+# - **B** So that all nine together hold in about 95 of 100 repetitions.
+# - **C** Because 99.4 % of the resamples hold the true value.
+# - **D** To make up for the small number of seeds.
+#
+# <details><summary>Answer</summary>
+#
+# **B.** $1 - 0.05 / 9 = 0.994$. Nine intervals at 95 % would give a false lead far more often than once in
+# twenty.
+#
+# </details>
+#
+# **4.** A network is right in 80 % of the cases, and says 95 % each time. What is its calibration error?
+#
+# - **A** 0.15
+# - **B** 0.05
+# - **C** 0.20
+# - **D** 0
+#
+# <details><summary>Answer</summary>
+#
+# **A.** All cases fall into one bin, where confidence and accuracy differ by $0.95 - 0.80$. C is its error
+# rate, which says nothing about what it *claims*.
+#
+# </details>
+#
+# **5.** A paper of 2019 beats a network of 2012. It trains its own network with the recipe of 2019, and takes
+# the other's score from the paper of 2012. What is shown?
+#
+# - **A** The newer network is better.
+# - **B** The newer recipe is better.
+# - **C** The newer network with the newer recipe is better than the old pair.
+# - **D** Nothing, since photographs differ from year to year.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Two things changed at once. To tell them apart, train the old network with the new recipe, and the
+# new one with the old.
+#
+# </details>
+#
+# **6.** You train ten networks that are in truth equally good, and report the highest of the ten test scores.
+# How does that score relate to the one on new patients?
+#
+# - **A** It is too high, by about the spread of the ten.
+# - **B** It is right, for the test images were not trained on.
+# - **C** It is too low, since most of the ten did worse.
+# - **D** It is too high only if the ten are correlated.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Choosing by the test score uses the test set up: the winner is partly the luckiest. B was true for
+# each network *before* one of them was chosen.
+#
+# </details>
+#
+# **7.** A test set holds 156 patients. Network A is right for 134 of them, B for 137. A colleague writes that
+# B is better. What is missing?
+#
+# - **A** nothing: 137 is more than 134 on the same patients
+# - **B** the AUC, which would show by how much B is better
+# - **C** an interval of the difference: three patients are well within chance
+# - **D** a third network, to see whether the order is stable
+#
+# <details><summary>Answer</summary>
+#
+# **C.** The standard error of one accuracy near 0.86 on 156 cases is $\sqrt{0.86 · 0.14 / 156} \approx 0.03$,
+# or more than four patients. Pair the two case by case, and show the interval.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: who gains from time?
 # :label: ex-07t-time
-# Look at the milliseconds a step. Before you look at the figure: which network should gain most when it goes from equal epochs
-# to equal time, and which should lose most?
+# Look at the milliseconds a step. Before you look at the figure: which network should gain most when it goes
+# from equal epochs to equal time, and which should lose most?
 # ```
 #
 # ```{solution} ex-07t-time
 # :class: dropdown
-# The cheapest ones get many more steps than three epochs hold, the most expensive fewer. Whether more steps also mean a better AUC is another
-# question: a network that has learnt all it can gains nothing.
+# The cheapest ones get many more steps than three epochs hold, the most expensive fewer. Whether more steps
+# also mean a better AUC is another question: a network that has learnt all it can gains nothing.
+# ```
+#
+# ```{exercise} ★ Predict: how many tests?
+# :label: ex-07t-many
+# The winner was held against nine rivals. How many comparisons are there if every network is held against
+# every other? How wide must each interval be for all to hold in about 95 of 100 tournaments?
+# ```
+#
+# ```{solution} ex-07t-many
+# :class: dropdown
+# Ten networks make $10 · 9 / 2 = 45$ pairs, so each interval is a $1 - 0.05 / 45 = 99.9\,\%$ one. The more
+# you ask of the same data, the less each answer may claim. Chapter 16 uses Holm's correction, which is a
+# little kinder.
 # ```
 #
 # ```{exercise} ★★ Implement: temperature
@@ -490,20 +591,76 @@ for key, data in sets.items():
 # {cite:p}`guo2017calibration`. What happens to the accuracy, and to the calibration error?
 # ```
 #
-# ```{solution} ex-07t-temperature
+# ````{solution} ex-07t-temperature
 # :class: dropdown
-# Try T on a grid from 0.5 to 5 and keep the best. The accuracy cannot change: dividing by a positive number keeps the order of
-# the logits. The calibration error usually falls, as long as test patients resemble validation patients.
+# ```python
+# from medlib import evaluate
+#
+# model = by_epochs["xray"]["ResNet-8 (2015)"].model
+# val, test = evaluate(model, xray.val), evaluate(model, xray.test)
+# T = min(np.linspace(0.5, 5, 46), key=lambda t: F.cross_entropy(val.logits / t, val.target).item())
+# print(T, calibration_error(test.logits, test.target), calibration_error(test.logits / T, test.target))
 # ```
+#
+# The accuracy cannot change: dividing by a positive number keeps the order of the logits. The calibration
+# error usually falls, as long as test patients resemble validation patients.
+# ````
+#
+# ```{exercise} ★★ Implement: a vote
+# :label: ex-07t-vote
+# Average the probabilities of the ten networks, and measure the AUC of the average. Then average five seeds
+# of one network. Which gains more over its members?
+# ```
+#
+# ````{solution} ex-07t-vote
+# :class: dropdown
+# ```python
+# def softmax(z):
+#     z = z - z.max(-1, keepdims=True)
+#     return np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+#
+#
+# games = by_epochs["xray"]
+# vote = np.mean([softmax(r.logits[0]) for r in games.values()], 0)  # seed 0 of each network
+# print(auc(np.log(vote), truth["xray"]), {n: auc(np.log(softmax(r.logits).mean(0)), truth["xray"]) for n, r in games.items()})
+# ```
+#
+# Expect both to lead the mean of their members: errors that differ cancel. Networks of different kinds differ
+# more than seeds of one kind do, but the vote also contains the weak ones. The cost of a vote is the sum of
+# the costs.
+# ````
 #
 # ```{exercise} ★★★ Investigate: an eleventh player
 # :label: ex-07t-player
-# Design a network of your own for these images, with at most 50,000 parameters. Enter it in `PLAYERS` and play under both
-# budgets. Write down before you start by how much its interval would have to lead for you to call it better.
+# Design a network of your own for these images, with at most 50,000 parameters. Enter it in `PLAYERS` and
+# play under both budgets. Write down before you start by how much its interval would have to lead for you to
+# call it better.
 # ```
 #
 # ```{solution} ex-07t-player
 # :class: dropdown
-# There is no single answer. A fair report names the budget, shows the interval of the difference, and says how many
-# designs were tried before this one.
+# There is no single answer. A fair report names the budget, shows the interval of the difference, and says
+# how many designs were tried before this one.
 # ```
+#
+# ```{exercise} ★★★ Investigate: would the order hold?
+# :label: ex-07t-order
+# Draw the test patients anew with replacement, 1,000 times, and rank the ten networks each time. How often
+# does the winner win? Which places are the most certain?
+# ```
+#
+# ````{solution} ex-07t-order
+# :class: dropdown
+# ```python
+# rng, games = np.random.default_rng(0), by_epochs["xray"]
+# margins = {n: (r.logits[..., 1] - r.logits[..., 0]).mean(0) for n, r in games.items()}
+# wins = dict.fromkeys(games, 0)
+# for _ in range(1000):
+#     i = rng.integers(len(truth["xray"]), size=len(truth["xray"]))
+#     wins[max(margins, key=lambda n: auc(np.stack([-margins[n][i], margins[n][i]], 1), truth["xray"][i]))] += 1
+# ```
+#
+# Expect the first places to change hands often, wherever intervals overlap, and the last ones seldom. The
+# pitfall: all networks must see the *same* draw, for their errors are on the same patients. The mean over
+# seeds hides the luck of the seed; draw a seed too, and the order becomes less certain still.
+# ````

@@ -1,13 +1,12 @@
 # %% [markdown]
 # # How did people segment before networks?
 #
-# You click once into the left ventricle of a heart and ask a program for its outline. No program here has seen a thousand hearts. Each has an
+# You click once into the left {term}`ventricle` of a heart and ask a program for its outline. No program here has seen a thousand hearts. Each has an
 # *idea* of what an outline is: a grey level, an elastic band, a membrane that grows, a cut through a net of pipes. **How far does an idea alone get
 # you, and how much work does it leave to your hand?**
 #
 # After this chapter you can say in one sentence how each of these methods moves, check on sixteen pixels that a graph cut finds the very best
-# answer, and put a price on the time of the person who corrects it. Such programs are in every tool for annotation today. The masks that networks learn from are
-# often made with them.
+# answer, and put a price on the time of the person who corrects it. Such programs are in every tool for annotation today. The {term}`masks <mask>` that networks learn from are often made with them.
 
 # %% tags=["hide-input", "colab"]
 import sys
@@ -54,7 +53,7 @@ LV = cardiac.LABELS.index("LV")
 # %% [markdown]
 # ## The problem, seen on our data
 #
-# ACDC {cite:p}`bernard2018acdc` again: short-axis slices with masks by experts. A method gets a window of 64 × 64 pixels, about 100 mm wide, and
+# ACDC {cite:p}`bernard2018acdc` is a set of heart scans: {term}`short-axis <short axis>` slices with masks by experts. To give every pixel its class is {term}`segmentation`. A method gets a window of 64 × 64 pixels, about 100 mm wide, and
 # **one click inside the left ventricle**. The window has the click at its centre.
 #
 # Nobody sits here to click. We simulate the click: it is the deepest point of the expert's mask, the one farthest from its border. That is a
@@ -167,8 +166,7 @@ claims.box(*(f"C{i:03}" for i in range(74, 80)))
 # %% [markdown]
 # ## How we choose and how we judge
 #
-# Each method has a few settings. We try all in a small grid on *validation* patients, and keep the best. The test patients see one setting a method. The
-# score is Dice (chapter 09) of the stack of slices, for each patient at end-diastole (ED) and end-systole (ES). Intervals are over patients.
+# Each method has a few settings. We try all in a small grid on *validation* patients, and keep the best. The test patients see one setting a method. The score is {term}`Dice` (chapter 09: 1 is perfect overlap, 0 is none) of the stack of slices, for each patient when the heart is fullest, at end-diastole (ED), and when it has emptied, at end-systole (ES). Intervals are over patients.
 
 
 # %%
@@ -609,6 +607,8 @@ plots.show(
 
 # %% [markdown]
 # ## All of them on the test patients
+#
+# Each method answers once, with the settings chosen above. *All within reach* is the {term}`baseline`: it calls everything near the click ventricle. The last column is the {term}`paired` lead over the better threshold, patient by patient.
 
 # %%
 METHODS["all within reach"] = lambda image: WITHIN
@@ -832,7 +832,7 @@ plots.say(
 # ## What does a network look at?
 #
 # The review says that segmentation “takes the information from the image's background”. We ask a network. A small U-Net (chapter 11) learns all three structures on
-# the training patients. Then we add up the logits of the left ventricle over the image, and ask how much the sum changes when one pixel changes: the size of the
+# the training patients. Then we add up the {term}`logits` of the left ventricle over the image, and ask how much the sum changes when one pixel changes: the size of the
 # *input gradient*. Per image we divide by its mean, so 1 is the influence of an average pixel.
 # (The maps below show a fine grid: this U-Net works on patches of 2 × 2 pixels.)
 
@@ -1447,22 +1447,108 @@ for name in shown:
 #
 # ## Check yourself
 #
-# 1. A snake starts as a small circle in the middle of a wide, evenly bright cavity. Where does it go, and why?
+# **1.** A snake starts as a small circle in the middle of a wide, evenly bright cavity. Where does it go?
 #
-# <details><summary>Answer</summary>It contracts. It feels the image only where it lies; there the gradient is zero, so being short is all that is left of its energy.</details>
+# - **A** It grows until it meets the edges.
+# - **B** It contracts until it is a point.
+# - **C** It stays, for all forces are zero.
+# - **D** It leaves by the nearest gap in the border.
 #
-# 2. In {eq}`eq-cut`, set all $w_{pq} = 0$. Which method do you get?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>Each pixel takes its cheaper label by itself: a threshold, where the two prices are equal.</details>
+# **B.** It feels the image only where it lies. There the gradient is zero, so being short is all that is left
+# of its energy. A is what a geodesic contour does, which has a speed of its own.
 #
-# 3. All capacities of a network are doubled. What happens to the cheapest cut and to the largest flow?
+# </details>
 #
-# <details><summary>Answer</summary>The flow doubles. The cut stays where it is: each cut costs twice as much as before.</details>
+# **2.** In Equation {eq}`eq-cut`, set all $w_{pq} = 0$. Which method do you get?
 #
-# 4. Why does the annotator pay for strokes *and* the polygon where ten strokes failed?
+# - **A** a threshold, where the two prices are equal
+# - **B** Chan–Vese with a very long border
+# - **C** a snake without smoothness
+# - **D** the random walker with $\beta = 0$
 #
-# <details><summary>Answer</summary>He has spent that time already. To drop such slices, or to charge the polygon alone, would praise the tool for the cases that it fails.</details>
+# <details><summary>Answer</summary>
 #
+# **A.** Each pixel takes its cheaper label by itself. In B a long border would be cheap, but its two means
+# are still moved from step to step; here the prices are fixed.
+#
+# </details>
+#
+# **3.** All pipes of a network are made twice as wide. What happens to the cheapest cut and to the largest
+# flow?
+#
+# - **A** Both stay as they are.
+# - **B** The cut moves to other pipes, the flow doubles.
+# - **C** The cut stays where it is, the flow doubles.
+# - **D** The cut stays where it is, the flow grows fourfold.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Each cut costs twice as much as before, so the cheapest one remains the cheapest; and flow equals
+# cut.
+#
+# </details>
+#
+# **4.** An organ and its surroundings differ in brightness, but the border between them is so soft that no
+# gradient stands out from the noise. Which method is the first to fail?
+#
+# - **A** Chan–Vese
+# - **B** Otsu's threshold
+# - **C** the graph cut with a chart of grey values
+# - **D** the geodesic active contour
+#
+# <details><summary>Answer</summary>
+#
+# **D.** Only the valley of $g$ stops its growth, and a soft border has none. The others ask for two kinds of
+# grey, which are still there.
+#
+# </details>
+#
+# **5.** A graph cut has found the mask with the lowest energy, and the mask is wrong. Where is the fault?
+#
+# - **A** in the search, which stopped in a local minimum
+# - **B** in the prices: by them, the wrong mask is the best one
+# - **C** in the number of pixels, which is too large for an exact answer
+# - **D** in the click, which can never bind a pixel
+#
+# <details><summary>Answer</summary>
+#
+# **B.** The cut is exact, so the energy says something else than what we want. A is the weakness of the
+# snake.
+#
+# </details>
+#
+# **6.** The simulated annotator gives up after ten strokes and draws the polygon. Why does he pay for both?
+#
+# - **A** because strokes and vertices have the same price
+# - **B** to make the tool look worse than it is
+# - **C** because the time for the strokes is spent already
+# - **D** to have the same number of clicks in each slice
+#
+# <details><summary>Answer</summary>
+#
+# **C.** To drop such slices, or to charge the polygon alone, would praise the tool for the cases that it
+# fails.
+#
+# </details>
+#
+# **7.** A hospital's masks were made by correcting a graph cut. A network trained on half of the patients
+# beats a snake on the other half. What may the score hide?
+#
+# - **A** The test masks lean towards the graph cut, and so does the network.
+# - **B** The snake had no access to the test patients.
+# - **C** The network has more parameters than the snake.
+# - **D** A split by patients makes the test too easy.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Truth and answer share the habits of one tool, so part of the agreement is about the tool. A few test
+# masks drawn from nothing, by hands that did not see the cut, would show how much.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: one pipe

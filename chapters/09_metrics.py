@@ -1,12 +1,12 @@
 # %% [markdown]
 # # What does a segmentation score reward?
 #
-# Two programs outline the left ventricle. One is a pixel too large all round; the other is perfect, but for one stray
+# Two programs outline the left {term}`ventricle` of a heart. One is a pixel too large all round; the other is perfect, but for one stray
 # voxel at the edge of the image. Which is better? It depends on what you measure. The review names three measures and
 # prints their formulas. **Do the formulas say what they should, and which errors do they see?**
 #
 # After this chapter you can compute overlap and distance by counting on paper, spot a wrong formula by its largest value,
-# and choose scores that respond to the errors that matter to you. No network is trained: we damage the masks of experts, so
+# and choose scores that respond to the errors that matter to you. No network is trained: we damage the {term}`masks <mask>` of experts, so
 # that every error is known exactly.
 
 # %% tags=["hide-input", "colab"]
@@ -87,8 +87,7 @@ plots.show(
 # %% [markdown]
 # ## The idea: overlap and distance
 #
-# Let $A$ be the pixels of the answer and $B$ those of the truth; $|A|$ counts them. The *Dice score*
-# {cite:p}`dice1945measures` and the *intersection over union* {cite:p}`jaccard1912distribution` are
+# Let $A$ be the pixels of the answer and $B$ those of the truth; $|A|$ counts them. The {term}`Dice` score {cite:p}`dice1945measures` and the intersection over union ({term}`IoU`) {cite:p}`jaccard1912distribution` are
 #
 # $$ \mathrm{DSC} = \frac{2\,|A \cap B|}{|A| + |B|}, \qquad \mathrm{IoU} = \frac{|A \cap B|}{|A \cup B|}. $$ (eq-dice)
 #
@@ -152,7 +151,7 @@ plots.show_source(metrics.dice, metrics.average_hausdorff, metrics.surface_dista
 # %% [markdown]
 # ## More ways to look
 #
-# A *surface* pixel touches the outside. From surface to surface we can take the largest distance (*Hausdorff distance*, HD
+# A *surface* pixel touches the outside. From surface to surface we can take the largest distance ({term}`Hausdorff distance`, HD
 # {cite:p}`huttenlocher1993comparing`), the 95th percentile (HD95), the mean (ASSD), or the share of both surfaces that lies within a tolerance
 # (*surface Dice* {cite:p}`nikolov2021clinically`). *Sensitivity* is the share of the truth that the answer has found. The *volume
 # error* compares sizes alone; for a slice it is an area.
@@ -252,12 +251,12 @@ plots.table(rows, ["masks", "DSC, ours", "DSC, MONAI", "HD, ours", "HD, MONAI", 
 
 # %% [markdown]
 # `nan` means “undefined”. A mean that skips undefined cases is a mean over fewer cases, and one that counts them as
-# perfect is a better mean. Say which you did.
+# perfect is a better mean. Say which you did. (`inf`, infinite: there is no surface to be near to.)
 #
 # ## Real hearts, known errors
 #
 # ACDC {cite:p}`bernard2018acdc` has masks by experts. We take the left ventricle of the test patients and damage it: each damage is a “model” whose error we
-# know. Spacing in this copy of ACDC is nominal, so read every mm as nominal.
+# know. {term}`Spacing <spacing>` in this copy of ACDC is nominal (one value for all), so read every mm as nominal.
 
 # %%
 test = cardiac.split(cardiac.load())[2][:PATIENTS]
@@ -413,7 +412,7 @@ plots.say(
 #
 # Now each damage under each metric. One more damage leaves the mask as it is: the model says that it is sure when it is
 # not. We give the patchy answer a confidence equal to its share of right voxels near the heart, then raise the confidence to almost 1.
-# The *calibration error* of {cite:t}`guo2017calibration` compares confidence with that share.
+# The {term}`calibration error` of {cite:t}`guo2017calibration` compares confidence with that share.
 
 
 # %%
@@ -742,21 +741,219 @@ for name, other in (("HD", "MONAI"), ("ASSD", "MONAI"), ("all five", "surface-di
 #
 # ## Check yourself
 #
-# 1. A has 10 pixels, B has 6, and they share 4. Dice? IoU? What does the printed Eq. (1) give?
-# 2. A model erases a correct, far-away island of one voxel from its answer. Which of DSC and HD changes most?
-# 3. Two models have the same volume error of 0 mL. Must their Dice be equal?
+# **1.** A has 10 pixels, B has 6, and they share 4. What is their Dice score?
 #
-# <details><summary>Answers</summary>
+# - **A** 0.33
+# - **B** 0.40
+# - **C** 0.50
+# - **D** 0.67
 #
-# 1. 8 / 16 = 0.5; 4 / 12 = 0.333; 8 / 12 = 0.667.
-# 2. HD: it becomes the distance from that voxel of the truth to the rest of the answer.
-# 3. No. A shifted mask keeps its volume and loses overlap.
+# <details><summary>Answer</summary>
+#
+# **C.** $2 · 4 / (10 + 6) = 0.5$. A is the IoU, $4 / 12$. D is what the review's Eq. (1) gives, $8 / 12$.
 #
 # </details>
 #
+# **2.** Two cases have the Dice scores 0.8 and 0.5. What are their IoUs?
+#
+# - **A** 0.90 and 0.67
+# - **B** 0.67 and 0.33
+# - **C** 0.40 and 0.25
+# - **D** 0.80 and 0.50, for both measure overlap
+#
+# <details><summary>Answer</summary>
+#
+# **B.** $\mathrm{IoU} = d / (2 - d)$: $0.8 / 1.2$ and $0.5 / 1.5$. A inverts the formula. The order of two
+# cases is the same in both scores, their size is not.
+#
+# </details>
+#
+# **3.** An answer is perfect. Then a far-away island of one voxel, which is truly there, is erased from it.
+# Which score changes most?
+#
+# - **A** HD
+# - **B** HD95
+# - **C** Dice
+# - **D** volume error
+#
+# <details><summary>Answer</summary>
+#
+# **A.** The largest distance is now that from the island to the rest. One voxel among thousands moves no
+# other score by much, and HD95 forgives 5 % of each surface.
+#
+# </details>
+#
+# **4.** Two answers have a volume error of 0 mL each. Which is true of their Dice scores?
+#
+# - **A** Both are 1.
+# - **B** Both are equal, but maybe below 1.
+# - **C** They may be anything from 0 to 1.
+# - **D** They are at least 0.5.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Volume counts voxels and does not ask where they lie: a mask that was moved away keeps its volume and
+# loses all overlap. A confuses size with place.
+#
+# </details>
+#
+# **5.** The same network makes the same error of one pixel all round, at ED and at ES. At ES its Dice is
+# lower. Why?
+#
+# - **A** The heart moves faster at ES, so that its border is blurred.
+# - **B** The network saw fewer ES images than ED images in training.
+# - **C** The error in mm is larger at ES, since the wall is thicker then.
+# - **D** The heart is smaller, so a pixel of border is a larger share of it.
+#
+# <details><summary>Answer</summary>
+#
+# **D.** A disc of radius $r$ that loses one pixel all round has $\mathrm{DSC} = 2(r - 1)^2 / ((r - 1)^2 +
+# r^2)$: it falls with $r$. The error itself (C) is the same.
+#
+# </details>
+#
+# **6.** A distance function gets spacing (1.5, 1.5, 10) for an array whose axes are slices, rows, columns.
+# What goes wrong?
+#
+# - **A** nothing: the order does not matter for a distance
+# - **B** steps between slices count too little, steps along a row too much
+# - **C** all distances are too large by the same factor
+# - **D** only the Dice score is affected
+#
+# <details><summary>Answer</summary>
+#
+# **B.** Spacing goes by the order of the axes, here (10, 1.5, 1.5). The numbers look plausible, which is the
+# danger. Dice (D) uses no spacing at all.
+#
+# </details>
+#
+# **7.** Of 100 scans 20 show no lesion. A network draws a false lesion in each of these. Its authors report
+# the mean Dice over scans with a lesion. What do readers learn of the false alarms?
+#
+# - **A** nothing: Dice skips exactly the scans where they happen
+# - **B** their number, since the mean is lower by a fifth
+# - **C** their size, but not their number
+# - **D** that they do not matter for the clinic
+#
+# <details><summary>Answer</summary>
+#
+# **A.** For an empty truth Dice is undefined or 0, and skipping it hides 20 healthy patients who are called
+# sick. Report the share of false alarms beside it.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
-# - ★ Compute by hand the AHD of the answer with the hole in {numref}`fig-09-counted`.
-# - ★★ Change `TOLERANCE` to 1 and to 4 mm. Which rows of {numref}`fig-09-zoo` change?
-# - ★★★ Find two sets of three Dice scores whose means order two models one way while the means of the IoU order them the
-#   other way. Why can that not happen with one case?
+# ```{exercise} ★ Predict: the hole
+# :label: ex-09-hole
+# Compute by hand the AHD of the answer with the hole in {numref}`fig-09-counted`.
+# ```
+#
+# ```{solution} ex-09-hole
+# :class: dropdown
+# Each of the 12 pixels of the answer lies in the truth: the mean way is 0. Of the 16 pixels of the truth, 4
+# are missing, and each of them has a neighbour in the ring, 2 mm away: the mean way is $4 · 2 / 16 = 0.5$ mm.
+# Half of the sum is 0.25 mm.
+# ```
+#
+# ```{exercise} ★ Predict: a pixel all round
+# :label: ex-09-disc
+# A disc of radius $r$ loses one pixel all round. What is its Dice score for $r = 10$, and for $r = 5$? What
+# is its HD?
+# ```
+#
+# ```{solution} ex-09-disc
+# :class: dropdown
+# The smaller disc lies inside the larger: $\mathrm{DSC} = 2 (r - 1)^2 / ((r - 1)^2 + r^2)$, which is $162 /
+# 181 = 0.90$ and $32 / 41 = 0.78$. HD is one pixel in both. So do not compare Dice between a large and a
+# small structure.
+# ```
+#
+# ```{exercise} ★★ Implement: the tolerance
+# :label: ex-09-tolerance
+# Write the surface Dice from `metrics.surface_distances`. Then set the tolerance to 1 and to 4 mm. Which rows
+# of {numref}`fig-09-zoo` change?
+# ```
+#
+# ````{solution} ex-09-tolerance
+# :class: dropdown
+# ```python
+# def surface_dice(a, b, tolerance, mm):
+#     ways = np.concatenate(metrics.surface_distances(a, b, mm))
+#     return (ways <= tolerance).mean()
+#
+#
+# assert np.isclose(surface_dice(moved, truth, 2, MM), metrics.surface_dice(moved, truth, 2, MM))
+# for tolerance in (1, 2, 4):
+#     print(tolerance, {n: round(surface_dice(f(lv), lv, tolerance, first.spacing), 3) for n, f in ERRORS.items()})
+# ```
+#
+# Only the column of the surface Dice changes. A pixel is 1.56 mm, so at 1 mm an error of one pixel is
+# punished like any other; at 4 mm an error of two pixels is forgiven, and the shift and the patchy border
+# look nearly perfect. The hole and the missing slice remain.
+# ````
+#
+# ```{exercise} ★★ Implement: distance from a map
+# :label: ex-09-edt
+# Compute the AHD with `ndimage.distance_transform_edt` in place of the table of all pairs. Check it against
+# `ahd`. Why does this matter for volumes?
+# ```
+#
+# ````{solution} ex-09-edt
+# :class: dropdown
+# ```python
+# def ahd_fast(a, b, spacing):
+#     to_b, to_a = (ndimage.distance_transform_edt(~m, sampling=spacing) for m in (b, a))
+#     return (to_b[a].mean() + to_a[b].mean()) / 2
+#
+#
+# for answer in answers.values():
+#     assert np.isclose(ahd_fast(answer, truth, MM), ahd(answer, truth, MM))
+# ```
+#
+# The table of pairs has $|A| \cdot |B|$ entries: for two masks of 50,000 voxels, two and a half thousand
+# million. The transform visits each voxel of the box once.
+# ````
+#
+# ```{exercise} ★★★ Investigate: two means, two winners
+# :label: ex-09-means
+# Find two sets of three Dice scores whose means order two models one way while the means of the IoU order
+# them the other way. Why can that not happen with one case?
+# ```
+#
+# ```{solution} ex-09-means
+# :class: dropdown
+# P has 0.8, 0.8, 0.8; Q has 0.6, 0.78, 1.0. The mean Dice is 0.800 against 0.793, so P leads. The IoUs are
+# 0.667 three times, against 0.429, 0.639 and 1: means of 0.667 and 0.689, so Q leads.
+#
+# With one case it cannot happen, since $d / (2 - d)$ rises with $d$. But it is convex: it rewards a spread.
+# Whoever reports the mean IoU values a few perfect cases more.
+# ```
+#
+# ```{exercise} ★★★ Investigate: what the clinic reads
+# :label: ex-09-ef
+# Cardiologists read the {term}`ejection fraction`, $1 - V_\text{ES} / V_\text{ED}$. Damage both phases of
+# each test patient in the same way. Which damage costs much Dice and little EF, and which the reverse?
+# ```
+#
+# ````{solution} ex-09-ef
+# :class: dropdown
+# ```python
+# def ef(ed, es):
+#     return 100 * (1 - es.sum() / ed.sum())
+#
+#
+# for name, damage in ERRORS.items():
+#     gaps_, scores_ = [], []
+#     for p in test:
+#         ed, es = p.ed.mask == LV, p.es.mask == LV
+#         gaps_.append(abs(ef(damage(ed), damage(es)) - ef(ed, es)))
+#         scores_.append(metrics.dice(damage(es), es))
+#     print(f"{name:22} Dice at ES {np.mean(scores_):.3f}, EF off by {np.mean(gaps_):.1f} points")
+# ```
+#
+# A shift costs Dice and no EF at all: volumes do not move. An erosion shrinks the small heart by a larger
+# share and so raises the EF. Noise that is independent at ED and ES does not cancel, a common bias partly
+# does. The pitfall: patients whose errors cancel look perfect, so show the scatter and not only the mean.
+# ````

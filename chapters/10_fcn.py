@@ -1,8 +1,7 @@
 # %% [markdown]
 # # Can a denoiser learn to segment? Autoencoders and FCN
 #
-# A network that gives back its own input sounds useless. Make it narrow in the middle, and it must decide what is worth keeping. Such a
-# network is an *autoencoder*. The review says that it looks like a U-Net, that it was used to remove noise, and that it “can be tricked to
+# A network that gives back its own input sounds useless. Make it narrow in the middle, and it must decide what is worth keeping. Such a network is an {term}`autoencoder`. The review says that it looks like a U-Net, that it was used to remove noise, and that it “can be tricked to
 # perform segmentation”. In 2015 another idea led to segmentation: turn the dense layers of a classifier into convolutions, and it answers
 # at every place of the image. **How far does each of these ways go on real hearts?**
 #
@@ -62,8 +61,7 @@ print(hearts)
 print(f"{len(train)}, {len(val)} and {len(test)} patients")
 
 # %% [markdown]
-# A network learns what its targets tell it. The same noisy slice may be asked for three things: *itself*, the *clean* slice behind it, or
-# a *mask* that names each pixel. To score the first two we need grey values on a fixed scale. We write each slice in 256 grey levels, as a
+# A network learns what its targets tell it. The same noisy slice may be asked for three things: *itself*, the *clean* slice behind it, or a {term}`mask` that names each pixel. To score the first two we need grey values on a fixed scale. We write each slice in 256 grey levels, as a
 # photo has them. A grey level is a whole number, so such a slice has the form of a mask with 256 labels, and `fit` takes it as one.
 
 # %%
@@ -110,8 +108,7 @@ plots.show(
 # %% [markdown]
 # ## The idea: through a narrow place
 #
-# Call the image $x$, written as one long row of $n$ numbers. An *encoder* makes $k$ numbers of it, the *code*. A *decoder* makes
-# $n$ numbers of the code. With $k$ smaller than $n$, something must get lost. Training looks for the pair that loses least:
+# Call the image $x$, written as one long row of $n$ numbers. An *encoder* makes $k$ numbers of it, the *code*. A *decoder* makes $n$ numbers of the code ({term}`encoder, decoder`). With $k$ smaller than $n$, something must get lost. Training looks for the pair that loses least:
 #
 # $$ \min_{E, D} \; \sum_i \lVert x_i - D E\, x_i \rVert^2 . $$ (eq-autoencoder)
 #
@@ -476,7 +473,8 @@ plots.say(
 # ## The trick: masks as targets
 #
 # Now the same shape with four output maps, one for each of background, right ventricle (RV), myocardium and left ventricle (LV). Trained on masks,
-# it is no autoencoder any more: nothing is “auto” about a target that someone drew.
+# it is no autoencoder any more: nothing is “auto” about a target that someone drew. The loss is now the {term}`cross-entropy` of each pixel plus
+# 1 − {term}`Dice`, with probabilities in place of a mask so that it has a gradient.
 #
 # Two baselines. The *best threshold* calls a pixel part of a structure where its grey value lies between two limits, found on the training patients
 # by trying all pairs of percentiles; each structure is judged on its own, so no pixel has to choose. The *mean mask* looks at no image at all: at each pixel
@@ -590,9 +588,9 @@ plots.say(
 #
 # That is a convolution whose kernel happens to be as large as the map, so it fits at one place only. On a larger image the map is larger and the
 # kernel fits at many places. The classifier then answers at each of them, and shares the work of the convolutions between all of them. This is
-# the *fully convolutional network* (FCN) of Long, Shelhamer and Darrell {cite:p}`long2015fcn`.
+# the {term}`fully convolutional <fully convolutional>` network (FCN) of Long, Shelhamer and Darrell {cite:p}`long2015fcn`.
 #
-# By hand:
+# By hand: the same weights, in another shape.
 
 
 # %%
@@ -664,8 +662,8 @@ plots.show(
 #
 # ## What does a skip add?
 #
-# The map is coarse: in VGG-16 {cite:p}`simonyan2014vgg` one answer for 32 × 32 pixels. The FCN enlarges it with a transposed convolution (each number of the
-# small map lays down a weighted stamp, and stamps that overlap add) that starts as bilinear interpolation. And it adds finer maps. Let $s_{32}$ be the scores from the coarsest map, and
+# The map is coarse: in VGG-16 {cite:p}`simonyan2014vgg` one answer for 32 × 32 pixels. The FCN enlarges it with a {term}`transposed convolution` (each number of the
+# small map lays down a weighted stamp, and stamps that overlap add) that starts as bilinear interpolation. And it adds finer maps. This sum is its {term}`skip`. Let $s_{32}$ be the scores from the coarsest map, and
 # $s_{16}$ scores from the map before the last pooling, by a 1 × 1 convolution; then
 #
 # $$ y_{16} = u(s_{32}) + s_{16} , \qquad y_8 = u(y_{16}) + s_8 , $$ (eq-skip)
@@ -891,19 +889,106 @@ for name, build in shown.items():
 #
 # ## Check yourself
 #
-# 1. Why do the columns of the decoder differ from the principal components, though they span the same space?
-# 2. A network copies perfectly with its bottleneck set to zero. What can you say about it?
-# 3. A classifier for 28 × 28 pixels has two 2 × 2 poolings and becomes fully convolutional. How far apart are the cut-outs that it
-#    answers for?
+# **1.** The columns of a trained linear decoder span the same space as the principal components, and yet they
+# look different. Why?
 #
-# <details><summary>Answers</summary>
+# - **A** Training has not gone on for long enough.
+# - **B** The components are sorted by variance, the columns by their size.
+# - **C** The images were centred before training.
+# - **D** Any mixture of the code's numbers does as well, if the decoder undoes it.
 #
-# 1. For any invertible matrix $M$, the pair $D M^{-1}$, $M E$ gives the same output. The loss cannot tell them apart.
-# 2. All that it needs flows through skips. Its bottleneck is no code.
-# 3. Four pixels: each pooling doubles the step.
+# <details><summary>Answer</summary>
+#
+# **D.** For any invertible matrix $M$ the pair $D M^{-1}$, $M E$ gives the same output, so the loss cannot
+# tell them apart. More steps (A) bring the *space* closer, not the columns.
 #
 # </details>
 #
+# **2.** A network copies its input perfectly, with its bottleneck set to zero. What can you say?
+#
+# - **A** Its bottleneck holds a very short code.
+# - **B** It was trained for too long.
+# - **C** What it needs flows past the bottleneck.
+# - **D** It would copy noise less well than images.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** With skips there is a way round, and the middle carries nothing. A takes a bottleneck that is there
+# for one that is used.
+#
+# </details>
+#
+# **3.** A denoised image has a PSNR 20 dB higher than the noisy one. By which factor did the typical error of
+# a pixel (the root of the mean square) fall?
+#
+# - **A** 2
+# - **B** 10
+# - **C** 20
+# - **D** 100
+#
+# <details><summary>Answer</summary>
+#
+# **B.** 20 dB is a factor of $10^{2}$ in the mean *squared* error, so of 10 in its root. D forgets the root.
+#
+# </details>
+#
+# **4.** A classifier for 28 × 28 pixels, without padding, has two 2 × 2 poolings. It becomes fully
+# convolutional. How far apart are the cut-outs that it answers for?
+#
+# - **A** 1 pixel
+# - **B** 2 pixels
+# - **C** 4 pixels
+# - **D** 28 pixels
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Each pooling doubles the step. D would be cut-outs side by side; these overlap, and share the work.
+#
+# </details>
+#
+# **5.** A dense layer takes 512 maps of 7 × 7 and gives 10 numbers. Which convolution does the same?
+#
+# - **A** ten kernels of 7 × 7 on 512 maps
+# - **B** ten kernels of 1 × 1 on 512 maps
+# - **C** 512 kernels of 7 × 7 on 10 maps
+# - **D** ten kernels of 3 × 3 on 512 maps, three times
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Each unit has a weight for each of the $512 · 7 · 7$ numbers: a kernel as large as the map. B is
+# right only where the maps have one place.
+#
+# </details>
+#
+# **6.** An FCN without skips is wrong mostly near the outlines. Which change helps there, and why?
+#
+# - **A** a wider last layer, since it knows too few classes
+# - **B** a larger batch, since borders are rare
+# - **C** more pooling, since it has to see more of the image
+# - **D** scores from an earlier map, which still knows where a border runs
+#
+# <details><summary>Answer</summary>
+#
+# **D.** Pooling took the exact place away; the earlier map has it. C would bring more context and less place.
+#
+# </details>
+#
+# **7.** A denoiser is trained on healthy hearts, and has the best PSNR of all methods. A scar of a few pixels
+# is gone in its output. Why did the PSNR not warn?
+#
+# - **A** It averages over all pixels, and the scar is a few of them.
+# - **B** The scar was removed by the noise, before the denoiser.
+# - **C** PSNR is measured in decibels, which compress large errors.
+# - **D** PSNR compares the output with the noisy image.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** A handful of wrong pixels among thousands hardly moves a mean, and the rest of the image gained.
+# Measure the contrast of the finding itself.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: a code of one number
@@ -914,6 +999,19 @@ for name, build in shown.items():
 # ```{solution} ex-10-one
 # :class: dropdown
 # It is the first principal component, up to a factor: a space of one dimension has one direction.
+# ```
+#
+# ```{exercise} ★ Predict: how many answers?
+# :label: ex-10-answers
+# The classifier of the last question gets an image of 100 × 100 pixels. How many answers does it give, and
+# how many of its multiply-adds would be repeated if each cut-out were computed by itself?
+# ```
+#
+# ```{solution} ex-10-answers
+# :class: dropdown
+# $(100 - 28) / 4 + 1 = 19$ along each side: 361 answers. By themselves, 361 cut-outs of 28 × 28 hold $361 ·
+# 784 / 10{,}000 \approx 28$ times the pixels of the image, so the convolutions near the input would be
+# computed nearly 28 times over.
 # ```
 #
 # ```{exercise} ★★ Implement: alternate
@@ -928,6 +1026,31 @@ for name, build in shown.items():
 # the ratio of the variances of components 17 and 16, so some dozens of rounds are enough.
 # ```
 #
+# ```{exercise} ★★ Implement: the bilinear start
+# :label: ex-10-bilinear
+# Write the kernel with which a transposed convolution enlarges an image twice, as bilinear interpolation
+# does. Check it away from the border.
+# ```
+#
+# ````{solution} ex-10-bilinear
+# :class: dropdown
+# ```python
+# def bilinear(factor):
+#     side = 2 * factor - factor % 2
+#     ramp = 1 - (torch.arange(side) - (side - 1) / 2).abs() / factor
+#     return ramp[:, None] * ramp
+#
+#
+# x = torch.randn(1, 1, 8, 8)
+# mine = F.conv_transpose2d(x, bilinear(2)[None, None], stride=2, padding=1)
+# theirs = F.interpolate(x, scale_factor=2, mode="bilinear")
+# torch.testing.assert_close(mine[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1])
+# ```
+#
+# Each small number lays down a stamp of 4 × 4, and stamps overlap by half, so that their weights add up to 1
+# everywhere inside.
+# ````
+#
 # ```{exercise} ★★★ Investigate: how narrow?
 # :label: ex-10-narrow
 # Train denoisers with `code` of 2, 8, 32 and 128 maps. At which σ does a narrow code help, and where does it hurt? State your guess first.
@@ -938,3 +1061,31 @@ for name, build in shown.items():
 # Change `shape` and run the section again with three seeds. Report paired differences with intervals, per σ. A narrow code costs detail at every σ; whether
 # it pays depends on how much noise it keeps out.
 # ```
+#
+# ```{exercise} ★★★ Investigate: does it remove the disease?
+# :label: ex-10-lesion
+# Paint a bright spot of 3 × 3 pixels into the muscle of each test slice, add noise, and denoise. How much of
+# the spot's contrast is left, for the autoencoder and for each filter? Compare with the PSNR.
+# ```
+#
+# ````{solution} ex-10-lesion
+# :class: dropdown
+# Denoise the same noise with and without the spot. Their difference shows what became of it:
+#
+# ```python
+# def kept(denoise, sigma, spot=0.3 * SPAN):
+#     with_it, clean_ = clean.x.clone(), clean.x
+#     with_it[:, :, 30:33, 30:33] += spot  # better: at a pixel of the muscle, from clean masks
+#     noise = noised(clean, sigma) - clean.x
+#     change = denoise(with_it + noise) - denoise(clean_ + noise)
+#     return (change[:, :, 30:33, 30:33].mean() / spot).item()
+#
+#
+# kept(lambda x: predict(denoisers[0], x.to(pictures.test.x.device)).cpu(), 0.2)
+# kept(lambda x: filtered("median", chosen["median", 0.2], x, 0.2), 0.2)
+# ```
+#
+# Expect every method to lose contrast, the more the stronger the noise, and a spot of 1 pixel to vanish
+# nearly everywhere. Vary its size and strength. The pitfall: a spot in an unusual place may survive better
+# than one that looks like a vessel, so place it where a lesion would be.
+# ````

@@ -46,7 +46,9 @@ FEW = profile(smoke=(1,), cpu=(2, 4, 8, 16, 32), gpu=(2, 4, 8, 16, 32))
 SIDE = 64
 
 # %% [markdown]
-# ## Data
+# ## The problem, seen on our data
+#
+# How much does a network for outlines depend on its skips, on its augmentation, and on the number of patients? To vary all three we need many trainings, so images are small.
 #
 # Slices of ACDC hearts {cite:p}`bernard2018acdc`, cut to a square of 200 mm (nominal) around the heart, here at 64 × 64 pixels so that many
 # networks can be trained. One patient in five is tested; the others are the pool that we draw training patients from.
@@ -63,12 +65,11 @@ print(
 # ## The idea
 #
 # To name a pixel, a network must know what is around it. Pooling brings that: after four poolings one place of the map has seen a large
-# part of the image. But it no longer knows where exactly a border runs. The U-Net takes the map from before each pooling and lays it
-# beside the map that comes back up. With $u$ for up-sampling, $x_k$ for the map of level $k$ on the way down and $y_k$ on the way up,
+# part of the image. But it no longer knows where exactly a border runs. The U-Net takes the {term}`map` from before each {term}`pooling` and lays it beside the map that comes back up: a {term}`skip`. With $u$ for up-sampling, $x_k$ for the map of level $k$ on the way down and $y_k$ on the way up,
 #
 # $$ y_k = \mathrm{convolutions}\big([\,x_k,\; u(y_{k+1})\,]\big) , $$
 #
-# where the brackets mean: one set of channels after the other. The first part knows where, the second knows what.
+# where the brackets mean: one set of channels after the other. That is a *concatenation*. The first part knows where, the second knows what.
 #
 # ## What the review says
 
@@ -148,8 +149,10 @@ claims.observe("C030", resized - 31_030_658, n=1, where="up-sampling and a 2 × 
 # ## How we train
 #
 # All networks below take the same number of steps, whatever the number of patients, and the last weights are kept: nothing is chosen by
-# looking at other patients. Seed $s$ also draws which patients are in. Each test patient gets the mean Dice over three structures and
+# looking at other patients. Seed $s$ also draws which patients are in. Each test patient gets the mean {term}`Dice` over three structures and
 # two moments, on the scanner's pixels.
+#
+# The loss adds the cross-entropy of each pixel to *soft Dice*, 1 − Dice with probabilities in place of a mask.
 
 
 # %%
@@ -272,6 +275,8 @@ claims.observe("C023", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=whe
 
 # %% [markdown]
 # ## How many patients?
+#
+# We train on 1, 2, 4, … patients, and always for the same number of steps.
 
 # %%
 curve = {n: whole["concatenate"] if n == everything else runs(SmallUNet, n) for n in SIZES}
@@ -311,7 +316,7 @@ plots.say(
 # %% [markdown]
 # ## Does elastic deformation play a significant role?
 #
-# A heart that is bent a little is still a heart. Elastic deformation moves the points of a coarse grid at random and bends the image
+# A heart that is bent a little is still a heart. Elastic deformation, a kind of {term}`augmentation`, moves the points of a coarse grid at random and bends the image
 # smoothly between them. The paper writes that this was key, but does not show a training without it. We take
 # MONAI's deformation {cite:p}`cardoso2022monai`, and hold it against no augmentation, against ordinary turning, stretching and shifting, and against both
 # together.
@@ -405,7 +410,7 @@ plots.say(
 # %% [markdown]
 # ## Skips, weight map or augmentation?
 #
-# The paper changes three things at once. A factorial experiment takes them apart: all eight combinations of skips, weight map and elastic
+# The paper changes three things at once. An {term}`ablation` of one at a time would miss how they work together. A factorial experiment takes them apart: all eight combinations of skips, weight map and elastic
 # deformation, at eight patients. The *main effect* of one is the mean over the four combinations with it minus the mean over the four without.
 #
 # The weight map makes pixels between two objects count more in the cross-entropy:
@@ -548,7 +553,7 @@ claims.observe(
 # %% [markdown]
 # ## Up: transposed convolution or resizing?
 #
-# A transposed convolution can leave a checkerboard {cite:p}`odena2016deconvolution`. We measure the share of the logits' energy in the highest frequencies,
+# A {term}`transposed convolution` can leave a checkerboard {cite:p}`odena2016deconvolution`. We measure the share of the logits' energy in the highest frequencies,
 # where a checkerboard lives, and Dice.
 
 # %%
@@ -607,21 +612,213 @@ for name, build in sizes.items():
 #
 # ## Check yourself
 #
-# 1. Why must the map on the left be cropped before it is concatenated?
+# **1.** In the U-Net of 2015, why must the map on the left be cropped before it is concatenated?
 #
-# <details><summary>Answer</summary>Unpadded convolutions have taken away a frame on the way down and up, so the map that comes up is smaller than the one that was kept.</details>
+# - **A** The right side of the U needs only the middle of the image, where the object lies.
+# - **B** The left map has more channels than the right one, and the two must agree.
+# - **C** Unpadded convolutions made the map that comes up smaller than the one that was kept.
+# - **D** The transposed convolution loses a frame of pixels at each step up.
 #
-# 2. A network without skips has a Dice almost as high. Where would you look for the difference?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>Near the outlines, in thin structures and in small ones: that is where the position is lost by pooling.</details>
+# **C.** Two 3 × 3 convolutions a level take away a frame, down and up. A transposed convolution (D) doubles
+# the size exactly; channels (B) need not agree to be concatenated.
 #
-# 3. Why does the number of steps stay the same when the number of patients grows?
+# </details>
 #
-# <details><summary>Answer</summary>Otherwise the network with more patients would also be trained for longer, and we could not tell which of the two helped.</details>
+# **2.** 572 × 572 pixels enter the network of 2015. How large is the map that leaves the first pooling?
 #
+# - **A** 286 × 286
+# - **B** 285 × 285
+# - **C** 284 × 284
+# - **D** 282 × 282
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Two unpadded 3 × 3 convolutions leave 568, and pooling halves it. A forgets the convolutions, B
+# counts one of them.
+#
+# </details>
+#
+# **3.** At one level, 64 maps come up and 64 maps come from the left. A 3 × 3 convolution makes 64 maps of
+# them. How many weights has it if the two are concatenated, and how many if they are added?
+#
+# - **A** 36,864 both times
+# - **B** 73,728 and 36,864
+# - **C** 73,728 both times
+# - **D** 147,456 and 73,728
+#
+# <details><summary>Answer</summary>
+#
+# **B.** Concatenated, 128 maps go in: $9 · 128 · 64$. Added, 64: $9 · 64 · 64$. This is why a fair rival that
+# adds is made wider.
+#
+# </details>
+#
+# **4.** A network without skips has a Dice almost as high as a U-Net on a large, round organ. Where would you
+# look for a difference?
+#
+# - **A** in the training time
+# - **B** in the middle of the organ
+# - **C** in slices without the organ
+# - **D** near its outline, and in thin structures
+#
+# <details><summary>Answer</summary>
+#
+# **D.** Pooling loses the exact place, and that shows where a pixel more or less matters. The middle (B) is
+# the easiest part: everything around it has the same label.
+#
+# </details>
+#
+# **5.** Why does the number of training *steps* stay the same when the number of patients grows?
+#
+# - **A** More patients would then also mean longer training.
+# - **B** The memory would not suffice for more steps.
+# - **C** More patients would need fewer steps, since they are alike.
+# - **D** The learning rate depends on the number of patients.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** One thing at a time: otherwise nobody could tell which of the two helped. With equal *epochs*,
+# sixteen patients would get sixteen times the steps of one.
+#
+# </details>
+#
+# **6.** A 2 × 2 experiment gives a Dice of 0.60 with neither A nor B, 0.64 with A, 0.62 with B, and 0.72 with
+# both. What is the main effect of A?
+#
+# - **A** 0.04
+# - **B** 0.07
+# - **C** 0.10
+# - **D** 0.12
+#
+# <details><summary>Answer</summary>
+#
+# **B.** With A the mean is $(0.64 + 0.72) / 2$, without it $(0.60 + 0.62) / 2$. A is the effect of A *alone*;
+# C is its effect where B is there. That the two differ is an interaction.
+#
+# </details>
+#
+# **7.** A learning curve shows Dice against the number of training *slices*, drawn at random from 64
+# patients. A clinic with slices of two patients reads off how many it needs. What goes wrong?
+#
+# - **A** The curve flatters: slices of two hearts hold less that is new than as many of 64.
+# - **B** Nothing, for a slice is a slice.
+# - **C** The curve is too low, since two patients are easier to learn.
+# - **D** Dice cannot be compared between clinics.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Slices of one heart are alike, so the number of *patients* counts. The clinic will need more slices
+# than it reads off.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
-# 1. ★ Which input sizes near 300 fit the unpadded network? Predict, then ask `UNet().output_size(n)`.
-# 2. ★★ Give the skip of the first level only. How much of the gain near the outline is left?
-# 3. ★★★ Draw training slices at random from all patients, as many as one, two and four patients have. How much more is a slice worth when it comes
-#    from another patient?
+# ```{exercise} ★ Predict: sizes that fit
+# :label: ex-11-sizes
+# Which input sizes near 300 fit the unpadded network? Predict, then ask `UNet().output_size(n)`.
+# ```
+#
+# ```{solution} ex-11-sizes
+# :class: dropdown
+# Before each of the four poolings the side must be even. From the bottom up: a bottleneck of $m$ comes from
+# $2m + 4$, and so on four times, which gives $16 m + 60$. With $m = 15$ that is 300; then 284 and 316. All
+# are 12 more than a multiple of 16, like 572. The output is 184 pixels smaller.
+# ```
+#
+# ```{exercise} ★ Predict: the price of a concatenation
+# :label: ex-11-price
+# In a U-Net of width $w$ and depth 4, how many weights do the skips cost, compared with a network that adds?
+# ```
+#
+# ```{solution} ex-11-price
+# :class: dropdown
+# At the level with $c$ channels on each side the first convolution has $9 · 2c · c$ weights in place of $9 ·
+# c · c$: $9 c^2$ more. Over $c = w, 2w, 4w, 8w$ that is $9 w^2 (1 + 4 + 16 + 64) = 765 \, w^2$, or 3.1
+# million at $w = 64$: a tenth of the network.
+# ```
+#
+# ```{exercise} ★★ Implement: soft Dice
+# :label: ex-11-soft
+# Write the soft Dice loss: the mean over the classes but the background of $1 - (2 \sum p t + 1) / (\sum p +
+# \sum t + 1)$, with sums over the batch. Check it against `losses.soft_dice`. Why is plain Dice of no use as
+# a loss?
+# ```
+#
+# ````{solution} ex-11-soft
+# :class: dropdown
+# ```python
+# def soft_dice(logits, target):
+#     p = logits.softmax(1)[:, 1:]
+#     t = F.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:]
+#     both, sizes = (p * t).sum((0, 2, 3)), (p + t).sum((0, 2, 3))
+#     return 1 - ((2 * both + 1) / (sizes + 1)).mean()
+#
+#
+# z, y = torch.randn(2, 4, 16, 16), torch.randint(0, 4, (2, 16, 16))
+# torch.testing.assert_close(soft_dice(z, y), losses.soft_dice(z, y))
+# ```
+#
+# Plain Dice needs a mask, and a mask needs `argmax`, whose slope is zero wherever it has one.
+# ````
+#
+# ```{exercise} ★★ Implement: the first skip alone
+# :label: ex-11-first
+# Give the skip of the first level only. How much of the gain near the outline is left?
+# ```
+#
+# ````{solution} ex-11-first
+# :class: dropdown
+# Set the other maps to zero on their way into the step up. `net.unet.up` begins at the deepest level:
+#
+# ```python
+# def first_skip_only():
+#     net = SmallUNet()
+#     for up in net.unet.up[:-1]:
+#         up.register_forward_pre_hook(lambda _, maps: (maps[0], 0 * maps[1]))
+#     return net
+#
+#
+# alone = [trained(first_skip_only, everything, s) for s in range(SEEDS)]
+# border["first alone"] = np.stack([boundary(m) for m in alone])
+# print(lead(border["first alone"], border["none"]), lead(border["concatenate"], border["first alone"]))
+# ```
+#
+# Expect most of the gain to be there: the finest map knows the place best, and the deeper ones tell little
+# that the way up does not know already. The zeros still have weights behind them, so the number of parameters
+# is that of the whole network, not of what is used.
+# ````
+#
+# ```{exercise} ★★★ Investigate: what is a slice worth?
+# :label: ex-11-worth
+# Draw training slices at random from all patients, as many as one, two and four patients have. How much more
+# is a slice worth when it comes from another patient?
+# ```
+#
+# ```{solution} ex-11-worth
+# :class: dropdown
+# Join all of `sliced`, draw with a generator seeded by $s$, and put the draw in place of `chosen` in
+# `trained`. Compare with `curve[1]`, `curve[2]` and `curve[4]` at equal numbers of slices and equal steps,
+# with intervals over patients and seeds.
+#
+# Expect the random draw to lead clearly at one patient's worth and less later. On the learning curve, find
+# the number of patients with the same Dice: their slices divided by yours is what the question asks for. The
+# pitfall: the draw has slices from base to apex too, but never a whole heart.
+# ```
+#
+# ```{exercise} ★★★ Investigate: how far may a heart bend?
+# :label: ex-11-bend
+# Multiply the displacements of the elastic deformation by ½, 1, 2 and 4, at eight patients. Where does Dice
+# turn, and what do the images look like there?
+# ```
+#
+# ```{solution} ex-11-bend
+# :class: dropdown
+# Scale the pair `(1, 3)` in `elastic`, and look at eight deformed slices with their masks before you train.
+# Expect a flat top and a fall: where the wall folds or the two ventricles merge, the network learns shapes
+# that do not occur. Choose the size on patients of the pool that are not trained on, and report the test
+# patients once. The best size depends on the length of the training as well, as this chapter shows.
+# ```

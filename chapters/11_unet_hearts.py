@@ -39,8 +39,7 @@ patients = profile(smoke=cardiac.load()[:10], cpu=cardiac.load(), gpu=cardiac.lo
 # %% [markdown]
 # ## The hearts
 #
-# ACDC {cite:p}`bernard2018acdc` holds short-axis cine MRI of patients with five diagnoses. An expert drew three structures at
-# two moments: the cavity of the left ventricle (LV), its muscular wall (myocardium) and the cavity of the right ventricle (RV), at
+# ACDC {cite:p}`bernard2018acdc` holds {term}`short-axis <short axis>` {term}`cine` MRI of patients with five diagnoses. An expert drew three structures at two moments: the cavity of the left {term}`ventricle` (LV), its muscular wall ({term}`myocardium`) and the cavity of the right ventricle (RV), at
 # end-diastole (ED), when the heart is full, and at end-systole (ES), when it has contracted.
 #
 # The sliders below move through the slices of one patient, at both moments. They work with the arrow keys too.
@@ -69,7 +68,7 @@ plots.scrubber(
 # Three traps lie in such a set, and none of them shows in a Dice score.
 #
 # **Slices are not patients.** Neighbouring slices of one heart look alike. If some stand in the training set and others in the
-# test set, the network is tested on what it has seen. So we split by patient.
+# test set, the network is tested on what it has seen. This is {term}`leakage`. So we split by patient.
 #
 # **Two patients may be one.** The cell below compares every image with every other.
 
@@ -114,9 +113,8 @@ print(f"{size:,} parameters, {work / 1e9:.2f} G multiply-adds a slice of 128 × 
 # %% [markdown]
 # ## Five folds
 #
-# Each fifth of the patients is tested once by a network that was trained on the other four fifths. No choice was made on the
-# tested fold: the number of epochs and the learning rate were chosen on the validation patients of another split, and the last weights are kept. Dice is computed volume by volume on
-# the scanner's own pixels, so what the square cuts off counts as an error.
+# Each fifth of the patients, a {term}`fold`, is tested once by a network that was trained on the other four fifths. This is {term}`cross-validation`. No choice was made on the
+# tested fold: the number of epochs and the learning rate were chosen on the validation patients of another split, and the last weights are kept. {term}`Dice` is computed volume by volume on the scanner's own pixels, so what the square cuts off counts as an error.
 
 # %%
 parts = cardiac.folds(patients)
@@ -170,6 +168,9 @@ plots.say(
 # | ensemble of 2D and 3D U-Nets (Isensee, the winner) | .928 |
 #
 # ### By diagnosis
+#
+# A mean over all patients may hide a group. NOR are healthy hearts, DCM widened ones, HCM ones with a thick wall, MINF ones after an infarction, and RV ones with an abnormal
+# right ventricle.
 
 # %% tags=["hide-input"]
 groups = sorted({p.group for p in tested})
@@ -341,18 +342,108 @@ plots.say(
 #
 # ## Check yourself
 #
-# 1. Why do we compute Dice on the scanner's pixels and not on the square?
+# **1.** Dice is computed on the scanner's pixels and not on the square that the network saw. Why?
 #
-# <details><summary>Answer</summary>Because the clinic needs the mask there. What the square cuts off, and what resampling blurs, then counts as an error.</details>
+# - **A** The square has fewer pixels, so Dice would be less precise.
+# - **B** What the square cuts off must count as an error.
+# - **C** The expert's masks exist only in full images.
+# - **D** On the square Dice would be lower.
 #
-# 2. Why is ES harder than ED?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>The cavities are smaller, and the same error of one pixel at the border is a larger share of a smaller area.</details>
+# **B.** The clinic needs the mask there. On the square a right ventricle that was cut off would not be
+# missed, and Dice would rather be *higher*. C is false: masks can be cut like images.
 #
-# 3. What would go wrong if patient074 were in the training set and patient076 in the test set?
+# </details>
 #
-# <details><summary>Answer</summary>They are one scan. The network would be tested on an image that it was trained on.</details>
+# **2.** Five-fold cross-validation with 80 patients. How many networks are trained, and how often is each
+# patient tested?
 #
+# - **A** one network; once
+# - **B** five networks; five times
+# - **C** five networks; once
+# - **D** eighty networks; once
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Each fifth is tested by the one network that did not see it. D is leave-one-out, with 80 folds.
+#
+# </details>
+#
+# **3.** Patients 074 and 076 are one scan. What goes wrong if one is in the training set and the other in the
+# test set?
+#
+# - **A** The network is tested on an image that it was trained on.
+# - **B** The training set is smaller by one patient than it seems.
+# - **C** The two masks contradict each other, so the loss cannot fall.
+# - **D** Nothing, since two experts drew them.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** That is leakage: part of the score is memory. B is true as well, and harmless beside it.
+#
+# </details>
+#
+# **4.** Someone trains for 100 epochs in each fold and reports, for each, the epoch with the best Dice on the
+# fold that is tested. What is the cross-validated mean?
+#
+# - **A** right, since each network was trained without the fold
+# - **B** too high, since a choice was made on the tested patients
+# - **C** too low, since the best epoch differs between folds
+# - **D** right if the epochs are similar
+#
+# <details><summary>Answer</summary>
+#
+# **B.** The choice of the epoch has looked at the answers. It has to be made on other patients, or be fixed
+# beforehand.
+#
+# </details>
+#
+# **5.** Of 80 patients, 78 have a Dice of 0.91 and two have 0.20. What is the mean?
+#
+# - **A** 0.55
+# - **B** 0.75
+# - **C** 0.89
+# - **D** 0.91
+#
+# <details><summary>Answer</summary>
+#
+# **C.** $(78 · 0.91 + 2 · 0.20) / 80 = 0.89$. Two hearts were missed, and the mean hardly shows it: look at
+# the worst cases first.
+#
+# </details>
+#
+# **6.** Our pipeline reaches a Dice sooner than another toolkit's, with another network, another optimiser
+# and another arithmetic. What has been shown?
+#
+# - **A** Our network is better than the one of the toolkit.
+# - **B** The toolkit is slow, whatever network one trains in it.
+# - **C** This pipeline as a whole is quicker than that one, on this machine.
+# - **D** Arithmetic in bf16 is quicker than arithmetic in fp32.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Several things differ, and any of them may be the cause. A and D each name one; an ablation would be
+# needed.
+#
+# </details>
+#
+# **7.** A network draws the left ventricle well in all slices but the topmost, which it leaves out. Dice
+# falls by a little. What may the cardiologist notice first?
+#
+# - **A** nothing, since Dice is still high
+# - **B** the outlines, which look rough
+# - **C** the diagnosis, which Dice decides
+# - **D** the volume, since slices at the base are large
+#
+# <details><summary>Answer</summary>
+#
+# **D.** A volume is the sum of the slices, and a missing large one takes several per cent away, always in the
+# same direction. Whether that slice belongs to the ventricle is a convention, and experts disagree on it too.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: a smaller square
@@ -364,6 +455,20 @@ plots.say(
 # :class: dropdown
 # Two things pull apart: pixels become smaller, which helps thin walls; and large right ventricles are cut off, which counts as an error. Look at the
 # patients with the largest hearts first.
+# ```
+#
+# ```{exercise} ★ Predict: a wall of two pixels
+# :label: ex-11b-wall
+# Two structures have the same error, half a pixel too far out along every border: a disc of radius 15 pixels,
+# and a ring between the radii 15 and 19. Which has the lower Dice, and by how much?
+# ```
+#
+# ```{solution} ex-11b-wall
+# :class: dropdown
+# The disc grows from $15^2$ to $15.5^2$ (in units of $\pi$): $\mathrm{DSC} = 2 · 225 / (225 + 240.25) =
+# 0.967$. The ring, between 14.5 and 19.5, has $19.5^2 - 14.5^2 = 170$ against $19^2 - 15^2 = 136$:
+# $\mathrm{DSC} = 2 · 136 / (136 + 170) = 0.889$. The same hand looks much worse on the myocardium, for a thin
+# structure is nearly all border.
 # ```
 #
 # ```{exercise} ★★ Implement: the largest piece

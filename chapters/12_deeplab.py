@@ -1,8 +1,7 @@
 # %% [markdown]
 # # Can a network see far without becoming coarse? DeepLabV3+
 #
-# To know that a bright disc is the left ventricle, a network must see the whole heart around it. Pooling gives it that view, and takes the
-# fine places away. The U-Net carries them past the pooling. DeepLab goes another way: it leaves the last poolings out and pulls the weights of its
+# To know that a bright disc is the left ventricle, a network must see the whole heart around it. {term}`Pooling <pooling>` gives it that view, and takes the fine places away. The U-Net carries them past the pooling. DeepLab goes another way: it leaves the last poolings out and pulls the weights of its
 # convolutions apart, so that a few of them span a wide field. **Does that see as far, and does it outline hearts as well as a U-Net of the same cost?**
 #
 # The review cites its reference [20] {cite:p}`bose2022insect` in a sentence about hearts; that paper compares the two on pictures of insects. We compare them on hearts, and on
@@ -124,7 +123,7 @@ plots.show(
 #
 # $$ y_i = \sum_{k=-1}^{1} w_k\, x_{i + r k} . $$ (eq-holes)
 #
-# The number $r$ is the *rate*, or dilation. With $r = 1$ it is the ordinary convolution; with $r = 4$ the same three weights span nine places. In French, “with holes”
+# The number $r$ is the *rate*, or dilation, and this is a {term}`dilated convolution`. With $r = 1$ it is the ordinary convolution; with $r = 4$ the same three weights span nine places. In French, “with holes”
 # is *à trous*; in English the word became *atrous* {cite:p}`chen2018deeplabv3plus,yu2016multiscale`.
 #
 # By hand, in two dimensions: put zeros between the weights, and convolve as always.
@@ -170,7 +169,7 @@ plots.scrubber(
 # %% [markdown]
 # ## From a stride to holes
 #
-# A ResNet halves its map five times. DeepLab takes a trained or untrained ResNet, sets the last strides from 2 to 1, and doubles the rate of every
+# A ResNet (chapter 05) halves its map five times. DeepLab takes a trained or untrained ResNet, sets the last {term}`strides <stride>` from 2 to 1, and doubles the rate of every
 # convolution behind each of them. Nothing is lost by that: the places that the strided network would have kept hold the same numbers as before. Between them stand new ones.
 
 # %%
@@ -192,7 +191,7 @@ print(
 
 # %% [markdown]
 # The *output stride* is the number of pixels from one place of the deepest map to the next. Without holes, a map with an output stride of 8 would be fine and
-# short-sighted. We can look: how strongly does each pixel of the image move the place in the middle of the deepest map? That is the size of a gradient, here averaged
+# short-sighted. We can look at its {term}`receptive field`: how strongly does each pixel of the image move the place in the middle of the deepest map? That is the size of a gradient, here averaged
 # over networks with random weights {cite:p}`luo2016understanding`.
 
 
@@ -334,7 +333,7 @@ for stride in (32, 16, 8):
 # ## How we train
 #
 # The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (400 in the `cpu` profile, about seven passes) with the same learning rate, untuned: this ranks short trainings; the last
-# weights are kept, so nothing is chosen by looking at other patients. Each test patient gets the mean Dice of three structures at two moments, on the scanner's
+# weights are kept, so nothing is chosen by looking at other patients. Each test patient gets the mean {term}`Dice` of three structures at two moments, on the scanner's
 # pixels, and the surface Dice of chapter 09 at 2 mm (nominal), which looks at the outlines alone.
 
 # %%
@@ -377,7 +376,7 @@ def lead(a, b=None):
 # %% [markdown]
 # ## What does each part bring?
 #
-# Take the network apart. Three output strides; the finest without holes in its backbone (its pyramid keeps them); the middle one without its pyramid (only the 1 × 1 convolution and the mean of the map are left) and
+# Take the network apart, in an {term}`ablation`. Three output strides; the finest without holes in its backbone (its pyramid keeps them); the middle one without its pyramid (only the 1 × 1 convolution and the mean of the map are left) and
 # without the early map in its decoder. And a U-Net with as many parameters.
 
 
@@ -571,22 +570,108 @@ for name in PARTS:
 #
 # ## Check yourself
 #
-# 1. How many pixels does a row of two 3 × 3 convolutions with rates 1 and 4 span?
+# **1.** How many pixels does a row of two 3 × 3 convolutions with rates 1 and 4 span, along one axis?
 #
-# <details><summary>Answer</summary>The first spans 3, the second adds 4 on each side: 11.</details>
+# - **A** 5
+# - **B** 9
+# - **C** 11
+# - **D** 15
 #
-# 2. Why does going from output stride 16 to 8 change no parameter?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>A stride and a rate say where weights are applied, not how many there are.</details>
+# **C.** The first spans 3, the second adds 4 on each side. B is the second alone; A forgets the rate.
 #
-# 3. A map has 8 × 8 places, and a filter a rate of 9. How many of its nine weights ever touch the map?
+# </details>
 #
-# <details><summary>Answer</summary>Only the middle one: every other weight lies 9 places away, outside.</details>
+# **2.** Why does going from an output stride of 16 to 8 change no parameter?
 #
-# 4. Plain averaging on your map would leave a Dice of .99, and your network has .85. Will a finer map help?
+# - **A** The holes hold weights of zero, which are not counted.
+# - **B** A stride and a rate say where weights are applied, not how many there are.
+# - **C** The finer map has fewer channels.
+# - **D** The decoder loses as many parameters as the backbone gains.
 #
-# <details><summary>Answer</summary>The number cannot tell. Most of the gap must come from elsewhere, but a finer map can still help, as going from stride 16 to 8 did on this page.</details>
+# <details><summary>Answer</summary>
 #
+# **B.** The same kernels are used at more places, further apart. What grows is the work, fourfold behind the
+# removed stride.
+#
+# </details>
+#
+# **3.** A map has 8 × 8 places, and a 3 × 3 filter a rate of 9. How many of its nine weights ever touch the
+# map?
+#
+# - **A** nine
+# - **B** four
+# - **C** three
+# - **D** one
+#
+# <details><summary>Answer</summary>
+#
+# **D.** Every weight but the middle one lies 9 places away, and that is outside. It has become a 1 × 1
+# convolution that stores nine weights.
+#
+# </details>
+#
+# **4.** Three 3 × 3 convolutions in a row, all with rate 2. What does the place in the middle see?
+#
+# - **A** every pixel of a square of 13 × 13
+# - **B** every second pixel in both directions
+# - **C** only the nine pixels of the last filter
+# - **D** every pixel of a square of 7 × 7
+#
+# <details><summary>Answer</summary>
+#
+# **B.** Sums of steps of −2, 0 and 2 are even. A is the span, but the odd places in it are never reached.
+# Rates 1, 2, 3 have the same span and leave no gap.
+#
+# </details>
+#
+# **5.** A layer with stride 2 gets stride 1, and every filter behind it twice the rate. What happens to the
+# numbers at the old places?
+#
+# - **A** They stay as they were.
+# - **B** They are averages of the old ones.
+# - **C** They change, since the filters see more pixels.
+# - **D** They are lost, and new ones stand between them.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** The filter meets exactly the places that it met before, now two apart. C would be right if the rate
+# were left at 1: then it would see *fewer* pixels.
+#
+# </details>
+#
+# **6.** On your masks, plain averaging over 4 × 4 pixels and back leaves a Dice of 0.99. Your network with
+# such a map has 0.85. Will a finer map help?
+#
+# - **A** No: 0.99 is far above 0.85.
+# - **B** Yes: the missing 0.14 is what the map loses.
+# - **C** The number cannot tell.
+# - **D** Only with a wider pyramid.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Most of the gap must come from elsewhere, but a network may still learn more easily on a finer map.
+# The first table is a warning, not a limit and not a promise.
+#
+# </details>
+#
+# **7.** A network with fixed rates was trained on images of 1.5 mm a pixel. A scanner with 0.75 mm a pixel
+# comes in. What should be done first?
+#
+# - **A** Halve the rates, and use the network as it is.
+# - **B** Resample the new images to 1.5 mm a pixel.
+# - **C** Nothing: convolutions work on images of any size.
+# - **D** Cut the new images to the old number of pixels.
+#
+# <details><summary>Answer</summary>
+#
+# **B.** Weights and rates learnt hearts of a certain size in pixels. With images twice as fine, the same
+# network sees half as far in mm. C confuses “runs” with “works”.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: rates in a row
@@ -611,13 +696,37 @@ for name in PARTS:
 #
 # ```{exercise} ★★ Implement: a receptive field by arithmetic
 # :label: ex-12-field
-# Write a function that takes a list of (kernel, stride, rate) and returns how many pixels the last place spans. Check it against the square in which a gradient is not zero.
+# Write a function that takes a list of (kernel, stride, rate) and returns how many pixels the last place
+# spans. Check it against the square in which a gradient is not zero.
 # ```
 #
-# ```{solution} ex-12-field
+# ````{solution} ex-12-field
 # :class: dropdown
-# Start with span 1 and step 1. For each layer, span += rate · (kernel − 1) · step, then step *= stride. The gradient of a network with positive weights and no ReLU fills just this square.
+# ```python
+# def span(layers):
+#     side, step = 1, 1
+#     for kernel, stride, rate in layers:
+#         side, step = side + rate * (kernel - 1) * step, step * stride
+#     return side
+#
+#
+# def measured(layers):
+#     x = torch.zeros(1, 1, 95, 95, requires_grad=True)
+#     y = x
+#     for kernel, stride, rate in layers:
+#         y = F.conv2d(y, torch.ones(1, 1, kernel, kernel), stride=stride, dilation=rate)
+#     y[0, 0, y.shape[2] // 2, y.shape[3] // 2].backward()
+#     rows = x.grad[0, 0].any(1).nonzero()
+#     return int(rows[-1] - rows[0]) + 1
+#
+#
+# for layers in ([(3, 1, 1), (3, 1, 4)], [(3, 2, 1), (3, 1, 2), (3, 1, 3)], [(3, 1, 2)] * 3):
+#     assert span(layers) == measured(layers)
 # ```
+#
+# With weights of 1 and no ReLU no path cancels another. The span does not say that every pixel inside is
+# seen: the last row of rates leaves gaps.
+# ````
 #
 # ```{exercise} ★★ Implement: two early maps
 # :label: ex-12-two
@@ -639,3 +748,22 @@ for name in PARTS:
 # :class: dropdown
 # The map has 16 × 16 places, so a rate of 18 is a 1 × 1 convolution: see {numref}`fig-12-inside`. Report paired differences with intervals; with three seeds expect differences below .01 to stay undecided.
 # ```
+#
+# ```{exercise} ★★★ Investigate: another pixel size
+# :label: ex-12-scale
+# Test the trained networks on the same square of 200 mm, cut into 96, 128, 160 and 192 pixels a side. Which
+# loses most when the pixels are not those of its training, DeepLab or the U-Net?
+# ```
+#
+# ````{solution} ex-12-scale
+# :class: dropdown
+# ```python
+# sizes = (96, 128, 160, 192)
+# table = {name: [cardiac.dice(nets[name], test, side=s).mean() for s in sizes] for name in ("output stride 16", "U-Net")}
+# ```
+#
+# Expect both to be best at 128 and to fall on either side, since a heart then has another size in pixels. The
+# rates of DeepLab are fixed in pixels, but so is all that the U-Net has learnt, so guess before you look.
+# Train once with random scaling (`random_affine` has some) and see how much of the fall goes away. The
+# pitfall: with more pixels the ceiling of the first table rises, so a fall is not explained by resolution.
+# ````

@@ -2,7 +2,7 @@
 # # Do the gradients vanish, and do shortcuts cure it?
 #
 # Chapter 05 saw that a plain network of 32 layers fits its own training images worse than one of 14, and that shortcuts mend it. The review
-# tells why: deep networks suffer from vanishing gradients, and the residual network solved that. It is a good story. **Is it true?**
+# tells why: deep networks suffer from {term}`vanishing gradients <vanishing gradient>`, and the {term}`residual` network solved that. It is a good story. **Is it true?**
 #
 # After this chapter you can say what makes a gradient shrink, predict by how much for each activation and start, look at the
 # gradients of a network that trains badly, and tell the two troubles of deep networks apart: gradients that vanish, and training that degrades.
@@ -48,12 +48,14 @@ images = data.train.x[:128].cpu()
 # %% [markdown]
 # ## The problem: a long product
 #
+# Training changes each weight by its {term}`gradient`. A weight whose gradient is almost zero does not learn. How could that happen in a deep network?
+#
 # Take a number $x$, and put it through the same small function again and again: $h_1 = \varphi(w x)$, $h_2 = \varphi(w h_1)$, and so on. How does the last number
 # change when the first one does? By the chain rule, each step contributes a factor:
 #
 # $$ \frac{\partial h_L}{\partial x} = \prod_{l=1}^{L} w\, \varphi'(w\,h_{l-1}) . $$ (eq-product)
 #
-# A product of many factors below one is almost nothing. For the sigmoid, $\varphi'$ is at most 1/4. So with $w = 1$, twenty layers leave less than $4^{-20}$, a millionth
+# A product of many factors below one is almost nothing. For the sigmoid, $\varphi(t) = 1 / (1 + e^{-t})$, the slope $\varphi'$ is at most 1/4. So with $w = 1$, twenty layers leave less than $4^{-20}$, a millionth
 # of a millionth. Let us see.
 
 # %%
@@ -72,7 +74,7 @@ plots.say(
 # %% [markdown]
 # Hochreiter saw this in 1991 in *recurrent* networks, which apply one layer at every time step {cite:p}`hochreiter1998vanishing`: that is the review's reference [8]. There the
 # factor is the same matrix each time. Below, a recurrent network with 32 units reads 60 random inputs; the matrix is scaled so that its largest eigenvalue has size 0.5, 1 or 1.5. Beside it
-# stands the LSTM, which was built against the problem: it *adds* to its memory instead of replacing it.
+# stands the LSTM (long short-term memory) {cite:p}`hochreiter1997lstm`, which was built against the problem: it *adds* to its memory instead of replacing it.
 
 
 # %%
@@ -245,6 +247,8 @@ plots.show(
 
 # %% [markdown]
 # ### Does it hold at every depth?
+#
+# Each activation starts as its paper advises. The table shows by how many powers of ten the gradient at the first layer differs from that at the last.
 
 # %%
 DEPTHS = profile(smoke=(2, 5), cpu=(2, 5, 10, 20, 35, 50), gpu=(2, 5, 10, 20, 35, 50))
@@ -318,7 +322,7 @@ plots.say(
 )
 
 # %% [markdown]
-# That is *degradation*: a deeper network could copy the shallower one and add layers that do nothing, but training does not find that. It is no vanishing gradient: the first layer gets one, as
+# That is {term}`degradation`: a deeper network could copy the shallower one and add layers that do nothing, but training does not find that. It is no vanishing gradient: the first layer gets one, as
 # strong as in the residual network or stronger. He and colleagues say so themselves: normalised starts and batch norm had largely dealt with vanishing gradients, and
 # degradation is another matter {cite:p}`he2016resnet`.
 #
@@ -456,7 +460,7 @@ for depth, published in ((20, 269_722), (32, 464_154), (56, 853_018), (110, 1_72
 # %% [markdown]
 # ## Shortcuts in a U-Net
 #
-# The U-Net's skips lead *across* the U, from encoder to decoder. Residual shortcuts lead around two convolutions. Nothing forbids both.
+# The U-Net's {term}`skips <skip>` lead *across* the U, from encoder to decoder. Residual shortcuts lead around two convolutions. Nothing forbids both.
 
 
 # %%
@@ -618,22 +622,109 @@ for name, model in twins.items():
 #
 # ## Check yourself
 #
-# 1. A layer has 100 inputs a unit, ReLU, and weights of variance 0.01. By what is the gradient multiplied?
+# **1.** A layer has 100 inputs a unit, ReLU, and weights of variance 0.01. By what is the gradient multiplied
+# on its way back?
 #
-# <details><summary>Answer</summary>$\sqrt{100 \cdot 0.01 \cdot 1/2} = 0.71$.</details>
+# - **A** 0.50
+# - **B** 0.71
+# - **C** 1.00
+# - **D** 1.41
 #
-# 2. Test error rises when you add layers, training error falls. Is that degradation?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>No, that is overfitting. Degradation shows in the training error.</details>
+# **B.** $\sqrt{100 · 0.01 · 1/2} = 0.71$: half of the units are off. C is the answer for tanh near zero,
+# which Xavier's start is made for.
 #
-# 3. Why does a ReLU before the addition limit a block?
+# </details>
 #
-# <details><summary>Answer</summary>Then $F(x) \ge 0$: no block can lower a value, so values can only grow with depth.</details>
+# **2.** Twenty sigmoids in a row, each with a weight of 1. How large can the gradient at the first be, at
+# most, if it is 1 at the last?
 #
-# 4. Why can a shortcut keep gradients alive even with sigmoids?
+# - **A** about 1/20
+# - **B** about 1/80
+# - **C** $2^{-20}$, about a millionth
+# - **D** $4^{-20}$, about a millionth of a millionth
 #
-# <details><summary>Answer</summary>The derivative of $x + F(x)$ is $1 + F'(x)$: even where $F'$ is tiny, the 1 remains.</details>
+# <details><summary>Answer</summary>
 #
+# **D.** The slope of a sigmoid is at most 1/4, and slopes *multiply*. B adds them up.
+#
+# </details>
+#
+# **3.** Each of twenty layers has the slope 0.1. What is the slope of all twenty in a row, without and with a
+# shortcut around each?
+#
+# - **A** $10^{-20}$, and about 6.7
+# - **B** $10^{-20}$, and about 2
+# - **C** 2, and 22
+# - **D** $10^{-20}$ both times
+#
+# <details><summary>Answer</summary>
+#
+# **A.** $0.1^{20}$ without, $(1 + 0.1)^{20} \approx 6.7$ with. The 1 of each shortcut keeps the product
+# alive, and may let it grow.
+#
+# </details>
+#
+# **4.** You add layers. The test error rises, the training error falls. What is this?
+#
+# - **A** degradation
+# - **B** overfitting
+# - **C** a vanishing gradient
+# - **D** a learning rate that is too large
+#
+# <details><summary>Answer</summary>
+#
+# **B.** The network fits its training images better and new ones worse. Degradation shows in the *training*
+# error, and so would a vanishing gradient.
+#
+# </details>
+#
+# **5.** A network of 60 layers, with batch normalisation, trains badly. The gradient of its first layer is as
+# large as in a network of 10 layers. Which explanation is ruled out?
+#
+# - **A** degradation
+# - **B** a poor learning rate
+# - **C** a vanishing gradient at the start
+# - **D** too few training steps
+#
+# <details><summary>Answer</summary>
+#
+# **C.** The first layer does get a signal. The others remain possible, and need other tests, such as a
+# residual twin with the same budget.
+#
+# </details>
+#
+# **6.** A block has a ReLU *before* its addition: $H(x) = \mathrm{ReLU}(F(x)) + x$. What can it not do?
+#
+# - **A** copy its input
+# - **B** be trained
+# - **C** raise a value
+# - **D** lower a value
+#
+# <details><summary>Answer</summary>
+#
+# **D.** What it adds is at least 0, so values can only grow with depth. It copies its input (A) where the
+# ReLU gives zero.
+#
+# </details>
+#
+# **7.** A deep network for 200 scans fits even its training scans badly. A colleague proposes to collect
+# 2,000 more. What should be done first?
+#
+# - **A** Train a shallower twin, and look at its training loss.
+# - **B** Collect them: deep networks need more data.
+# - **C** Stop the training earlier, before it overfits.
+# - **D** Augment the 200 scans, which is cheaper.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** More images cannot cure a poor fit to the images at hand. If the twin fits well, the depth is the
+# trouble. C and D are cures for overfitting.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: a tiny start
@@ -658,14 +749,23 @@ for name, model in twins.items():
 #
 # ```{exercise} ★★ Implement: another activation
 # :label: ex-13-gelu
-# Add GELU to `ACTIVATIONS`. Estimate $\mathrm{E}[\varphi'^2]$ for a standard normal $z$ by sampling, and derive the start that keeps the gradient's size. Does it?
+# Add GELU to `ACTIVATIONS`. Estimate $\mathrm{E}[\varphi'^2]$ for a standard normal $z$ by sampling, and
+# derive the start that keeps the gradient's size. Does it?
 # ```
 #
-# ```{solution} ex-13-gelu
+# ````{solution} ex-13-gelu
 # :class: dropdown
-# `z = torch.randn(10**6, requires_grad=True)`, then the mean square of the gradient of `F.gelu(z).sum()`, about 0.456; so $\sigma_w^2 \approx 2.19 / n$ would keep it if $z$ stayed standard normal. It does not quite: the forward pass
-# needs another value, so the slope is near zero and not zero.
+# ```python
+# z = torch.randn(10**6, requires_grad=True)
+# (slopes_,) = torch.autograd.grad(F.gelu(z).sum(), z)
+# square = slopes_.square().mean().item()  # about 0.456
+# ACTIVATIONS["GELU"], STARTS["fitted"] = F.gelu, lambda n: (1 / (square * n)) ** 0.5
+# print(np.mean([slope(gradients(DEPTH, "GELU", "fitted", s)) for s in range(SEEDS)]))
 # ```
+#
+# So $\sigma_w^2 \approx 2.19 / n$ would keep the gradient if $z$ stayed standard normal. It does not quite:
+# the forward pass needs another value, so the slope is near zero and not zero.
+# ````
 #
 # ```{exercise} ★★ Implement: an identity to find
 # :label: ex-13-identity
@@ -686,3 +786,31 @@ for name, model in twins.items():
 # :class: dropdown
 # Choose the rate of each on validation images from the same list of five, then compare training losses over three seeds. Report both the best and the spread; a plain network often needs a smaller rate.
 # ```
+#
+# ```{exercise} ★★★ Investigate: a batch of two
+# :label: ex-13-batch
+# Volumes fill the memory, and batches shrink. Train the residual network of 16 layers with batches of 2, 8,
+# 32 and 128, at the same number of steps. Then replace each batch normalisation by `nn.GroupNorm(4,
+# channels)`, which does not look at the batch.
+# ```
+#
+# ````{solution} ex-13-batch
+# :class: dropdown
+# `trained(partial(network, HALF), s, batch=2)` does the first. For the second, walk through the modules:
+#
+# ```python
+# def without_batch(net):
+#     for module in net.modules():
+#         for name, child in module.named_children():
+#             if isinstance(child, nn.BatchNorm2d):
+#                 setattr(module, name, nn.GroupNorm(4, child.num_features))
+#     return net
+#
+#
+# net, *_ = trained(lambda: without_batch(network(HALF)), 0, batch=2)
+# ```
+#
+# Expect the batch norm's training loss to be worst at 2, where a mean over two images is noise, and its test
+# accuracy to swing from seed to seed; the group norm should change less. The pitfall: equal steps mean that
+# the small batches have seen fewer images. Repeat with equal images, and say which you show.
+# ````

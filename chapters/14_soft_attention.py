@@ -49,8 +49,9 @@ STEPS = profile(smoke=2, cpu=300, gpu=2000)
 # %% [markdown]
 # ## The problem: a sentence in one vector
 #
-# A translator of that time had two parts. The *encoder* reads the sentence and ends with one vector of fixed length. The *decoder* writes from that vector alone. Whatever the sentence says must fit
-# in. To see the limit we take a task without grammar: read a row of digits, and write it backwards.
+# A translator of that time had two parts. The *encoder* reads the sentence and ends with one vector of fixed length. The *decoder* writes from that vector alone
+# ({term}`encoder, decoder`). Here both are GRUs: layers that read one item after the other and keep a state, the memory of what they have read. Whatever the sentence says must fit
+# in. To see the limit we take a task without grammar: read a row of digits, and write it backwards. In the code, `look` switches the new part on; it is explained below.
 
 
 # %%
@@ -84,7 +85,7 @@ class Translator(nn.Module):
 # %% [markdown]
 # ## The idea: look back, and weigh
 #
-# Let the encoder keep one vector $k_t$ for every place $t$ of the input. Before it writes, the decoder, in state $q$, gives each place a *score* $e_t$. A softmax turns the scores into weights $\alpha_t$ that sum to one, and
+# Let the encoder keep one vector $k_t$ for every place $t$ of the input. Before it writes, the decoder, in state $q$, gives each place a *score* $e_t$. A {term}`softmax` turns the scores into weights $\alpha_t$ that sum to one, and
 # the decoder gets the weighted sum {cite:p}`bahdanau2014neural`:
 #
 # $$ e_t = v^\top \tanh(W q + U k_t), \qquad \alpha_t = \frac{\exp e_t}{\sum_s \exp e_s}, \qquad c = \sum_t \alpha_t\, k_t . $$ (eq-additive)
@@ -174,7 +175,7 @@ plots.show(
 )  # fmt: skip
 
 # %% [markdown]
-# The weights are a picture of what the network does. That is part of attention's charm, and a trap: chapter 04 showed that a plausible map proves little.
+# The weights are a picture of what the network does. That is part of attention's charm, and a trap: chapter 03 showed that a plausible map proves little.
 #
 # ## Who was first?
 #
@@ -210,7 +211,7 @@ plots.show(
 # %% [markdown]
 # ## The tree
 #
-# Soft attention computes its weights; hard attention draws or chooses them. Within the soft family, modules differ in *what* gets a weight: a map (channel), a place (spatial), both, or every pair of places (self-attention).
+# {term}`Soft attention <soft attention>` computes its weights; {term}`hard attention` draws or chooses them. Within the soft family, modules differ in *what* gets a weight: a map (channel), a place (spatial), both, or every pair of places (self-attention).
 # Click a leaf to go to its source. The families are the review's; where a leaf marked ° stands follows the survey {cite:p}`hassanin2022visual` as we remember its tree, and could not be checked against it.
 
 # %%
@@ -262,7 +263,7 @@ display(HTML("".join(map(folded, ALL))))
 # %% [markdown]
 # ## What they cost
 #
-# Every drop-in takes and gives maps of the same shape. Here on 64 maps of 28 × 28.
+# A *drop-in* takes and gives maps of the same shape, so it fits between any two layers. Here on 64 maps of 28 × 28.
 
 
 # %%
@@ -516,7 +517,7 @@ plots.say(
 # %% [markdown]
 # ## Self-attention: which pair?
 #
-# In self-attention the queries come from the image itself: each place asks all others {cite:p}`vaswani2017attention,wang2018nonlocal`. With queries $Q$, keys $K$ and values $V$, one row a place, and $d$ numbers a row,
+# In {term}`self-attention` the queries come from the image itself: each place asks all others {cite:p}`vaswani2017attention,wang2018nonlocal`. With queries $Q$, keys $K$ and values $V$, one row a place, and $d$ numbers a row,
 #
 # $$ Y = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{d}}\right) V . $$ (eq-dot)
 #
@@ -529,7 +530,7 @@ torch.testing.assert_close(by_hand, F.scaled_dot_product_attention(q, k, v), rto
 print("by hand = torch:", tuple(by_hand.shape))
 
 # %% [markdown]
-# A convolution sees its neighbours. So here is a task that neighbours cannot solve: two bars, each upright or flat, lie far apart. Do they point the same way? Our network has two 3 × 3 convolutions, looks at each pixel, and *averages*;
+# A convolution sees its neighbours. So here is a task that neighbours cannot solve: two bars, each upright or flat, lie far apart. Do they point the same way? Our network has two 3 × 3 convolutions, so a small {term}`receptive field`; it looks at each pixel, and *averages*;
 # an average of local answers can count bars, but a linear layer on counts cannot tell “both or none” from “one”.
 
 
@@ -789,22 +790,108 @@ print(f"SE adds {cost.parameters(net) - cost.parameters(ResNet(3, 10)):,} parame
 #
 # ## Check yourself
 #
-# 1. What does each row of the matrix of weights sum to, and why?
+# **1.** Two places have the scores $0$ and $\ln 3$, and the values 8 and 4. What does the query get?
 #
-# <details><summary>Answer</summary>One, because of the softmax over the keys.</details>
+# - **A** 4
+# - **B** 5
+# - **C** 6
+# - **D** 7
 #
-# 2. You shuffle the pixels of an image, apply dot-product self-attention, and shuffle back. What changed?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>Nothing: the module does not know where a pixel is. Position must be told.</details>
+# **B.** The softmax gives $1/4$ and $3/4$, and $8/4 + 3 · 4/4 = 5$. A picks the place with the larger score,
+# as hard attention would; C weighs both alike.
 #
-# 3. How many weights has ECA on 256 maps?
+# </details>
 #
-# <details><summary>Answer</summary>$|\log_2 256 + 1| / 2 = 4.5$, made odd: 5.</details>
+# **2.** What does each row of the matrix of attention weights sum to?
 #
-# 4. Why does the alignment for writing backwards lie on the other diagonal?
+# - **A** 1, because of the softmax over the keys
+# - **B** 1, because of the softmax over the queries
+# - **C** the number of keys
+# - **D** it depends on the scores
 #
-# <details><summary>Answer</summary>The first digit written is the last one read, and so on.</details>
+# <details><summary>Answer</summary>
 #
+# **A.** Each query shares one unit of attention among the keys. B would make the columns sum to one.
+#
+# </details>
+#
+# **3.** You shuffle the pixels of an image, apply dot-product self-attention without positions, and shuffle
+# back. What changed?
+#
+# - **A** the weights, but not the output
+# - **B** the output at the border only
+# - **C** nothing
+# - **D** everything, for neighbours were torn apart
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Each pixel asks all others, wherever they are: the module does not know places. D is true of a
+# convolution. If place matters, it must be told.
+#
+# </details>
+#
+# **4.** A network writes rows of digits backwards. Why does the line of its attention weights run down from
+# the upper right?
+#
+# - **A** The softmax turns the order of the rows round.
+# - **B** Later digits get larger scores from the encoder.
+# - **C** The encoder reads from right to left.
+# - **D** The first digit that it writes is the last that it read.
+#
+# <details><summary>Answer</summary>
+#
+# **D.** Row 1 of the picture looks at the last column, row 2 at the one before, and so on. Nobody told it the
+# order; the loss did.
+#
+# </details>
+#
+# **5.** Squeeze-and-excitation with a reduction of 16 sits on 256 maps, without biases. How many weights has
+# it?
+#
+# - **A** 4,096
+# - **B** 8,192
+# - **C** 65,536
+# - **D** 131,072
+#
+# <details><summary>Answer</summary>
+#
+# **B.** From 256 to 16 and back: $2 · 256 · 16$. A counts one of the two layers, D forgets the reduction.
+#
+# </details>
+#
+# **6.** The side of an image is doubled. By which factor does the number of pairs in full self-attention
+# grow?
+#
+# - **A** 2
+# - **B** 4
+# - **C** 8
+# - **D** 16
+#
+# <details><summary>Answer</summary>
+#
+# **D.** Four times the places, each with four times the partners. This is why axial attention looks along
+# rows and columns only.
+#
+# </details>
+#
+# **7.** In a scan, the attention map of a network is brightest on a tumour, and the network says “tumour”.
+# What would show that it decides by that place?
+#
+# - **A** a sharper map from a network trained with a second seed
+# - **B** the same kind of map in other patients with tumours
+# - **C** the answer changes when this place is covered, and not with another one
+# - **D** a radiologist agrees with the map in most patients
+#
+# <details><summary>Answer</summary>
+#
+# **C.** A weight says what may pass, not what decides; change the place and watch the answer. D shows that
+# the map is plausible, which is what makes it tempting.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: copy instead of reverse
@@ -839,13 +926,33 @@ print(f"SE adds {cost.parameters(net) - cost.parameters(ResNet(3, 10)):,} parame
 #
 # ```{exercise} ★★ Implement: a position for each pixel
 # :label: ex-14-position
-# Add two maps with row and column numbers from −1 to 1 to the input of `matcher(attention.MultiHead)`. Is the task solved faster?
+# Add two maps with row and column numbers from −1 to 1 to the input of `matcher(attention.MultiHead)`. Is the
+# task solved faster?
 # ```
 #
-# ```{solution} ex-14-position
+# ````{solution} ex-14-position
 # :class: dropdown
-# Concatenate `torch.meshgrid` of two `linspace(-1, 1, 24)` to the image and give the first convolution three channels. Report the accuracy after 100, 200 and 600 steps.
+# ```python
+# class Placed(nn.Module):
+#     def __init__(self, net, side=24):
+#         super().__init__()
+#         net[0] = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+#         line = torch.linspace(-1, 1, side)
+#         self.net = net
+#         self.register_buffer("where", torch.stack(torch.meshgrid(line, line, indexing="ij")))
+#
+#     def forward(self, x):
+#         return self.net(torch.cat((x, self.where.expand(len(x), -1, -1, -1)), 1))
+#
+#
+# seed(0)
+# placed = Placed(matcher(attention.MultiHead))
+# fit(placed, pairs, epochs=2, batch_size=64, lr=1e-2, validations=1, keep="last")
 # ```
+#
+# Report the accuracy after 100, 200 and 600 steps, with and without, over three seeds. Position is not needed
+# to compare two bars, so do not be surprised if it changes little.
+# ````
 #
 # ```{exercise} ★★★ Investigate: dimmer spots
 # :label: ex-14-dim
@@ -856,3 +963,26 @@ print(f"SE adds {cost.parameters(net) - cost.parameters(ResNet(3, 10)):,} parame
 # :class: dropdown
 # Make the brightness an argument of `with_spots`, and plot both against it with intervals over images. If the map fails before the classifier does, the classifier uses something else than the map shows.
 # ```
+#
+# ```{exercise} ★★★ Investigate: cover the place
+# :label: ex-14-cover
+# Does the answer rest on the place where the gate is brightest? Cover the spot, the peak of the map, or a
+# random place with the grey of its surroundings, and compare how far the logit falls.
+# ```
+#
+# ````{solution} ex-14-cover
+# :class: dropdown
+# ```python
+# def covered(x, corners, size=SPOT):
+#     x = x.clone()
+#     for image, (r, c) in zip(x, corners.tolist(), strict=True):
+#         around = image[0, max(r - 2, 0) : r + size + 2, max(c - 2, 0) : c + size + 2]
+#         image[0, r : r + size, c : c + size] = around.median()
+#     return x
+# ```
+#
+# Keep the network in `hits`, and look at test images with a spot only. Covering the spot should cost most; a
+# random place gives the floor. If covering the peak costs no more than the floor, the map is not where the
+# answer comes from, however bright. The pitfall: what you paint is itself unusual, so use the median of the
+# surroundings and not black.
+# ````

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # What if the network must choose where to look? Hard attention
 #
-# Soft attention looks everywhere, here more and there less. A doctor with a magnifying glass does not: she looks at one place, then at the next. A network that *chooses* could leave out most of an
+# {term}`Soft attention <soft attention>` looks everywhere, here more and there less. A doctor with a magnifying glass does not: she looks at one place, then at the next. A network that *chooses*, with {term}`hard attention`, could leave out most of an
 # image and show without doubt what it has used. But a choice has no derivative. **How can a network learn to choose, and what does the choosing cost?**
 #
 # After this chapter you can write the gradient of an average of choices in two ways, compare estimators by bias and variance, say what the ELBO is, and test whether a map
@@ -44,7 +44,7 @@ DRAWS = profile(smoke=200, cpu=20_000, gpu=20_000)
 # %% [markdown]
 # ## The problem: a choice has no slope
 #
-# Six places, and one of them must be chosen. Place $z$ costs the loss $L_z$. The network gives each place a score $\theta_z$; a softmax makes probabilities $p_z$ of them, and chance picks. What we
+# Six places, and one of them must be chosen. Place $z$ costs the loss $L_z$. The network gives each place a score $\theta_z$; a {term}`softmax` makes probabilities $p_z$ of them, and chance picks. What we
 # want small is the loss *on average*:
 #
 # $$ J(\theta) = \sum_z p_z\, L_z . $$ (eq-average)
@@ -69,6 +69,9 @@ claims.box("C067", "C068", "C069", "C070")
 
 # %% [markdown]
 # ## The estimators by hand, against the exact gradient
+#
+# An *estimator* makes a guess of the {term}`gradient` from what chance has shown. Its *bias* is how far it is off on average, its *spread* how far single guesses lie apart (the root of their variance). With six places
+# the exact gradient is known, so both can be measured.
 
 # %%
 theta = torch.tensor([0.5, 0.0, -0.5, 1.0, 0.2, -1.0], dtype=torch.double, requires_grad=True)
@@ -139,7 +142,7 @@ plots.show_source(attention.BernoulliGate, attention.GumbelGate)
 # %% [markdown]
 # `BernoulliGate` is the *reinforced* kind of the review's tree: a coin for each place, tossed with probability $\sigma(w \cdot x + b)$ {cite:p}`xu2015show,mnih2014recurrent`. Its `surrogate` is a term for the loss whose gradient is {eq}`eq-reinforce`.
 #
-# The *Bayesian* kind says: where to look is a hidden variable $z$ of the model. Let $q(z)$ be our guess of it for an image. Then the logarithm of the probability of the right answer $y$ is at least
+# The *Bayesian* kind says: where to look is a hidden variable $z$ of the model. Before the image is seen, it has a distribution $p(z)$, the *prior*. Let $q(z)$ be our guess of it for an image, and KL the Kullback–Leibler divergence, which says how far $q$ is from $p$: it is 0 where they agree, and never negative. Then the logarithm of the probability of the right answer $y$ is at least
 #
 # $$ \log p(y) \;\ge\; \mathrm{E}_{q}\,[\log p(y \mid z)] \;-\; \mathrm{KL}\big(q(z)\,\|\,p(z)\big) , $$ (eq-elbo)
 #
@@ -156,6 +159,8 @@ plots.show_source(attention.GaussianWindow)
 
 # %% [markdown]
 # ## A task whose answer sits in a known place
+#
+# Does a map point at the thing that decides? To ask, we must know where that thing is.
 #
 # Chest X-rays {cite:p}`yang2023medmnist` with one small spot at a random place: is it brighter or darker than its surroundings? The rest of the image does not matter.
 
@@ -374,7 +379,7 @@ plots.show(
 # %% [markdown]
 # ## Does chance make the network honest?
 #
-# A network that draws its attention can answer several times and average. Is its confidence better calibrated for that? The *calibration error* (chapter 09) compares confidence with the share of right answers.
+# A network that draws its attention can answer several times and average. Is its confidence better calibrated for that? The {term}`calibration error` (chapter 09) compares confidence with the share of right answers.
 
 
 # %%
@@ -499,22 +504,108 @@ for name, m in modules.items():
 #
 # ## Check yourself
 #
-# 1. Why may the baseline not depend on the choice that was made?
+# **1.** Trial and error picks place 3, and the loss is above the baseline. What happens to the score of place
+# 3?
 #
-# <details><summary>Answer</summary>Since $\mathrm{E}[\nabla \log p_z] = 0$, a constant changes nothing on average. A baseline that depends on $z$ cannot be pulled out of that average, and adds a bias.</details>
+# - **A** It rises, since the place was chosen.
+# - **B** It falls, since the choice was worse than usual.
+# - **C** It stays, for only the chosen place's features learn.
+# - **D** It falls, and all other scores stay as they are.
 #
-# 2. What happens to the variance of the straight-through gradient when the temperature goes to zero?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>It grows without bound: the softmax turns into a step, whose slope is zero almost everywhere and huge in between.</details>
+# **B.** The step makes the choice less likely. Through the softmax the others become likelier, so D is half
+# right.
 #
-# 3. The KL term is zero. What does the posterior look like?
+# </details>
 #
-# <details><summary>Answer</summary>Like the prior: the image has told nothing about where to look.</details>
+# **2.** Why may the baseline of REINFORCE not depend on the choice that was made?
 #
-# 4. Can soft attention save computing time by leaving places out?
+# - **A** It could no longer be pulled out of the average, and would add a bias.
+# - **B** The variance of the estimate would grow without bound.
+# - **C** It would have to be learnt first, which takes additional draws.
+# - **D** The loss of the chosen place would be counted twice.
 #
-# <details><summary>Answer</summary>Not by itself: every place has a weight above zero and must be computed.</details>
+# <details><summary>Answer</summary>
 #
+# **A.** Since $\mathrm{E}[\nabla \log p_z] = 0$, a constant changes nothing on average. One that depends on
+# $z$ does. The variance (B) may even fall; that is the temptation.
+#
+# </details>
+#
+# **3.** One estimator has no bias, and single draws spread by 1. Another has a bias of 0.05 and hardly any
+# spread. From how many draws on is the mean of the first closer to the truth?
+#
+# - **A** about 20
+# - **B** about 40
+# - **C** about 400
+# - **D** never
+#
+# <details><summary>Answer</summary>
+#
+# **C.** The mean of $n$ draws spreads by $1 / \sqrt{n}$, which is 0.05 at $n = 400$. A is $1 / 0.05$, without
+# the square. No number of draws mends a bias.
+#
+# </details>
+#
+# **4.** What happens to the variance of the straight-through gradient when the temperature goes to zero?
+#
+# - **A** It goes to zero, since the choice becomes certain.
+# - **B** It stays, and the bias grows.
+# - **C** It becomes that of REINFORCE.
+# - **D** It grows without bound.
+#
+# <details><summary>Answer</summary>
+#
+# **D.** The softmax turns into a step, whose slope is zero almost everywhere and huge in between. A thinks of
+# the choice; the slope is what is used.
+#
+# </details>
+#
+# **5.** The KL term of the ELBO is zero for an image. What does the guess $q(z)$ look like?
+#
+# - **A** It is the prior: the image told nothing about where to look.
+# - **B** It is sure of one place, so that nothing is left to tell.
+# - **C** It is zero everywhere, since no place was looked at.
+# - **D** It is uniform over all places, whatever the prior is.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** KL is the distance from the prior. Being sure (B) has a price. D is right only for a uniform prior.
+#
+# </details>
+#
+# **6.** Can soft attention save computing time by leaving places out?
+#
+# - **A** Yes: a weight near zero needs no multiplication in the sum.
+# - **B** Yes, if most of the weights of the image are small.
+# - **C** No: each place has a weight above zero, which must be computed first.
+# - **D** No: its maps are larger than the image and need more memory.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** To know that a weight is small, the place has to be looked at. Only a choice that is made before can
+# leave out.
+#
+# </details>
+#
+# **7.** A hard gate closes the place of a lesion, and the network still says “lesion”, and is right. What
+# follows?
+#
+# - **A** The gate is broken, for the answer was right.
+# - **B** The network was lucky; a second run will look at the lesion.
+# - **C** The closed place was used a little, through its neighbours.
+# - **D** Something in the open places told it; look for what that is.
+#
+# <details><summary>Answer</summary>
+#
+# **D.** What was closed cannot have counted: that is what a hard map proves. Search the open places, for a
+# sign of the scanner, say, or of the disease elsewhere. In C the neighbours are open places, and then a part
+# of the answer to look at.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: the best baseline
@@ -539,13 +630,27 @@ for name, m in modules.items():
 #
 # ```{exercise} ★★ Implement: leave one out
 # :label: ex-15-loo
-# Draw four choices for each image, and take the mean loss of the other three as baseline of each. Show that it adds no bias, and measure the spread.
+# Draw four choices for each image, and take the mean loss of the other three as baseline of each. Show that
+# it adds no bias, and measure the spread.
 # ```
 #
-# ```{solution} ex-15-loo
+# ````{solution} ex-15-loo
 # :class: dropdown
-# For draws `z` of shape (n, 4): `b = (L[z].sum(1, keepdim=True) - L[z]) / 3`. The other draws are independent of $z$, so the average is right. The spread of the mean of four is close to that with the exact baseline.
+# ```python
+# def leave_one_out(n):
+#     p = theta.detach().softmax(0)
+#     z = torch.multinomial(p, 4 * n, replacement=True).view(n, 4)
+#     b = (L[z].sum(1, keepdim=True) - L[z]) / 3
+#     return ((L[z] - b)[..., None] * (F.one_hot(z, 6) - p)).mean(1)
+#
+#
+# four = leave_one_out(DRAWS // 4)
+# print((four.mean(0) - exact).norm(), four.var(0).sum().sqrt(), ESTIMATORS["REINFORCE with baseline"].var(0).sum().sqrt() / 2)
 # ```
+#
+# The other draws are independent of $z$, so the average is right. The spread of the mean of four is close to
+# that with the exact baseline, which is half of a single draw's.
+# ````
 #
 # ```{exercise} ★★ Implement: larger coins
 # :label: ex-15-cells
@@ -566,3 +671,27 @@ for name, m in modules.items():
 # :class: dropdown
 # Use `cardiac.slices(…, side=64)` with labels `(y == 3).any()` for each slice. Compare with the share of the image that the heart covers, and with a map that always peaks in the middle: that is the baseline to beat.
 # ```
+#
+# ```{exercise} ★★★ Investigate: a closed place of the map is not a closed pixel
+# :label: ex-15-reach
+# The gate closes places of a map, and the convolutions before it have looked around. Which *pixels* can still
+# change the answer of the gate with the highest price? Compare their share with the share of open places.
+# ```
+#
+# ````{solution} ex-15-reach
+# :class: dropdown
+# Ask the gradient, in evaluation mode, where the gate opens where its probability is at least one half:
+#
+# ```python
+# net, x = paid[PRICES[-1]][0].eval(), test_x[:64].clone().requires_grad_()
+# net(x).diff(dim=1).sum().backward()
+# reached = (x.grad[:, 0] != 0).float().mean().item()
+# opened = (heat(net, test_x[:64]) >= 0.5).float().mean().item()
+# print(f"open places {opened:.2f}, pixels with a gradient {reached:.2f}")
+# ```
+#
+# A place sees 8 × 8 pixels through two 3 × 3 convolutions and a pooling. So a few open places can reach a
+# large part of the image, and the proof of what was left out holds for pixels out of reach of *every* open
+# place. The gradient misses pixels behind a ReLU that is off, and how the gate itself would change; replace
+# the closed pixels by noise to check.
+# ````

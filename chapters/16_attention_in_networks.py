@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Which attention module helps, and where?
 #
-# Chapters 14 and 15 built attention modules one by one, and each did what it promises on a task made for it. Papers promise more: put one into a network that you have, and it
+# Chapters 14 and 15 built {term}`attention` modules one by one, and each did what it promises on a task made for it. Papers promise more: put one into a network that you have, and it
 # gets better. The review's conclusion says so of U-Net and ResNet, calls the modules expensive, and hopes for light ones. **With the same images and the same time, which of
 # them helps on X-rays, ultrasound and hearts?**
 #
@@ -47,7 +47,9 @@ KEPT = profile(smoke=3, cpu=None, gpu=None)  # modules; None: all
 SIDE = 64
 
 # %% [markdown]
-# ## Data
+# ## The problem, seen on our data
+#
+# A module that shines on one task may be of no use on the next. So we take three.
 #
 # Two sets to classify, X-rays and breast ultrasound {cite:p}`yang2023medmnist`, and hearts to segment {cite:p}`bernard2018acdc`, at 64 × 64 pixels.
 
@@ -61,11 +63,11 @@ for data in (xrays, breasts, hearts):
 # %% [markdown]
 # ## The idea: a guest in the block
 #
-# A module $A$ takes maps and gives maps of the same shape. In a residual block it stands at the end of the branch, before the addition:
+# A module $A$ takes maps and gives maps of the same shape. In a {term}`residual` block it stands at the end of the branch, before the addition:
 #
 # $$ H(x) = A(F(x)) + x . $$ (eq-guest)
 #
-# A ReLU follows the sum. So even a poor guest cannot shut the way: the shortcut still carries $x$. That is no promise that it helps. In the U-Net it stands at the end of each level on the way down, so that it acts on what goes deeper and
+# A ReLU follows the sum. So even a poor guest cannot shut the way: the {term}`shortcut` still carries $x$. That is no promise that it helps. In the U-Net it stands at the end of each level on the way down, so that it acts on what goes deeper and
 # on what the skip carries across.
 #
 # By hand, squeeze and excitation in a block:
@@ -105,7 +107,7 @@ def into_unet(module):
 # %% [markdown]
 # Attention between all pairs of pixels costs the square of their number. Those modules stay out of the finest level. Of the soft modules of chapter 14 we take
 # those that train in a few seconds, from each family. SK is not in this run: on a processor, torch 2.14 computes a wrong weight gradient in bf16
-# for convolutions with both groups and holes, which made its loss NaN. `medlib.attention.SK` now works in fp32 there, and can be entered in the table. A run that diverges below counts as a network that knows nothing, and is reported.
+# for convolutions with both groups and holes, which made its loss NaN. `medlib.fit` now runs those in fp32 there, and SK can be entered in the table. A run that diverges below counts as a network that knows nothing, and is reported.
 
 # %%
 QUADRATIC = (attention.MultiHead, attention.NonLocal, attention.DualAttention)
@@ -139,7 +141,7 @@ claims.box("C071", "C072", "C073", "C111", "C112", "C113")
 # 1. **Equal epochs.** Every network takes the same number of steps on the same batches; seed $s$ draws the weights. The last weights are kept.
 # 2. **Equal time.** A module that makes a step longer could have been spent on more steps of the plain network. So we train the plain network for two and a half times the steps, and hold each module
 #    against what the plain network reaches *in the module's time*. A module slower than two and a half times is held against two and a half, which flatters it.
-# 3. **Many comparisons.** Of twenty modules that do nothing, one will look good by chance. The p-values of paired tests over seeds are corrected as Holm does: the smallest is multiplied by the number of tests, the next by one less, and so on.
+# 3. **Many comparisons.** Of twenty modules that do nothing, one will look good by chance. A p-value is the chance of a lead at least this large if the module did nothing. The p-values of {term}`paired` tests over {term}`seeds <seed>` are corrected as Holm does {cite:p}`holm1979simple`: the smallest is multiplied by the number of tests, the next by one less, and so on.
 #
 # The settings are those of earlier chapters; nothing was tuned for any module.
 
@@ -549,7 +551,7 @@ claims.observe(
 # ## Pitfalls in medicine
 #
 # - **One table, one winner, one paper.** Whoever tries twenty modules and reports the best has reported luck. Count your comparisons.
-# - **A map is not a reason.** An attention map that lights up on the lesion does not prove that the answer rests on it; chapter 04 shows a test.
+# - **A map is not a reason.** An attention map that lights up on the lesion does not prove that the answer rests on it; chapter 03 shows a test.
 # - **The test set is not for choosing.** The module to ship is chosen on validation patients.
 #
 # ## Summary
@@ -562,18 +564,107 @@ claims.observe(
 #
 # ## Check yourself
 #
-# 1. Why is the guest placed before the addition and not after it?
+# **1.** Why is the guest placed before the addition, and not after it?
 #
-# <details><summary>Answer</summary>After it, the module would gate the shortcut too, and a poor gate would block the way that keeps deep networks trainable.</details>
+# - **A** After it, the maps would have another shape.
+# - **B** Before it, the module has fewer maps to weigh.
+# - **C** After it, the module could shut the shortcut too.
+# - **D** Before it, the module sees the input of the block.
 #
-# 2. Twenty useless modules are tested at the 5 % level. How many look useful on average?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>One.</details>
+# **C.** The shortcut is the way that keeps deep networks trainable, and a poor gate after the sum would block
+# it. The shapes (A) are the same at both places.
 #
-# 3. With masks of 0.5 everywhere, what is left of the maps after eight modules of $M \cdot F$?
+# </details>
 #
-# <details><summary>Answer</summary>$0.5^8$, less than half a per cent.</details>
+# **2.** Twenty modules that do nothing are each tested at the 5 % level. How many look useful on average?
 #
+# - **A** none
+# - **B** one
+# - **C** five
+# - **D** twenty
+#
+# <details><summary>Answer</summary>
+#
+# **B.** $20 · 0.05 = 1$, and half of the time it even has the right sign. Whoever reports the best of twenty
+# reports that one.
+#
+# </details>
+#
+# **3.** Three tests have the p-values 0.01, 0.02 and 0.04. How many stay below 0.05 after Holm's correction?
+#
+# - **A** none
+# - **B** one
+# - **C** two
+# - **D** three
+#
+# <details><summary>Answer</summary>
+#
+# **D.** The smallest is multiplied by 3, the next by 2, the last by 1: 0.03, 0.04 and 0.04. Multiplying all
+# by 3, as Bonferroni does, would leave one.
+#
+# </details>
+#
+# **4.** All masks are 0.5. What is left of the size of the maps after eight modules of $M \cdot F$? And of
+# $(1 + M) \cdot F$?
+#
+# - **A** a quarter, and four times
+# - **B** less than half a per cent, and about 26 times
+# - **C** a sixteenth, and 12 times
+# - **D** nothing changes, for masks do not touch the shortcut
+#
+# <details><summary>Answer</summary>
+#
+# **B.** $0.5^8 = 0.004$ and $1.5^8 = 25.6$. So one plus the mask cures the shrinking by letting the maps
+# grow; normalisation takes care of that.
+#
+# </details>
+#
+# **5.** With a module, a training step takes 1.5 times as long. At equal epochs the module leads by 0.004.
+# The plain network, trained 1.5 times as long, gains 0.006. What do you recommend?
+#
+# - **A** the module, since it leads at equal epochs
+# - **B** the plain network, trained for longer
+# - **C** both together, for 0.010
+# - **D** a module with fewer parameters
+#
+# <details><summary>Answer</summary>
+#
+# **B.** In the same time, patience buys more. C adds two numbers that were never measured together.
+#
+# </details>
+#
+# **6.** A module adds nine parameters. A training step takes 1.2 times as long. How can that be?
+#
+# - **A** It reads and writes all maps once more.
+# - **B** Nine parameters take long to train.
+# - **C** The optimiser needs more steps.
+# - **D** It must have been measured wrongly.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Memory traffic and many small operations take time without weights. “Light” in one column need not be
+# light in the other.
+#
+# </details>
+#
+# **7.** Seventeen modules are compared on the test patients. The clinic gets the one with the best test
+# score, and that score is promised. What was done wrong?
+#
+# - **A** The module should have been chosen on validation patients.
+# - **B** Seventeen is too many for one clinic.
+# - **C** The score should have been the mean of all seventeen.
+# - **D** Nothing, since no network was trained on the test patients.
+#
+# <details><summary>Answer</summary>
+#
+# **A.** A choice made on the test set makes its score too good. The reason in D holds for each module before
+# the choice, and no longer for the winner.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: the cheapest
@@ -584,6 +675,20 @@ claims.observe(
 # ```{solution} ex-16-cheap
 # :class: dropdown
 # SimAM and GaussianContext add none: their gates are formulas. In the U-Net the most time goes to modules that run several convolutions over full maps; those that compare all pairs stay out of its finest level here.
+# ```
+#
+# ```{exercise} ★ Predict: two wrongs
+# :label: ex-16-two
+# Suppose that a module really raises the AUC by 0.01, and that the standard error of the difference is 0.01
+# as well. How often will a paired test with two-sided $p < 0.05$ find it?
+# ```
+#
+# ```{solution} ex-16-two
+# :class: dropdown
+# It finds it where the measured lead exceeds 1.96 standard errors, while the true lead is one. That is the
+# chance that a standard normal number exceeds 0.96, about 17 %. In five of six tables such a module looks
+# useless; and where it is found, its lead is at least 0.0196, about twice the truth. Small studies miss small
+# effects, and exaggerate those that they find.
 # ```
 #
 # ```{exercise} ★★ Implement: one level only
@@ -605,6 +710,29 @@ claims.observe(
 # :class: dropdown
 # Register `torch.rand(channels)` as a buffer and multiply. The learnable scale of the batch normalisation before it can undo a fixed gate, so expect it near zero, where many others stand; then check.
 # ```
+#
+# ```{exercise} ★★ Implement: Holm by hand
+# :label: ex-16-holm
+# Write Holm's correction, and check it against `stats.holm`.
+# ```
+#
+# ````{solution} ex-16-holm
+# :class: dropdown
+# ```python
+# def holm(p):
+#     p, order = np.asarray(p), np.argsort(p)
+#     factors = np.arange(len(p), 0, -1)
+#     found = np.empty(len(p))
+#     found[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
+#     return found
+#
+#
+# values = np.random.default_rng(0).uniform(size=20) ** 3
+# assert np.allclose(holm(values), stats.holm(values))
+# ```
+#
+# The running maximum keeps the order: a larger p-value never ends below a smaller one.
+# ````
 #
 # ```{exercise} ★★★ Investigate: how many seeds?
 # :label: ex-16-seeds

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # One slice at a time, or the whole stack? 2D and 3D
 #
-# A heart is a volume, and a scanner delivers it as a stack of slices. A network can look at each slice for itself, or at the stack as a whole. It seems obvious that more context must help.
+# A heart is a volume, and a scanner delivers it as a stack of slices. A pixel with a thickness is a {term}`voxel`. A network can look at each slice for itself, or at the stack as a whole. It seems obvious that more context must help.
 # The review says the opposite: it has found that *2D methods deliver better results compared to 3D methods*. **Is that so, and if it is, what is the reason: the third dimension, or something that came along with it?**
 #
 # After this chapter you can read a comparison of two networks and list what differs besides the one thing that its title names.
@@ -51,7 +51,7 @@ print(len(train), "patients to train on,", len(val), "to choose with,", len(test
 # %% [markdown]
 # ## What a stack looks like from the side
 #
-# We work on ACDC {cite:p}`bernard2018acdc`. Here is one heart as the scanner cut it, and the same stack cut along its length. The pixels are drawn with their true shape. (The spacing in the headers of our copy is nominal,
+# We work on ACDC {cite:p}`bernard2018acdc`. Here is one heart as the scanner cut it, and the same stack cut along its length. The pixels are drawn with their true shape. (The {term}`spacing` in the headers of our copy is nominal,
 # 1.5625 × 1.5625 × 10 mm; stacks of many slices are probably cut more finely than that.)
 
 # %% tags=["hide-input"]
@@ -184,12 +184,13 @@ print(f"largest change on the slice that stayed: 2D {change['2D']:.1e}, 3D {chan
 # %% [markdown]
 # ## The comparison, and what hides in it
 #
-# The paper behind the review's sentence compared 2D and 3D networks on ACDC {cite:p}`baumgartner2017exploration`. Its published code shows that more than the dimension differed: the 2D networks saw pixels of 1.367 mm in batches of ten slices,
+# The paper behind the review's sentence compared 2D and 3D networks on ACDC {cite:p}`baumgartner2017exploration`. Its published code shows that more than the dimension differed; each such difference is a {term}`confounder`: the 2D networks saw pixels of 1.367 mm in batches of ten slices,
 # the 3D network voxels of 2.5 × 2.5 × 5 mm, one volume a batch. So there are three suspects:
 #
 # - the **dimension** of the kernels,
 # - the **pixel size**,
-# - the **batch**: sixteen slices drawn from everywhere say more about hearts than sixteen slices of two hearts.
+# - the **batch**, which is what one step sees: sixteen slices drawn from everywhere say more about hearts than sixteen
+#   slices of two hearts.
 #
 # (The slices we leave as they are; the paper's 3D network also saw them interpolated to 5 mm.) We can change one at a time. Every network below gets about the same training *time*. Each is trained on 16 slices a step, either drawn from everywhere or as two blocks of eight neighbours.
 # The 2D U-Net has as many parameters as the 3D one; the flat twin of the 3D U-Net differs from it in nothing but its kernels. DeepLabV3+ (chapter 12) is there as one more 2D rival. All use the recipe of chapter 11, which was tuned for a 2D U-Net: that favours 2D.
@@ -337,7 +338,7 @@ plots.show(
 )  # fmt: skip
 
 # %% [markdown]
-# How well do neighbouring slices go together? We take the Dice of each structure in a slice with the same structure in the next: in the expert's masks, and in those of the networks of the first seed.
+# How well do neighbouring slices go together? We take the {term}`Dice` of each structure in a slice with the same structure in the next: in the expert's masks, and in those of the networks of the first seed.
 
 # %%
 plots.show_source(metrics.consistency)
@@ -357,7 +358,7 @@ plots.table(
 # %% [markdown]
 # ## Where does 3D begin to pay?
 #
-# If thick slices are the reason, thin ones should turn the tables. No real set has both, so we ask the phantom: the same hearts, the same field of 80 mm, cut into slices from 10 mm down to 1 mm, with a good deal of noise. Both networks have about as many parameters and see the same blocks of eight slices, for about the same time.
+# If thick slices are the reason, thin ones should turn the tables. No real set has both, so we ask the {term}`phantom`: the same hearts, the same field of 80 mm, cut into slices from 10 mm down to 1 mm, with a good deal of noise. Both networks have about as many parameters and see the same blocks of eight slices, for about the same time.
 
 # %%
 THICK = profile(smoke=(10, 5), cpu=(10, 5, 2, 1), gpu=(10, 5, 2, 1))
@@ -430,7 +431,7 @@ plots.say("; ".join(f"{mm} mm: {word} ({lead[mm]})" for mm, word in signs.items(
 #
 # ## A loss for the few
 #
-# In a whole volume the ventricle may fill one voxel in a hundred. Cross-entropy then learns fast that "background" is a good answer. V-Net's loss asks for overlap itself. With probabilities $p_i$ and truth $g_i$ over voxels $i$,
+# In a whole volume the ventricle may fill one voxel in a hundred. A network trained with {term}`cross-entropy` then learns fast that “background” is a good answer. V-Net's loss asks for overlap itself. With probabilities $p_i$ and truth $g_i$ over voxels $i$,
 #
 # $$ D = \frac{2 \sum_i p_i g_i}{\sum_i p_i^2 + \sum_i g_i^2}, \qquad \frac{\partial D}{\partial p_j} = 2\,\frac{g_j \left(\sum p_i^2 + \sum g_i^2\right) - 2 p_j \sum p_i g_i}{\left(\sum p_i^2 + \sum g_i^2\right)^2}. $$ (eq-vnet-dice)
 #
@@ -646,6 +647,8 @@ plots.table(
 #
 # ## Two baselines
 #
+# What does one get without learning to see?
+#
 # **A mask that knows no image.** The mean of all training masks, as a constant answer. **A method without a network.** Chapter 08 compared seven; a threshold on the brightness did about as well as the best of them. It gets a good click in every slice that holds the ventricle, and so is also told which slices those are; no network here gets either. Its level is chosen on training patients. It can answer for the LV alone.
 
 
@@ -768,30 +771,109 @@ claims.observe("C110", lead[least].mean, (lead[least].low, lead[least].high), n=
 #
 # ## Check yourself
 #
-# 1. A kernel of 5 × 5 × 5 costs how many times one of 5 × 5?
+# **1.** How many times the multiply-adds of a 5 × 5 kernel does a 5 × 5 × 5 kernel need at each place, with
+# as many maps?
 #
-# <details><summary>Answer</summary>Five times.</details>
+# - **A** as many
+# - **B** 5 times
+# - **C** 25 times
+# - **D** 125 times
 #
-# 2. Why does a flat twin of a 3D network need nearly as much memory per slice?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>What is kept are the maps, and a map has as many numbers whether the kernel before it was flat or not.</details>
+# **B.** It is the sum of five 2D convolutions, one for each slice. D counts its weights for one pair of maps,
+# not the ratio.
 #
-# 3. Why is a batch of two stacks a poorer sample than a batch of sixteen slices from everywhere?
+# </details>
 #
-# <details><summary>Answer</summary>The slices of a stack come from one patient and one scanner setting; the gradient of such a batch speaks for two patients only.</details>
+# **2.** The kernels of a 3D network are made flat. For a whole stack, the memory that the maps take in
+# training hardly falls. Why?
 #
-# 4. Why are there squares in V-Net's loss?
+# - **A** A map has as many numbers, whether its kernel was flat or not.
+# - **B** Flat kernels need a larger batch to learn as much.
+# - **C** The weights take most of the memory of a 3D network.
+# - **D** Flat kernels keep the neighbouring slices as well.
 #
-# <details><summary>Answer</summary>For masks of 0 and 1 nothing changes, since 1² = 1. For probabilities, unsure voxels weigh less in the denominator.</details>
+# <details><summary>Answer</summary>
 #
-# 5. With cross-entropy and one foreground voxel in a thousand, what does a network score that always says "background"?
+# **A.** What is kept for the way back are the maps of the whole stack. A 2D network may take the slices one
+# by one, and that is what saves memory. Weights (C) are few beside them.
 #
-# <details><summary>Answer</summary>99.9 % of the voxels are right, its Dice is 0, and its loss is small.</details>
+# </details>
 #
-# 6. The Dice of three structures is .95, .89 and .90. Is the Dice of all foreground voxels together their mean?
+# **3.** Why is a batch of two stacks of eight slices a poorer sample than sixteen slices from everywhere?
 #
-# <details><summary>Answer</summary>No. Large structures weigh more there, and voxels given to the wrong structure count as found.</details>
+# - **A** Stacks of slices have fewer pixels in all than single slices.
+# - **B** Each stack is shown twice in an epoch, each slice once.
+# - **C** Batch normalisation does not work on stacks of slices.
+# - **D** Its slices are alike, so its gradient speaks for two patients.
 #
+# <details><summary>Answer</summary>
+#
+# **D.** Sixteen images, two hearts. It is a property of the batch and not of the third dimension, which is
+# why the chapter takes the two apart.
+#
+# </details>
+#
+# **4.** In V-Net's loss, $D = 2 \sum p g / (\sum p^2 + \sum g^2)$. What do the squares change for masks of 0
+# and 1, and for probabilities?
+#
+# - **A** both are punished more for voxels that are wrong
+# - **B** nothing for masks; unsure voxels weigh less in the denominator
+# - **C** nothing for either, since no probability exceeds 1
+# - **D** masks weigh less in the denominator; probabilities stay
+#
+# <details><summary>Answer</summary>
+#
+# **B.** $1^2 = 1$ and $0^2 = 0$. A probability of 0.5 counts as 0.25.
+#
+# </details>
+#
+# **5.** One voxel in a thousand is foreground. A network always says “background”. What does it score?
+#
+# - **A** accuracy 50 %, Dice 0.5
+# - **B** accuracy 99.9 %, Dice 0.999
+# - **C** accuracy 99.9 %, Dice 0
+# - **D** accuracy 0.1 %, Dice 0
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Its cross-entropy is small too, so a loss that averages over voxels has little reason to change it. B
+# takes the Dice of the background, which nobody asked for.
+#
+# </details>
+#
+# **6.** The Dice scores of three structures are 0.95, 0.89 and 0.90. Is the Dice of all foreground voxels
+# together their mean, 0.913?
+#
+# - **A** no: large structures weigh more, and a wrong label still counts
+# - **B** yes, if the three structures do not overlap each other
+# - **C** yes: a mean over structures is a mean over their voxels
+# - **D** no: it is always the smallest of the three scores
+#
+# <details><summary>Answer</summary>
+#
+# **A.** Pooling asks “heart or not?”, so a voxel of the LV that is called myocardium counts as found. Four
+# honest means of the same masks can differ by more than two methods do.
+#
+# </details>
+#
+# **7.** A clinic interpolates its stacks from slices of 10 mm to slices of 2 mm, and trains a 3D network on
+# them. What has the network gained?
+#
+# - **A** five times as many patients to learn from
+# - **B** finer anatomy between the slices that were taken
+# - **C** freedom from the shifts between the breath-holds
+# - **D** slices computed from their neighbours, nothing new about the patient
+#
+# <details><summary>Answer</summary>
+#
+# **D.** Four of five slices are made, not measured. A shift between breath-holds (C) is smeared out and looks
+# like anatomy.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: pooling through the slices
@@ -816,13 +898,34 @@ claims.observe("C110", lead[least].mean, (lead[least].low, lead[least].high), n=
 #
 # ```{exercise} ★★ Implement: 2D, then 3D
 # :label: ex-17-inflate
-# Fill the kernels of the 3D U-Net from its trained flat twin: the flat kernel in the middle, zeros above and below. Show that the two give the same answer, and train on.
+# Fill the kernels of the 3D U-Net from its trained flat twin: the flat kernel in the middle, zeros above and
+# below. Show that the two give the same answer, and train on.
 # ```
 #
-# ```{solution} ex-17-inflate
+# ````{solution} ex-17-inflate
 # :class: dropdown
-# For every weight of shape (b, a, 1, 3, 3): `big[:, :, 1:2] = small` on zeros of shape (b, a, 3, 3, 3); all others are copied. With zeros the neighbours do not enter, so the outputs agree to rounding.
+# ```python
+# def inflated(small):
+#     big, weights = deep(), small.state_dict()
+#     for name, w in big.state_dict().items():
+#         if w.shape == weights[name].shape:
+#             w.copy_(weights[name])
+#         else:
+#             w.zero_()
+#             w[:, :, 1:2] = weights[name]
+#     return big
+#
+#
+# small = flat().eval()
+# big, x = inflated(small).eval(), torch.randn(1, 1, 8, 64, 64)
+# with torch.no_grad():
+#     torch.testing.assert_close(big(x), small(x), rtol=1e-4, atol=1e-4)
 # ```
+#
+# With zeros the neighbours do not enter, so the outputs agree to rounding. Training then begins where 2D
+# ended, and can only use the neighbours where they help. Compare it with a flat twin that is trained on for
+# as long.
+# ````
 #
 # ```{exercise} ★★ Implement: a fairer batch
 # :label: ex-17-batch
@@ -843,3 +946,33 @@ claims.observe("C110", lead[least].mean, (lead[least].low, lead[least].high), n=
 # :class: dropdown
 # Set `TIMES` to 2 and 4. Short trainings measure how fast a network learns, long ones how good it gets: say which of the two a claim is about.
 # ```
+#
+# ```{exercise} ★★★ Investigate: breath-holds
+# :label: ex-17-breath
+# Shift each slice of the phantoms by a random step of 0 to 4 pixels, image and mask alike, as breathing does
+# from slice to slice. What becomes of the 2D and of the 3D network, at each slice thickness? Does it matter
+# whether the training phantoms were shifted too?
+# ```
+#
+# ````{solution} ex-17-breath
+# :class: dropdown
+# ```python
+# def shaken(x, y, most, s):
+#     draw = torch.Generator().manual_seed(s)
+#     x, y = x.clone(), y.clone()
+#     for volume, mask in zip(x, y, strict=True):
+#         for k in range(mask.shape[0]):
+#             step = torch.randint(-most, most + 1, (2,), generator=draw).tolist()
+#             volume[:, k] = volume[:, k].roll(step, (-2, -1))
+#             mask[k] = mask[k].roll(step, (-2, -1))
+#     return x, y
+#
+#
+# unseen = shaken(*simulated(HEARTS[1], THICK[0], 2), 4, 0)
+# ```
+#
+# Apply it to `unseen`, then also to the training phantoms, and repeat the sweep. The 2D network should not
+# care, but for the edge of the field. The 3D one should lose if it learnt on still hearts, and win most of
+# that back if it learnt on moving ones. The pitfall: with thin slices neighbouring slices come from the same
+# breath-hold; shift them in groups of 10 mm to be fair.
+# ````

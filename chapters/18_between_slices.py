@@ -90,11 +90,11 @@ plots.say(
 # %% [markdown]
 # ## The idea: three ways to pass something on
 #
-# Let $x_k$ be slice $k$, counted from the base, and $m_k$ its mask.
+# Let $x_k$ be slice $k$, counted from the base, and $m_k$ its {term}`mask`. The base is the wide upper end of the heart, the apex its tip.
 #
 # **2.5D** shows the network the neighbouring *images*: $m_k = f(x_{k-1}, x_k, x_{k+1})$.
 #
-# **Recurrence** {cite:p}`poudel2016recurrent` passes *features* on. At the bottom of a U-Net a memory $h$ goes from slice to slice: $m_k, h_k = f(x_k, h_{k-1})$.
+# **Recurrence** {cite:p}`poudel2016recurrent` passes *features* on. At the bottom of a U-Net, at the end of its {term}`encoder <encoder, decoder>`, a memory $h$ goes from slice to slice: $m_k, h_k = f(x_k, h_{k-1})$.
 #
 # **Propagation** {cite:p}`zheng2018consistent` passes the *mask* on: $m_k = f(x_k, x_{k-1}, m_{k-1})$. It is the finished mask that is handed on, so no gradient flows from slice to slice. (The picture leaves out $x_{k-1}$.)
 
@@ -193,7 +193,7 @@ for name, (build, augment) in ARMS.items():
 # %% [markdown]
 # ## Measure: the whole heart, its apex, and consistency
 #
-# The apical third are the last third of the slices on which the expert drew anything. There we take the Dice of each structure over these slices together. Only slices that the expert drew count, so a mask that goes on below the apex costs nothing in the thirds.
+# The apical third are the last third of the slices on which the expert drew anything. There we take the {term}`Dice` of each structure over these slices together. Only slices that the expert drew count, so a mask that goes on below the apex costs nothing in the thirds.
 
 
 # %%
@@ -357,8 +357,7 @@ plots.say("; ".join(text) + ".")
 # %% [markdown]
 # ## Another hospital
 #
-# Zheng and colleagues tested their network on sets that it was not trained on. We do the same: trained on ACDC, tested on Sunnybrook {cite:p}`radau2009evaluation`, hearts from another country, another scanner and another expert. There the LV was drawn at ED and ES and the myocardium at ED, the RV never. Our
-# copy holds JPEG files without a spacing; we take 1.25 mm, with which the set is described.
+# Zheng and colleagues tested their network on sets that it was not trained on. We do the same: trained on ACDC, tested on Sunnybrook {cite:p}`radau2009evaluation`, hearts from another country, another scanner and another expert. There the left {term}`ventricle` (LV) was drawn when the heart is full (ED) and when it has emptied (ES), the {term}`myocardium` at ED, the right ventricle (RV) never. Our copy holds JPEG files without a {term}`spacing`; we take 1.25 mm, with which the set is described.
 
 # %%
 try:
@@ -370,7 +369,7 @@ away = away[: profile(smoke=2, cpu=None, gpu=None)]
 print([f"{p.name}: {len(p.ed.image)}" for p in away])
 
 # %% [markdown]
-# Two things differ between hospitals before any anatomy does: what a grey value means, and how large a pixel is. We undo each or not:
+# Two things differ between hospitals before any anatomy does: what a {term}`grey value` means, and how large a pixel is. We undo each or not:
 #
 # - **Grey values**: as they come, shifted and scaled as ACDC's training images are on average; or after every volume got the same white; or standardised patient by patient, as `cardiac` does.
 # - **Size**: pixels taken as they come, as if they were ACDC's; or in mm.
@@ -566,30 +565,104 @@ for name in WAYS_TRAINED:
 #
 # ## Check yourself
 #
-# 1. Which of the methods can use the slice *below*?
+# **1.** Stacks are read from base to apex. Which of the methods can use the slice *below*, towards the apex?
 #
-# <details><summary>Answer</summary>Only 2.5D. Recurrence and propagation go from base to apex and see what is above.</details>
+# - **A** only 2.5D
+# - **B** 2.5D and recurrence
+# - **C** recurrence and propagation
+# - **D** all three
 #
-# 2. What does a gate $z = 0$ everywhere do?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>The memory stays as it is: zero, from the first slice on.</details>
+# **A.** It sees the images of both neighbours. The others go downwards and know only what lies above.
 #
-# 3. Why can teacher forcing train all slices at once?
+# </details>
 #
-# <details><summary>Answer</summary>The mask that each slice needs is the true one of the slice before, which is known from the start.</details>
+# **2.** The gate $z$ of Equation {eq}`eq-gru` is 0 everywhere, in all slices. What is in the memory?
 #
-# 4. A method raises the Dice of neighbouring slices above the expert's own. Is that good?
+# - **A** the content of the last slice
+# - **B** the mean of all slices so far
+# - **C** zero, as at the start
+# - **D** noise, since the gate does not learn
 #
-# <details><summary>Answer</summary>No. Hearts do change from slice to slice; masks that change less are too smooth.</details>
+# <details><summary>Answer</summary>
 #
-# 5. Why does the review's sentence "the prediction made on each slice did not depend on existing predictions" hold for recurrence?
+# **C.** $h_k = h_{k-1}$, so what was there first stays. A needs $z = 1$.
 #
-# <details><summary>Answer</summary>What is passed on are features. They depend on the images above, not on the masks that were made of them.</details>
+# </details>
 #
-# 6. The network was trained with pixels of 2.08 mm. An image has 1.25 mm. What must be done first?
+# **3.** Why can teacher forcing train all slices of a stack at once?
 #
-# <details><summary>Answer</summary>Resample it, so that a heart has as many pixels as in training.</details>
+# - **A** The masks that are handed on are the true ones, known from the start.
+# - **B** The teacher corrects each slice after the next one.
+# - **C** The gradient flows through all masks.
+# - **D** The stack is cut into slices that do not know of each other.
 #
+# <details><summary>Answer</summary>
+#
+# **A.** Nothing has to be waited for. In free running, slice $k$ needs the network's own answer to slice $k -
+# 1$.
+#
+# </details>
+#
+# **4.** A network was trained with true masks handed on, and does well in training. At the bedside one wrong
+# mask ruins all slices below. What was missing in training?
+#
+# - **A** larger blocks of slices
+# - **B** masks with the errors that the network itself makes
+# - **C** a loss that compares neighbouring slices
+# - **D** more patients with small hearts
+#
+# <details><summary>Answer</summary>
+#
+# **B.** It has learnt that the mask above can be trusted. A or D may raise its Dice; they do not show it a
+# wrong mask.
+#
+# </details>
+#
+# **5.** A method raises the Dice of neighbouring slices above that of the expert's own masks. Is that good?
+#
+# - **A** Yes: the masks are more consistent than the expert's.
+# - **B** Yes, if the Dice with the expert's masks is unchanged.
+# - **C** No: hearts change from slice to slice, and these masks change too little.
+# - **D** No: the Dice of neighbouring slices would have to be 1.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Consistency is not correctness. The expert's own value is the aim, not the largest one.
+#
+# </details>
+#
+# **6.** The recurrent network's mask of one slice is overwritten after it was made. What happens to the next
+# slice, and why?
+#
+# - **A** It changes, since the memory holds the mask.
+# - **B** It changes a little, through the gate.
+# - **C** Nothing: what is passed on are features, made before the mask.
+# - **D** Nothing, unless the network was trained with a teacher.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** There is no way in for a mask. In propagation there is one, and it is the control of the experiment.
+#
+# </details>
+#
+# **7.** A network was trained on hearts with pixels of 2.08 mm. Another hospital sends images of 1.25 mm a
+# pixel, stored from apex to base. What has to be done before a recurrent network may see them?
+#
+# - **A** resample them, and turn the stacks round
+# - **B** resample them only, for the order does not matter
+# - **C** turn the stacks round only, for convolutions fit any size
+# - **D** nothing, if the grey values are standardised
+#
+# <details><summary>Answer</summary>
+#
+# **A.** The network learnt hearts of so many pixels, and a memory that begins at the base. Neither is told by
+# an error message: the masks are just worse.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: from apex to base
@@ -617,10 +690,31 @@ for name in WAYS_TRAINED:
 # Let a second unit run from apex to base and add the two states. Does the base change, or the apex?
 # ```
 #
-# ```{solution} ex-18-both
+# ````{solution} ex-18-both
 # :class: dropdown
-# `self.back = ConvGRU(c)`, and in `forward`: `bottom = self.gru(b) + self.back(b.flip(1)).flip(1)` with `b` of shape (B, D, C, h, w).
+# ```python
+# class BothWays(RFCN):
+#     def __init__(self, *args, **kwargs):
+#         super().__init__(*args, **kwargs)
+#         down, channels = self.gru, self.net.unet.bottleneck[0].out_channels
+#         self.gru = Sum(down, ConvGRU(channels))
+#
+#
+# class Sum(torch.nn.Module):
+#     def __init__(self, down, up):
+#         super().__init__()
+#         self.down, self.up = down, up
+#
+#     def forward(self, x):
+#         return self.down(x) + self.up(x.flip(1)).flip(1)
+#
+#
+# print(BothWays()(torch.randn(1, 1, 8, SIDE, SIDE)).shape)
 # ```
+#
+# Enter it in `ARMS`. The second unit brings the first slices what they never had: something from below. So
+# the base has more to gain than the apex, where the first unit has already told what lies above.
+# ````
 #
 # ```{exercise} ★★ Implement: sometimes the teacher
 # :label: ex-18-mixed
@@ -640,4 +734,20 @@ for name in WAYS_TRAINED:
 # ```{solution} ex-18-histogram
 # :class: dropdown
 # Match each prepared stack to a pool of prepared training slices. Compare with intervals over the patients; with eight of them only large effects will be clear.
+# ```
+#
+# ```{exercise} ★★★ Investigate: a slice that is missing
+# :label: ex-18-missing
+# Scans lose slices. Leave the third slice out of each test stack, and score the others. Which of the networks
+# suffers, and how far from the gap?
+# ```
+#
+# ```{solution} ex-18-missing
+# :class: dropdown
+# Drop the slice from `blocks` and `truth` before the networks see them, `keep = [0, 1, 3, 4, 5, 6, 7]`, and
+# compare slice by slice with the scores of the whole block, as `after_fault` does. The 2D network cannot
+# change at all: use it to test your code. 2.5D should change only beside the gap; recurrence and propagation
+# below it, and recover the sooner, the less they trust the slice above. Report the paired difference for each
+# slice, with an interval over patients. The pitfall: `blocks` of one patient overlap, so blocks are not
+# independent cases.
 # ```

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # From masks to a diagnosis
 #
-# The review promises "automated disease classification" in its abstract. Its body never comes to it. This chapter does, with the hearts that we already have.
+# The review promises "automated disease classification" in its abstract. Its body never comes to it. This chapter does, with the hearts that we already have and their {term}`segmentations <segmentation>`.
 # **Can a machine name a heart's disease from a few numbers that a segmentation yields, and does a network that sees the images themselves do better?**
 #
 # After this chapter you can turn a mask into volumes, ejection fraction, mass and wall thickness; check such measurements against an expert's; set up a nested cross-validation by patient;
@@ -101,7 +101,7 @@ plots.show(
 #
 # $$ V = v \sum_z n_z . $$ (eq-19-volume)
 #
-# Do it when the heart is full (ED) and when it has contracted (ES). The share that was pumped out is the *ejection fraction*:
+# Do it when the heart is full (ED) and when it has contracted (ES). The share that was pumped out is the {term}`ejection fraction`:
 #
 # $$ \mathrm{EF} = 1 - \frac{V_\mathrm{ES}}{V_\mathrm{ED}} . $$ (eq-19-ef)
 #
@@ -166,7 +166,7 @@ plots.show_source(function.rings, function.sectors, function.features)
 # %% [markdown]
 # ### A control: hearts whose measures are known
 #
-# The phantom of chapter 01 is drawn from formulas. Its ejection fractions are known, and each group's wall was drawn from a known range. Do the functions give them back?
+# The {term}`phantom` of chapter 01 is drawn from formulas. Its ejection fractions are known, and each group's wall was drawn from a known range. Do the functions give them back?
 
 # %%
 hearts = phantom(profile(smoke=10, cpu=50, gpu=50))
@@ -347,8 +347,8 @@ plots.say(
 #
 # ## Nested cross-validation by patient
 #
-# We try three families of classifiers from scikit-learn, each with a few settings. If we chose the setting by the accuracy on the test patients, that accuracy would be too good {cite:p}`varma2006bias`. So two loops are nested: the *inner* folds, made of training
-# patients alone, choose; the *outer* fold tests what was chosen, once. The imputer and the scaler are part of the pipeline and learn from training patients only.
+# We try several families of classifiers from scikit-learn, each with a few settings. If we chose the setting by the accuracy on the test patients, that accuracy would be too good {cite:p}`varma2006bias`: a form of {term}`leakage`. So two loops of {term}`cross-validation` are nested: the *inner* {term}`folds <fold>`, made of training
+# patients alone, choose; the *outer* fold tests what was chosen, once. The imputer, which fills in what could not be measured, and the scaler, which gives each feature mean 0 and deviation 1, are part of the pipeline and learn from training patients only.
 #
 # **Which masks to train on?** The classifier learns from the *expert's* masks of the training patients, and is tested on *predicted* masks. Then nothing that leads to a patient's diagnosis has seen that patient's mask or label: his network was
 # trained without him, and so was his classifier. This was fixed before any accuracy was computed. Two other ways stand beside it: tested on the expert's masks (the ceiling), and trained on predicted masks too. In the last
@@ -524,6 +524,8 @@ plots.table(rows, ["tested on", f"all {len(names)} features", f"{FREE.sum()} sca
 
 # %% [markdown]
 # ### How many patients does the classifier need?
+#
+# We train one classifier on 10, 15, 20 and more patients, and test it on the same outer folds. The curve stands further below, beside the network on images.
 
 # %%
 SIZES = profile(smoke=(10, 16), cpu=(10, 15, 20, 30, 45, 64), gpu=(10, 15, 20, 30, 45, 64))
@@ -955,30 +957,107 @@ print(f"network on images: {weights:,} parameters, {work / 1e6:.0f} M multiply-a
 #
 # ## Check yourself
 #
-# 1. Why is the ejection fraction right although the spacing is nominal?
+# **1.** The spacing in the headers is wrong by the same factor for both moments of a patient. Which number is
+# still right?
 #
-# <details><summary>Answer</summary>It is a ratio of two volumes with the same voxel, whose size cancels.</details>
+# - **A** the ejection fraction, since the size of a voxel cancels
+# - **B** the volume at ED, since voxels are counted exactly
+# - **C** the mass, since density makes up for it
+# - **D** none: all of them are made from voxels
 #
-# 2. DCM and MINF both have an ejection fraction below 40 %. Which feature tells them apart?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>Where the ejection fraction is low, how unevenly the wall moves: a dilated heart is weak all around, an infarction is a weak piece between pieces that move. Volume helps too.</details>
+# **A.** It is a ratio of two volumes with the same voxel. Counting (B) is exact, and the mL are not.
 #
-# 3. Two methods correlate with r = 0.99. Do they agree?
+# </details>
 #
-# <details><summary>Answer</summary>Not necessarily. One may read 30 mL more in every patient, or 20 % more. Look at the differences.</details>
+# **2.** A ventricle has 180 mL at ED and 72 mL at ES. What is its ejection fraction?
 #
-# 4. Why may the imputer not be fitted to all patients before the cross-validation?
+# - **A** 40 %
+# - **B** 60 %
+# - **C** 108 %
+# - **D** 250 %
 #
-# <details><summary>Answer</summary>Its medians would contain the test patients. It is a small leak, and a habit that leads to larger ones.</details>
+# <details><summary>Answer</summary>
 #
-# 5. The random forest wins by two points in your cross-validation of 80 patients. Is it better?
+# **B.** $1 - 72 / 180 = 0.6$. A is what stays behind, as a share of the full volume.
 #
-# <details><summary>Answer</summary>Two points are fewer than two patients. Give the paired difference with its interval; it will include zero, even if the two differ on no one else.</details>
+# </details>
 #
-# 6. Why is an accuracy of .95 here not evidence that the machine can diagnose hypertrophic cardiomyopathy?
+# **3.** DCM and MINF both have an ejection fraction below 40 %. What tells them apart best?
 #
-# <details><summary>Answer</summary>The group was defined by thickness and mass, cases near the border were left out, and no other disease that thickens the wall was among the choices.</details>
+# - **A** the volume at ES divided by that at ED
+# - **B** the number of slices of the stack
+# - **C** the ejection fraction of the right ventricle
+# - **D** how unevenly the wall moves
 #
+# <details><summary>Answer</summary>
+#
+# **D.** A dilated heart is weak all around; after an infarction a weak piece stands between pieces that move.
+# A is the ejection fraction again, less one.
+#
+# </details>
+#
+# **4.** Two methods of measuring a volume correlate with $r = 0.99$. Do they agree?
+#
+# - **A** Yes: 0.99 is nearly 1.
+# - **B** Yes, if there are enough patients.
+# - **C** Not necessarily: one may read 30 mL more in everybody.
+# - **D** No: they would have to correlate perfectly.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Correlation forgives a shift and a factor, and grows with the range of the patients. Look at the
+# differences, as Bland and Altman do.
+#
+# </details>
+#
+# **5.** Missing features are filled with the median over *all* patients, before the cross-validation. What is
+# wrong?
+#
+# - **A** Medians are less precise than means.
+# - **B** The medians contain the test patients.
+# - **C** The training sets become too large.
+# - **D** Nothing, since no labels were used.
+#
+# <details><summary>Answer</summary>
+#
+# **B.** It is a small leak, and a habit that leads to larger ones. The labels (D) are not the only way for a
+# test patient to get in.
+#
+# </details>
+#
+# **6.** In a cross-validation of 80 patients, the random forest is right in two more cases than logistic
+# regression. Is it better?
+#
+# - **A** Yes: both were tested on the same patients and folds.
+# - **B** Yes, if its chances are as well calibrated as the other's.
+# - **C** It cannot be told: the interval of the difference includes zero.
+# - **D** No: a random forest cannot win with 80 patients.
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Even if they differ on no one else, two out of two is what a coin does in one case of four. Testing
+# on the same patients (A) is right, and makes the interval as narrow as it can be.
+#
+# </details>
+#
+# **7.** A classifier of wall thickness and mass finds hypertrophic cardiomyopathy in ACDC with 95 %. Why is
+# that no evidence that it can diagnose the disease in a clinic?
+#
+# - **A** The masks were drawn by one expert, who may have erred.
+# - **B** There are more healthy hearts in ACDC than in a clinic.
+# - **C** 95 % is less than what a good cardiologist reaches.
+# - **D** The group was defined by these measures, without borderline cases.
+#
+# <details><summary>Answer</summary>
+#
+# **D.** It recovers a definition, and the hard cases are missing. So are other diseases that thicken the
+# wall. B is the wrong way round: in ACDC the groups are equally large.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: a pixel too wide

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # How does the heart move? 4D motion estimation
 #
-# A mask says where the muscle is. It does not say where it came from. A scar that no longer pulls, a wall that thickens too little, a twist that is lost: these are seen
-# in the *motion*. Cine MRI shows the whole beat, three dimensions and time, hence 4D. **Can a network learn from images alone, without a single drawn outline, where each piece of the
+# A {term}`mask` says where the muscle is. It does not say where it came from. A scar that no longer pulls, a wall that thickens too little, a twist that is lost: these are seen
+# in the *motion*. {term}`Cine <cine>` MRI shows the whole beat, three dimensions and time, hence 4D. **Can a network learn from images alone, without a single drawn outline, where each piece of the
 # heart goes during a beat, and how would we know that it is right?**
 #
 # After this chapter you can read a field of motion, carry a mask along it, run it backwards, take strain off it, and name what no comparison of images can see.
@@ -72,12 +72,11 @@ plots.show(
 #
 # ## The idea: an arrow for every pixel
 #
-# Give each pixel $x$ of the later image an arrow $u(x)$ to the place where that tissue was before:
+# Give each pixel $x$ of the later image an arrow $u(x)$ to the place where that tissue was before. To find these arrows is {term}`registration`:
 #
 # $$ \text{later}(x) \approx \text{earlier}\big(x + u(x)\big) . $$ (eq-20-warp)
 #
-# The arrows point *back in time*. That is handy: to fill a pixel of the new picture we look up one place in the old one, and no pixel stays empty. Reading between pixels is bilinear. On the phantom of this book the arrows are
-# known exactly.
+# The arrows point *back in time*. That is handy: to fill a pixel of the new picture we look up one place in the old one, and no pixel stays empty. Reading between pixels is bilinear. On the {term}`phantom` of this book the arrows are known exactly.
 
 # %%
 PHASES = (*np.linspace(0, 0.35, 6).round(3), *np.linspace(0.35, 1, 9)[1:].round(3))
@@ -125,7 +124,7 @@ plots.show(
 #
 # ### Not folding
 #
-# Tissue does not pass through itself. Where the field does, the determinant of the derivative of $x + u(x)$, its *Jacobian*, is negative: the map has folded. A way to avoid it is to think of a steady current $v$ that carries every
+# Tissue does not pass through itself. Where the field does, the determinant of the derivative of $x + u(x)$, its *Jacobian*, is negative: the map has folded. (Where nothing folds, the Jacobian is the area before over the area now.) A way to avoid it is to think of a steady current $v$ that carries every
 # particle along for one unit of time. Streams that flow do not cross. Where a particle ends is called the *exponential* of $v$:
 #
 # $$ u = \exp(v), \qquad \exp(v) = \exp(v/2) \circ \exp(v/2) . $$ (eq-20-exp)
@@ -255,7 +254,7 @@ METHODS["diffeomorphic + 40 steps"] = [lambda x, n=net: refine(n, x, judged).cpu
 #
 # ## Does the outline arrive? ACDC, patients not trained on
 #
-# Carry the ED mask along the field, and compare it with the expert's ES mask: Dice over the volume, on the scanner's own pixels. **The Dice without motion stands beside it.** A warped Dice by itself says little: a heart that hardly moves has a high one for free.
+# Carry the ED mask along the field, and compare it with the expert's ES mask: {term}`Dice` over the volume, on the scanner's own pixels. **The Dice without motion stands beside it.** A warped Dice by itself says little: a heart that hardly moves has a high one for free.
 # (Patients 074 and 076 of ACDC are one scan under two names. `cardiac.split` keeps them in one part, so that heart may count twice in the intervals.)
 
 # %%
@@ -947,30 +946,108 @@ plots.say(
 #
 # ## Check yourself
 #
-# 1. Why do the arrows point from the later image to the earlier one?
+# **1.** Why do the arrows point from the later image to the earlier one?
 #
-# <details><summary>Answer</summary>Each pixel of the new picture then looks up one place in the old one. Arrows forward in time would hit some pixels twice and leave others empty.</details>
+# - **A** because the heart relaxes after it has contracted
+# - **B** so that each pixel of the new picture looks up one place in the old one
+# - **C** so that the field cannot fold anywhere in the image
+# - **D** because the earlier image is sharper than the later one
 #
-# 2. What does a Jacobian of 2 at a pixel mean here?
+# <details><summary>Answer</summary>
 #
-# <details><summary>Answer</summary>The tissue there took up twice the area at the earlier moment: it has shrunk to half.</details>
+# **B.** Arrows forward in time would hit some pixels twice and leave others empty. The direction has nothing
+# to do with folds (C).
 #
-# 3. Why is v divided by 128 before it is chained seven times?
+# </details>
 #
-# <details><summary>Answer</summary>For a short time a particle moves along the current at its place. Doubling the time seven times makes up for the division: 2⁷ = 128.</details>
+# **2.** The Jacobian is 2 at a pixel of the later image. What happened to the tissue there?
 #
-# 4. A method reports a warped Dice of .80. What do you ask first?
+# - **A** It took up twice the area before: it has shrunk to half.
+# - **B** It has grown to twice the area that it had before.
+# - **C** It has moved by two pixels since the earlier moment.
+# - **D** It has folded over itself, once in each direction.
 #
-# <details><summary>Answer</summary>What the Dice was without motion, on the same patients, structures and crop.</details>
+# <details><summary>Answer</summary>
 #
-# 5. Why can the network be trained on the test patients' images and not cheat with outlines?
+# **A.** Here the Jacobian is area before over area now, since the arrows point back in time. B would be right
+# for arrows that point forward. Only a negative value is a fold.
 #
-# <details><summary>Answer</summary>Its loss contains no outline. We still train on other patients only, but for the row with further steps, which searches on the tested pair's images: allowed, because a new patient's images are at hand as well, and his outlines are not.</details>
+# </details>
 #
-# 6. Why does a drift of zero not show that tracking is right?
+# **3.** In scaling and squaring, why is $v$ divided by 128 before the field is chained with itself seven
+# times?
 #
-# <details><summary>Answer</summary>No motion at all has no drift. It only shows that errors on the way there and back cancel.</details>
+# - **A** so that the arrows are shorter than a pixel of the screen
+# - **B** so that seven doublings of the time give back one unit of time
+# - **C** so that the result is the mean of 128 fields
+# - **D** so that the field becomes smoother each time
 #
+# <details><summary>Answer</summary>
+#
+# **B.** Over a short time a particle moves along the current at its place, and $2^7 = 128$. It is not an
+# average (C): each chain follows the particle to where it has come.
+#
+# </details>
+#
+# **4.** A paper reports a Dice of 0.80 for masks that were carried by its method. What do you ask first?
+#
+# - **A** the Dice without motion, on the same patients and crop
+# - **B** the number of parameters of the network
+# - **C** the share of pixels that fold
+# - **D** the Dice of the training patients
+#
+# <details><summary>Answer</summary>
+#
+# **A.** A heart that hardly moves has a high Dice for nothing. The others matter later; without the row that
+# does nothing, 0.80 has no meaning.
+#
+# </details>
+#
+# **5.** Even muscle, without visible grain, turns around the axis of the ventricle. What does a loss on image
+# likeness say of the turning?
+#
+# - **A** It grows, since every pixel has moved.
+# - **B** Hardly anything, for the image looks as before.
+# - **C** It falls, since the field becomes smoother.
+# - **D** It gives the angle, but not the direction.
+#
+# <details><summary>Answer</summary>
+#
+# **B.** This is the aperture problem. The smoothness then prefers no turning at all. A confuses what moved
+# with what can be seen to move.
+#
+# </details>
+#
+# **6.** After a whole beat, a method's chained motion brings each point back to its start, with no drift.
+# What does this show?
+#
+# - **A** that the motion was right in each phase
+# - **B** that the motion cannot have folded
+# - **C** little: a method that says “no motion” does so too
+# - **D** that the method works for healthy hearts
+#
+# <details><summary>Answer</summary>
+#
+# **C.** Errors on the way there and back may cancel. Drift can refute a method, never confirm it.
+#
+# </details>
+#
+# **7.** Near a scar the wall hardly moves; beside it the muscle pulls. A method with strong smoothness
+# reports an even, slightly lowered strain. What may the doctor conclude?
+#
+# - **A** There is no scar, or the strain would drop at its edge.
+# - **B** The scar lies in another slice.
+# - **C** The muscle is weak all around.
+# - **D** Nothing about an edge: the smoothness would have blurred it.
+#
+# <details><summary>Answer</summary>
+#
+# **D.** What the image does not force, smoothness fills in, and the edge of a scar is where it errs most. A
+# and C take an assumption of the method for a finding.
+#
+# </details>
+
+# %% [markdown]
 # ## Exercises
 #
 # ```{exercise} ★ Predict: a shorter current
@@ -981,6 +1058,21 @@ plots.say(
 # ```{solution} ex-20-half
 # :class: dropdown
 # Between the two: `net.field(net.current(x), 0.5)`. It need not be half-way, for Dice is not a linear function of distance: the last millimetres count most for the thin wall.
+# ```
+#
+# ```{exercise} ★ Predict: shear
+# :label: ex-20-shear
+# In a ring of muscle, each layer turns around the axis by an angle that grows from the inside outwards, and
+# nothing else moves. What are the circumferential strain, the radial strain in the sense of this chapter, and
+# the Jacobian?
+# ```
+#
+# ```{solution} ex-20-shear
+# :class: dropdown
+# A line around the axis is turned as a whole and keeps its length: circumferential strain 0. A line that
+# *now* lies along the radius was tilted before, since its outer end has turned further; it was longer than it
+# is now, so its strain is below zero, though nothing became thinner. Areas do not change: the Jacobian is 1.
+# So a radial strain need not mean a thinner wall where there is shear.
 # ```
 #
 # ```{exercise} ★★ Implement: Demons in ten lines
