@@ -1,0 +1,102 @@
+"""Everything side by side with its peer in the same run: bench/results.json, which the book shows as a page.
+
+    python bench/run.py            all questions; `make bench` runs this
+    python bench/run.py steps      these
+
+Each question runs in a fresh process. Ratios of CPU-seconds, ours and the peer's in turn, since absolute times on a shared
+machine mean little; their intervals are bootstrapped over the rounds.
+"""
+
+import datetime
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from medlib import plots, stats
+from medlib.train import precision
+
+HERE = Path(__file__).resolve().parent
+RESULTS, PICTURE = HERE / "results.json", HERE / "ratios.png"
+QUESTIONS = ("steps", "target", "hearts", "scores", "loading", "imports", "growth")
+
+
+def interval(ratios: list[float]) -> list[float]:
+    """Geometric mean, low, high."""
+    if min(ratios) <= 0:
+        return [0.0, 0.0, 0.0]
+    found = stats.bootstrap(np.log(ratios))
+    return [float(np.exp(v)) for v in (found.mean, found.low, found.high)]
+
+
+def answer(name: str) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", HERE / f"{name}.py"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"bench/{name}.py failed; nothing of it was stored\n{done.stderr[-2000:]}")
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    ratios = found.pop("ratios")
+    found["means"] = {
+        title: interval([float(np.exp(np.mean(np.log(ratios[key])))) for key in keys])
+        for title, keys in found["means"].items()
+    }
+    found["ratios"] = {key: interval(values) for key, values in ratios.items()}
+    source = (HERE / f"{name}.py").read_text(encoding="utf-8")
+    found["question"] = " ".join(source.split('"""')[1].split())
+    found["goal"] = source.split('GOAL = "')[1].split('"')[0]
+    return found | {"date": datetime.date.today().isoformat()}
+
+
+def processor() -> str:
+    lines = (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if Path("/proc/cpuinfo").exists()
+        else []
+    )
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def draw(results: dict) -> None:
+    """All ratios on one axis, a colour a question."""
+    lines = [
+        (name, label, r)
+        for name, found in results.items()
+        for label, r in (found["means"] | found["ratios"]).items()
+    ]
+    lines = [line for line in lines if line[2][0] > 0]
+    figure, axis = plots.panels(1, width=9, height=0.19 * len(lines) + 0.8)
+    for row, (name, _, (mean, low, high)) in enumerate(lines):
+        colour = f"C{list(results).index(name) % 7}"
+        axis.plot([low, high], [row, row], color=colour, linewidth=2)
+        axis.plot(mean, row, "o", color=colour, markersize=4)
+    axis.axvline(1, color="0.4", linewidth=1)
+    axis.set(xscale="log", xlabel="ratio", yticks=range(len(lines)), ylim=(len(lines), -1))
+    axis.set_yticklabels([f"{name}: {label}" for name, label, _ in lines], fontsize=7)
+    figure.savefig(PICTURE, dpi=110)
+
+
+def main(names: list[str]) -> int:
+    if unknown := set(names) - set(QUESTIONS):
+        raise SystemExit(f"no question {', '.join(unknown)}; there are {', '.join(QUESTIONS)}")
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))["answers"] if RESULTS.exists() else {}
+    for name in tqdm(names or QUESTIONS, unit="question"):
+        results[name] = answer(name)
+        machine = {"processor": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__,
+                   "python": platform.python_version(), "precision": precision()}  # fmt: skip
+        ordered = {key: results[key] for key in QUESTIONS if key in results}
+        RESULTS.write_text(
+            json.dumps({"machine": machine, "answers": ordered}, indent=1) + "\n", encoding="utf-8"
+        )
+    draw(ordered)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

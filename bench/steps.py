@@ -1,0 +1,103 @@
+"""Does code that is written to be read cost time? A training step and an inference of each network beside its twin in
+torchvision, timm or MONAI: at equal settings, and each by its own default."""
+
+import json
+from functools import partial
+
+import numpy as np
+import timm
+import torch
+import torchvision.models as tv
+from timm.layers import cbam
+
+from medlib import attention, cost
+from medlib.models import LRASPP, VGG, AlexNet, EfficientNet, MobileNetV1, MobileNetV3, ResNet, VNet
+from medlib.models.alexnet import LAYERS_2014
+from medlib.models.resnet import resnet50
+from medlib.models.vgg import A
+from medlib.train import precision
+
+GOAL = "at equal settings at most 1.0 times the peer's time (geometric mean); by default 3 times faster"
+REPEATS = 15
+IMAGES, STACK = (8, 3, 64, 64), (1, 1, 16, 64, 64)
+
+
+def monai_vnet():
+    from monai.networks.nets import VNet as Theirs
+
+    return Theirs(spatial_dims=3, in_channels=1, out_channels=2)
+
+
+TWINS = {  # name: ours, the peer's, the shape of a batch
+    "AlexNet": (partial(AlexNet, layers=LAYERS_2014), tv.alexnet, IMAGES),
+    "VGG-11": (partial(VGG, convs=A), tv.vgg11, IMAGES),
+    "ResNet-18": (ResNet, tv.resnet18, IMAGES),
+    "ResNet-50": (resnet50, tv.resnet50, IMAGES),
+    "MobileNetV1": (MobileNetV1, partial(timm.create_model, "mobilenetv1_100"), IMAGES),
+    "MobileNetV3-Large": (MobileNetV3, tv.mobilenet_v3_large, IMAGES),
+    "EfficientNet-B0": (EfficientNet, tv.efficientnet_b0, IMAGES),
+    "LR-ASPP": (partial(LRASPP, 3, 21), partial(tv.segmentation.lraspp_mobilenet_v3_large, weights_backbone=None), IMAGES),
+    "V-Net": (partial(VNet, 1, 2, norm=True), monai_vnet, STACK),
+    "SE": (partial(attention.SE, 64), partial(timm.layers.SEModule, 64), (8, 64, 32, 32)),
+    "ECA": (partial(attention.ECA, 64), partial(timm.layers.EcaModule, 64), (8, 64, 32, 32)),
+    "CBAM": (partial(attention.CBAM, 64), partial(cbam.CbamModule, 64), (8, 64, 32, 32)),
+}  # fmt: skip
+
+
+def actions(build, shape, *, fast: bool):
+    """A training step and an inference; `fast`: channels_last, and bf16 where the processor multiplies in it."""
+    torch.manual_seed(0)
+    model, x = build(), torch.randn(shape)
+    layout = torch.channels_last_3d if x.ndim == 5 else torch.channels_last
+    if fast:
+        model, x = model.to(memory_format=layout), x.contiguous(memory_format=layout)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
+
+    def forward():
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast and precision() == "bf16"):
+            y = model(x)
+        return (y["out"] if isinstance(y, dict) else y).float()
+
+    def train():
+        model.train()
+        optimizer.zero_grad()
+        forward().square().mean().backward()
+        optimizer.step()
+
+    def infer():
+        model.eval()
+        with torch.no_grad():
+            forward()
+
+    return {"training": train, "inference": infer}
+
+
+def measure() -> dict:
+    rows, ratios = [], {}
+    for name, (ours, theirs, shape) in TWINS.items():
+        kinds = {
+            "ours": actions(ours, shape, fast=False),
+            "ours by default": actions(ours, shape, fast=True),
+            "theirs": actions(theirs, shape, fast=False),
+        }
+        for what in ("training", "inference"):
+            t = cost.alternate({kind: both[what] for kind, both in kinds.items()}, repeats=REPEATS)
+            equal, default = t["ours"] / t["theirs"], t["theirs"] / t["ours by default"]
+            rows.append(
+                [name, what, *(float(np.median(v)) for v in (t["ours"], t["theirs"], t["ours by default"]))]
+            )
+            ratios[f"{name}, {what}: ours / theirs, equal settings"] = equal.tolist()
+            ratios[f"{name}, {what}: theirs / ours, each by default"] = default.tolist()
+    return {
+        "headers": ["network", "what", "ours, ms", "the peer, ms", "ours by default, ms"],
+        "rows": rows,
+        "ratios": ratios,
+        "means": {
+            "training and inference, ours / theirs, equal settings": [k for k in ratios if "equal" in k],
+            "training and inference, theirs / ours, each by default": [k for k in ratios if "default" in k],
+        },
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure()))
