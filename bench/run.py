@@ -7,8 +7,10 @@ Each question runs in a fresh process. Ratios of CPU-seconds, ours and the peer'
 machine mean little; their intervals are bootstrapped over the rounds.
 """
 
+import ctypes.util
 import datetime
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from medlib.train import precision
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PICTURE = HERE / "results.json", HERE / "ratios.png"
+DECAY = "dirty_decay_ms:20000,muzzy_decay_ms:20000"
 QUESTIONS = ("steps", "target", "hearts", "scores", "loading", "imports", "growth")
 
 
@@ -35,8 +38,15 @@ def interval(ratios: list[float]) -> list[float]:
 
 
 def answer(name: str) -> dict:
+    # The same allocator for both sides, that of `make run`.
+    jemalloc = ctypes.util.find_library("jemalloc")
+    environment = os.environ | ({"LD_PRELOAD": jemalloc, "MALLOC_CONF": DECAY} if jemalloc else {})
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", HERE / f"{name}.py"], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "ignore", HERE / f"{name}.py"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(f"bench/{name}.py failed; nothing of it was stored\n{done.stderr[-2000:]}")

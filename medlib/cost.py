@@ -81,10 +81,11 @@ def forward(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None]:
 
 def training_step(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None]:
     """An action for `alternate`: forward, backward and an SGD step, as `fit` does them."""
-    from medlib.train import device, precision
+    from medlib.train import device, exact_layers, precision
 
     where = device()
     model = model.to(where, memory_format=torch.channels_last).train()
+    exact_layers(model, where)
     x = torch.randn(shape, device=where).contiguous(memory_format=torch.channels_last)
     y = torch.zeros(len(x), dtype=torch.long, device=where)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)

@@ -170,7 +170,7 @@ def fit(
     settings = f"{n} images, {total} steps of {batch_size}, lr {lr}, seed {seed}, {type(opt).__name__}"
     state = _State(checkpoint or _next_file(), settings, model, opt, rate)
     history = state.history
-    exact = _exact(model, accelerator.device)
+    exact = exact_layers(model, accelerator.device)
     model, opt = accelerator.prepare(model, opt)
 
     from tqdm.auto import tqdm
@@ -235,15 +235,17 @@ def fit(
     return history
 
 
-def _exact(model: nn.Module, where: torch.device) -> list[nn.Module]:
-    """Let convolutions with groups and holes run in fp32 on a processor: torch 2.14 gets their weight gradients wrong
-    in bf16 (up to 1e35 on 32 × 32 pixels). Returns those that were changed."""
+def exact_layers(model: nn.Module, where: torch.device) -> list[nn.Module]:
+    """Let some layers run in fp32 on a processor, and return them. Convolutions in groups: in bf16 they take twice the
+    time, and with holes torch 2.14 gets their weight gradients wrong (up to 1e35). Large dense layers: rounding their
+    weights anew in each step costs more than it saves."""
     if where.type != "cpu" or precision() == "no":
         return []
     found = [
         m
         for m in model.modules()
-        if isinstance(m, nn.Conv2d | nn.Conv3d) and m.groups > 1 and max(m.dilation) > 1
+        if (isinstance(m, nn.Conv2d | nn.Conv3d) and m.groups > 1)
+        or (isinstance(m, nn.Linear) and m.weight.numel() > 2**20)
     ]
     for m in found:
         m.forward = functools.partial(_in_fp32, m.forward)

@@ -191,13 +191,13 @@ def test_grouped_convolutions_with_holes_learn_in_fp32_on_a_processor(monkeypatc
     torch.manual_seed(0)
     net = torch.nn.Conv2d(32, 32, 3, padding=2, dilation=2, groups=32).to(memory_format=torch.channels_last)
     x, gradients = torch.randn(4, 32, 32, 32).contiguous(memory_format=torch.channels_last), []
-    changed = train._exact(net, torch.device("cpu"))
+    changed = train.exact_layers(net, torch.device("cpu"))
     for enabled in (True, False):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             (gradient,) = torch.autograd.grad(net(x).square().mean(), net.weight)
         gradients.append(gradient)
     torch.testing.assert_close(*gradients)
-    assert changed == [net] and train._exact(torch.nn.Conv2d(4, 4, 3, groups=4), torch.device("cpu")) == []
+    assert changed == [net] and train.exact_layers(torch.nn.Conv2d(4, 4, 3), torch.device("cpu")) == []
 
 
 def test_each_training_is_noted_for_the_stamp(monkeypatch):

@@ -9,7 +9,7 @@ from docutils import nodes
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
-from . import faithful, ledger, plan
+from . import bench, faithful, ledger, plan
 
 HOOK = "<!-- made at build time -->"
 MADE = {
@@ -17,6 +17,7 @@ MADE = {
     "book/ledger": ledger.page,
     "book/errata": ledger.errata,
     "book/faithful": faithful.page,
+    "book/bench": bench.page,
 }
 
 
