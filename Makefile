@@ -1,11 +1,11 @@
-# make book · make pdf · make test · make run [CH=02] · make clean
+# make book · make pdf · make test · make run [CH=02] · make bench [Q=steps] · make assignments · make clean
 VENV ?= .venv
 PY := $(VENV)/bin/python
 BOOK_TOOLS := jupyter-book sphinx-exercise sphinx-mathjax-offline
 export PYTHONPATH := $(CURDIR)
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: book pdf test run clean
+.PHONY: book pdf test run bench assignments clean
 book: $(VENV)/.book
 	$(VENV)/bin/jupyter-book build . --quiet --warningiserror --keep-going
 	@echo "The book is ready: open file://$(CURDIR)/_build/html/index.html"
@@ -18,6 +18,13 @@ test: $(VENV)/.all
 
 run: $(VENV)/.all
 	$(PY) -m medlib.chapters run $(CH)
+
+bench: $(VENV)/.all
+	$(VENV)/bin/uv pip install --quiet --python $(PY) --group bench
+	$(PY) bench/run.py $(Q)
+
+assignments: $(VENV)/.all
+	$(PY) assignments/make.py
 
 clean:
 	rm -rf _build

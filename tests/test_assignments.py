@@ -136,17 +136,6 @@ def test_nothing_leaks_to_students(built, folder):
     assert files and not [f for f in files if leaks(f.read_text(encoding="utf-8"))]
 
 
-def test_nothing_leaks_into_the_pages():
-    pages = [
-        p
-        for p in (make.ROOT / "_build" / "html").rglob("*")
-        if p.suffix in (".html", ".js", ".txt", ".md", ".py", ".ipynb")
-    ]
-    if not pages:
-        pytest.skip("no pages: run make book")
-    assert not [p for p in pages if leaks(p.read_text(encoding="utf-8"))]
-
-
 @each
 def test_a_leak_would_be_seen(built, folder):
     reference = json.dumps(notebook(built, folder, "autograder"))

@@ -141,6 +141,16 @@ def test_every_network_is_held_against_its_paper(book):
     assert [p.name for p in files if f"medlib/{p.parent.name}/{p.name}" not in html] == []
 
 
+def test_no_solution_of_an_assignment_leaks_into_the_pages(book):
+    canary = re.search(
+        r'^CANARY = "(.+)"', (ROOT / "assignments" / "make.py").read_text("utf-8"), re.MULTILINE
+    )[1]
+    kinds = (".html", ".js", ".txt", ".md", ".py", ".ipynb")
+    pages = [path for path in book.rglob("*") if path.suffix in kinds]
+    assert len(pages) > 50 and [p for p in pages if canary in p.read_text(encoding="utf-8")] == []
+    assert all(canary in p.read_text(encoding="utf-8") for p in (ROOT / "assignments").glob("*/master.py"))
+
+
 def test_map_has_every_chapter():
     files = re.findall(r'^file = "(\w+)"', (ROOT / "book" / "map.toml").read_text("utf-8"), re.MULTILINE)
     assert [f"chapters/{file}" for file in files] == CHAPTERS

@@ -1,0 +1,194 @@
+"""From each master.py: the student notebook and its tests, the autograder archive, the page of solutions.
+
+    python assignments/make.py       all; `make assignments` runs this
+    python assignments/make.py 03    this one
+
+Everything goes to _build/assignments/NN_slug. What a student needs, the notebook and its visible tests, is also
+written beside the master, where Colab can open it, and the tables of the two pages in book/ are made anew.
+A master holds the questions alone; the settings for otter and the cell that starts the checks are added here.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import jupytext
+import nbformat
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "assignments"
+CANARY = "gannet-on-the-ninth-stair"  # stands in every solution, so that a test can look for what leaked
+NEEDS = ("medlib/__init__.py", "medlib/phantom.py")  # of medlib, in the archive where a master imports it
+CONFIG = {
+    "runs_on": "colab",
+    "init_cell": False,
+    "export_cell": False,
+    "tests": {"files": True, "ok_format": False},
+    "environment": "environment.yml",
+}
+START = """\
+# On Colab this fetches the book and what Colab lacks; torch stays as it is. Elsewhere it only starts the checks.
+import os
+import subprocess
+import sys
+
+if "google.colab" in sys.modules and not os.path.isdir("tests"):
+    subprocess.run("git clone -q --depth 1 {repository}", shell=True, check=True)
+    os.chdir("medlib-book/assignments/{slug}")
+sys.path.append(os.path.abspath("../.."))  # the book's package, medlib
+if "google.colab" in sys.modules:
+    from medlib.doctor import install
+
+    install("otter-grader")
+
+import otter
+
+grader = otter.Notebook()"""
+
+
+def folders(number: str = "") -> list[Path]:
+    return sorted(path.parent for path in FOLDER.glob(f"{number}*/master.py"))
+
+
+def repository() -> str:
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    return config["parse"]["myst_substitutions"]["repo"]
+
+
+def read(folder: Path) -> nbformat.NotebookNode:
+    """The master as a notebook, with otter's settings in front and the first cell behind the title."""
+    notebook = jupytext.read(folder / "master.py", fmt="py:percent")
+    config = CONFIG | {"name": folder.name}
+    if any("from medlib" in cell.source for cell in notebook.cells):
+        config["autograder_files"] = list(NEEDS)
+    start = START.format(repository=repository(), slug=folder.name)
+    notebook.cells.insert(1, nbformat.v4.new_code_cell(start, metadata={"tags": ["hide-input", "colab"]}))
+    notebook.cells.insert(0, nbformat.v4.new_raw_cell(f"# ASSIGNMENT CONFIG\n{yaml.safe_dump(config)}"))
+    notebook.metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+    }
+    return notebook
+
+
+def questions(folder: Path) -> list[dict]:
+    """Name, points, minutes and what is tested, as the master says."""
+    cells = (c.source for c in jupytext.read(folder / "master.py", fmt="py:percent").cells)
+    return [yaml.safe_load(source) for source in cells if source.startswith("# BEGIN QUESTION")]
+
+
+def wrongs(folder: Path) -> list[dict]:
+    return tomllib.loads((folder / "wrong.toml").read_text(encoding="utf-8"))["wrong"]
+
+
+def assign(folder: Path, result: Path, *, check: bool) -> None:
+    """`otter assign`; then names without a time stamp, ids by place, and tests in the house's format."""
+    from otter.assign import main as otter_assign
+
+    shutil.rmtree(result, ignore_errors=True)
+    for name in NEEDS:
+        (result / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, result / name)
+    shutil.copy(FOLDER / "environment.yml", result)
+    master = result / f"{folder.name}.ipynb"
+    nbformat.write(read(folder), master)
+    otter_assign(str(master), str(result), no_run_tests=not check)
+    next((result / "autograder").glob("*.zip")).rename(result / f"{folder.name}-autograder.zip")
+    for path in (result / part / master.name for part in ("student", "autograder")):
+        notebook = nbformat.read(path, as_version=4)
+        for i, cell in enumerate(notebook.cells):
+            cell["id"] = f"{folder.name[:2]}-{i:03}"
+        nbformat.write(notebook, path)
+    tidy = [
+        "--quiet",
+        "--no-cache",
+        "--config",
+        str(ROOT / "pyproject.toml"),
+        str(result / "student" / "tests"),
+    ]
+    for command in (["check", "--fix"], ["format"]):
+        subprocess.run([sys.executable, "-m", "ruff", *command, *tidy], check=True)
+
+
+def solutions(folder: Path, result: Path) -> None:
+    """The reference, executed, as one page: for those who grade."""
+    from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import ExecutePreprocessor
+
+    place = result / "autograder"
+    notebook = nbformat.read(place / f"{folder.name}.ipynb", as_version=4)
+    ExecutePreprocessor(kernel_name="python3").preprocess(notebook, {"metadata": {"path": str(place)}})
+    page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": f"{folder.name}: solutions"}})
+    (result / f"{folder.name}-solutions.html").write_text(page, encoding="utf-8")
+
+
+def publish(folder: Path, result: Path) -> None:
+    """The student's files, beside the master."""
+    shutil.copy(result / "student" / f"{folder.name}.ipynb", folder)
+    shutil.rmtree(folder / "tests", ignore_errors=True)
+    shutil.copytree(result / "student" / "tests", folder / "tests")
+
+
+# ---------------------------------------------------------------- the tables of the two pages
+
+
+def title(folder: Path) -> str:
+    return re.search(r"^# # (.+)$", (folder / "master.py").read_text(encoding="utf-8"), re.MULTILINE)[1]
+
+
+def student_table() -> str:
+    lines = ["| No. | You build | Minutes | Points | Notebook |", "| --- | --- | --- | --- | --- |"]
+    for folder in folders():
+        asked, path = questions(folder), f"assignments/{folder.name}/{folder.name}.ipynb"
+        minutes, points = (sum(q[key] for q in asked) for key in ("minutes", "points"))
+        colab = "repo.replace('https://github.com', 'https://colab.research.google.com/github')"
+        links = [f"{{{{ '[Colab](' ~ {colab} ~ '/blob/main/{path})' }}}}"]
+        links.append(f"{{{{ '[file](' ~ repo ~ '/blob/main/{path})' }}}}")
+        lines.append(f"| {folder.name[:2]} | {title(folder)} | {minutes} | {points} | {' · '.join(links)} |")
+    return "\n".join(lines)
+
+
+def instructor_table() -> str:
+    parts = []
+    for folder in folders():
+        parts += [f"### {folder.name[:2]}: {title(folder)}", ""]
+        parts += ["| Question | Points | Minutes | What it tests |", "| --- | --- | --- | --- |"]
+        parts += [
+            f"| {q['name']} | {q['points']} | {q['minutes']} | {q['tests']} |" for q in questions(folder)
+        ]
+        parts += ["", "| Wrong solution | Misconception | Loses |", "| --- | --- | --- |"]
+        for wrong in wrongs(folder):
+            lost = ", ".join(f"{name}: {points:g}" for name, points in wrong["lost"].items())
+            parts.append(f"| {wrong['name']} | {wrong['why']} | {lost} |")
+        parts.append("")
+    return "\n".join(parts).strip()
+
+
+PAGES = {"assignments.md": student_table, "instructor.md": instructor_table}
+MARKS = ("<!-- made by `make assignments` from here -->", "<!-- to here -->")
+
+
+def filled(page: str) -> str:
+    """The page with its table made anew."""
+    text = (ROOT / "book" / page).read_text(encoding="utf-8")
+    before, rest = text.split(MARKS[0])
+    return f"{before}{MARKS[0]}\n\n{PAGES[page]()}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+
+
+def main(number: str = "") -> None:
+    for folder in folders(number):
+        result = ROOT / "_build" / "assignments" / folder.name
+        assign(folder, result, check=True)
+        solutions(folder, result)
+        publish(folder, result)
+        print(f"{folder.name}: {result.relative_to(ROOT)}", flush=True)
+    for page in PAGES:
+        (ROOT / "book" / page).write_text(filled(page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
