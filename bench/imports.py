@@ -42,7 +42,7 @@ def measure() -> dict:
         "rows": rows,
         "ratios": ratios,
         "means": {},
-        "note": f"Of torchvision, MONAI and scipy, `from medlib import fit, load` brings in: {early}.",
+        "note": f"Of torchvision, MONAI and scipy, `from medlib import fit, load` brings in: {early.strip('[]') or 'none'}.",
     }
 
 

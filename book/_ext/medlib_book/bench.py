@@ -9,13 +9,9 @@ ROOT = Path(__file__).resolve().parents[3]
 def number(value) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return (
-        f"{value:,.3g}"
-        if isinstance(value, float) and value < 1000
-        else f"{value:,.0f}"
-        if value != str(value)
-        else value
-    )
+    if isinstance(value, int | float):
+        return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+    return value
 
 
 def table(headers: list[str], rows: list[list]) -> str:
@@ -33,7 +29,8 @@ def answer(name: str, found: dict) -> str:
     ratios = found["means"] | found["ratios"]
     if ratios:
         rows = [
-            [label, f"{mean:.3g}", f"[{low:.3g}, {high:.3g}]"] for label, (mean, low, high) in ratios.items()
+            [label, number(mean), f"[{number(low)}, {number(high)}]"]
+            for label, (mean, low, high) in ratios.items()
         ]
         rows = [
             [f"**{label}**", *rest] if label in found["means"] else [label, *rest] for label, *rest in rows
