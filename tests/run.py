@@ -15,7 +15,7 @@ BUILD = [str(Path(sys.executable).parent / "jupyter-book"), "build", ".", "--all
 STAGES = {
     "ruff: lint": [*PYTHON, "ruff", "check", "."],
     "ruff: format": [*PYTHON, "ruff", "format", "--check", "."],
-    "spelling": [*PYTHON, "codespell"],
+    "spelling": [str(Path(sys.executable).parent / "codespell")],
     "unit tests and checks on notebooks": [*PYTEST, *PARALLEL, "tests", "--ignore=tests/test_book.py"],
     "chapters in the smoke profile": [*PYTEST, *PARALLEL, "--nbval-lax", "--nbval-current-env", "chapters"],
     "book, warnings as errors": [*BUILD, "--warningiserror", "--keep-going"],
