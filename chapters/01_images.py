@@ -576,7 +576,8 @@ claims.observe("C108", volumes / (flat + volumes), n=flat + volumes, where="item
 # plots.grid([two_windows(hu)], ["lung red, bone green"])
 # ```
 #
-# Soft tissue, above the lung window and low in the bone window, is red; bone, at the top of both, is yellow.
+# Soft tissue, high in the lung window and low in the bone window, is red; dense bone, at the top of both, is
+# yellow.
 # ````
 #
 # ```{exercise} ★★ Implement: copies that were turned
@@ -587,7 +588,7 @@ claims.observe("C108", volumes / (flat + volumes), n=flat + volumes, where="item
 #
 # ````{solution} ex-01-turned
 # :class: dropdown
-# A mirrored copy is an exact copy of the mirror image. Compare the bytes:
+# A mirrored copy is an exact copy of the mirror image. Compare the bytes, here of training and test images:
 #
 # ```python
 # def mirrored(dataset):
@@ -622,8 +623,8 @@ claims.observe("C108", volumes / (flat + volumes), n=flat + volumes, where="item
 #
 # ```{exercise} ★★★ Investigate: a change of scanner
 # :label: ex-01-scanner
-# Train LeNet on the X-rays as they are. Then test it on the same test images made brighter: $x \leftarrow
-# x^{\gamma}$ with $\gamma$ from 0.5 to 2. How does the AUC fall, and how does the accuracy?
+# Train LeNet on the X-rays as they are. Then test it on the same test images made brighter or darker: $x
+# \leftarrow x^{\gamma}$ with $\gamma$ from 0.5 to 2. How does the AUC fall, and how does the accuracy?
 # ```
 #
 # ```{solution} ex-01-scanner

@@ -832,11 +832,11 @@ for name, build in networks.items():
 #
 # </details>
 #
-# **7.** In a school, 4 % of the children have pneumonia. A network finds the right class for 95 % of them.
-# What do you tell its maker?
+# **7.** In a school, 4 % of the children have pneumonia. A network names the right class of 95 % of all the
+# children, sick or healthy. What do you tell its maker?
 #
 # - **A** It is useful: only one child in twenty is misjudged.
-# - **B** It is worse than calling every child healthy.
+# - **B** It is right less often than the answer “healthy” for every child.
 # - **C** It finds 95 % of the sick children.
 # - **D** It would do as well in a hospital where half are sick.
 #
@@ -940,8 +940,8 @@ for name, build in networks.items():
 # ```
 #
 # Use it in place of `shuffle` in `permute`, and reuse the cells above. Expect a gradual loss: coarse shapes
-# survive small blocks; strokes thinner than a block do not. The MLP should not change at all, which tests
-# your code.
+# survive small blocks; strokes thinner than a block do not. The MLP should change by no more than the noise of
+# training, which tests your code.
 # ````
 #
 # ```{exercise} ★★★ Investigate: a patient who moved
@@ -952,8 +952,9 @@ for name, build in networks.items():
 #
 # ```{solution} ex-02-moved
 # :class: dropdown
-# Use the four networks of the section on the published figure. For each offset d, evaluate on
-# `Split(torch.roll(data.test.x, d, 3), data.test.y)`, and average over left and right.
+# `runs` and `rivals` hold the networks trained with shifts, second in each entry; `train` without `augment`
+# gives the two others. For each offset d, evaluate on `Split(torch.roll(data.test.x, d, 3), data.test.y)`, and
+# average over left and right.
 #
 # Convolution by itself does not make a network blind to shifts: the dense layers behind it know the places.
 # Expect both to fall, LeNet more slowly thanks to its pooling, and shifts in training to help both up to the

@@ -114,7 +114,7 @@ plots.show(
 # %% [markdown]
 # ## The ideas
 #
-# AlexNet has LeNet's plan: convolutions and pooling, then dense layers. Five things are new in section 3 and 4 of its
+# AlexNet has LeNet's plan: convolutions and pooling, then dense layers. Five things are new in sections 3 and 4 of its
 # paper {cite:p}`krizhevsky2012imagenet`.
 #
 # **ReLU.** The function that bends the numbers between two layers is the {term}`activation function`. LeNet's is tanh. For a large input tanh is flat: it *saturates*, its slope is almost zero,
@@ -539,7 +539,8 @@ for name, build in networks.items():
 # - AlexNet keeps LeNet's plan and adds ReLU, dropout, LRN, overlapping pooling and augmentation.
 # - Most of its parameters are in dense layers. Its groups come from two graphics cards.
 # - An ablation takes one part out of the whole and needs seeds and intervals.
-# - What a part is worth depends on what else is there: good starting weights take away much of what ReLU once gained.
+# - What a part is worth depends on what else is there: with good starting weights tanh need not be slower than
+#   ReLU.
 # - Grad-CAM shows which patches speak for a class. Test it by randomising the weights before you believe it.
 #
 # ## Check yourself

@@ -640,9 +640,9 @@ for name in shown:
 #
 # ```{solution} ex-04-steps
 # :class: dropdown
-# Change `STEPS` and run the section again. Report the paired difference with its interval. Whatever you find,
-# it concerns these images and this optimiser; the ResNet paper trained until nothing improved any more and
-# still found a gap.
+# Put `deep_options["epochs"] *= 3` before the cell that trains, and run the section again. Report the paired
+# difference with its interval. Whatever you find, it concerns these images and this optimiser; the authors of
+# ResNet also tried three times as many steps, and still found a gap {cite:p}`he2016resnet`.
 # ```
 #
 # ```{exercise} ★★★ Investigate: does a unit use all it sees?

@@ -623,7 +623,7 @@ for name, build in twins.items():
 #
 # </details>
 #
-# **4.** Why does the first block of a stage have a 1 × 1 convolution on its shortcut?
+# **4.** Why does the first block of the second stage have a 1 × 1 convolution on its shortcut?
 #
 # - **A** to let the shortcut learn, since a plain copy cannot
 # - **B** to make it cheaper than a 3 × 3 convolution would be

@@ -1015,7 +1015,7 @@ for name, build in twins.items():
 # <details><summary>Answer</summary>
 #
 # **D.** There is one weight for the whole map, computed from means over the image: places are gone. A and C
-# are what it is for.
+# are what it is for, and B is a weight of 1.
 #
 # </details>
 #
@@ -1058,7 +1058,7 @@ for name, build in twins.items():
 # ```{solution} ex-06-widen
 # :class: dropdown
 # 16 · 96 + 9 · 96 + 96 · 16 = 3,936. The dense layer has 9 · 16 · 16 = 2,304 on 16 maps, and 82,944 on 96.
-# The block works on 96 maps for little more than the price of 16.
+# The block works on 96 maps for less than twice the price of a dense layer on 16.
 # ```
 #
 # ```{exercise} ★★ Implement: one dense kernel from two steps

@@ -715,8 +715,8 @@ for name, build in nets.items():
 # ````{solution} ex-07-block
 # :class: dropdown
 # On 196 places: widen 24 · 144, filter 25 · 144, narrow 144 · 24. Squeeze-and-excitation adds 144 · 6 + 6 ·
-# 144 once. Together 677,376 + 705,600 + 677,376 + 1,728 = 2,062,080. With kernels of 5 × 5 the three steps
-# cost about the same; with 3 × 3, the filter would be a third of the others.
+# 144 once. Together 677,376 + 705,600 + 677,376 + 1,728 = 2,062,080. With kernels of 5 × 5 the filter costs
+# most, though the three are nearly equal; with 3 × 3, it would cost three eighths of either of the others.
 #
 # ```python
 # cost.count(partial(MBConv, 24, 24, expansion=6, kernel_size=5, stride=1, skip=0.2), (24, 14, 14))

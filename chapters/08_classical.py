@@ -1586,7 +1586,7 @@ for name in shown:
 #
 # ```{exercise} ★★ Implement: a click in a hurry
 # :label: ex-08-hurry
-# Move each click by a random step of 5 pixels, but stay inside the mask. Which method loses least? State your guess first.
+# Move each click by a random step of up to 5 pixels, but stay inside the mask. Which method loses least? State your guess first.
 # ```
 #
 # ```{solution} ex-08-hurry
@@ -1602,7 +1602,7 @@ for name in shown:
 #
 # ```{solution} ex-08-shake
 # :class: dropdown
-# In `polygon`, add `rng.normal(scale=mm / MM, size=points.shape)` with a seed a slice, and run the sections on effort again. Some slices will never reach 0.95: the fair rule counts them with 40 vertices.
+# In `polygon`, name the stacked vertices `points`, add `rng.normal(scale=mm / MM, size=points.shape)` with a seed a slice, and run the sections on effort again. Some slices will never reach 0.95: the fair rule counts them with 40 vertices.
 # A loose stroke lies inside by a margin, so the same error hardly changes it; show that too, rather than assume it.
 # ```
 #

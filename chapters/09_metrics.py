@@ -872,8 +872,8 @@ for name, other in (("HD", "MONAI"), ("ASSD", "MONAI"), ("all five", "surface-di
 #
 # ```{exercise} ★★ Implement: the tolerance
 # :label: ex-09-tolerance
-# Write the surface Dice from `metrics.surface_distances`. Then set the tolerance to 1 and to 4 mm. Which rows
-# of {numref}`fig-09-zoo` change?
+# Write the surface Dice from `metrics.surface_distances`. Then set the tolerance to 1 and to 4 mm. What
+# changes in {numref}`fig-09-zoo`, and for which errors?
 # ```
 #
 # ````{solution} ex-09-tolerance
@@ -891,7 +891,7 @@ for name, other in (("HD", "MONAI"), ("ASSD", "MONAI"), ("all five", "surface-di
 #
 # Only the column of the surface Dice changes. A pixel is 1.56 mm, so at 1 mm an error of one pixel is
 # punished like any other; at 4 mm an error of two pixels is forgiven, and the shift and the patchy border
-# look nearly perfect. The hole and the missing slice remain.
+# look nearly perfect. The hole, the missing slice and the tips of the spikes remain.
 # ````
 #
 # ```{exercise} ★★ Implement: distance from a map

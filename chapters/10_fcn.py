@@ -1003,8 +1003,8 @@ for name, build in shown.items():
 #
 # ```{exercise} ★ Predict: how many answers?
 # :label: ex-10-answers
-# The classifier of the last question gets an image of 100 × 100 pixels. How many answers does it give, and
-# how many of its multiply-adds would be repeated if each cut-out were computed by itself?
+# The classifier of question 4 above gets an image of 100 × 100 pixels. How many answers does it give? How
+# many times as much work would its first layers do if each cut-out were computed by itself?
 # ```
 #
 # ```{solution} ex-10-answers
@@ -1075,7 +1075,7 @@ for name, build in shown.items():
 # ```python
 # def kept(denoise, sigma, spot=0.3 * SPAN):
 #     with_it, clean_ = clean.x.clone(), clean.x
-#     with_it[:, :, 30:33, 30:33] += spot  # better: at a pixel of the muscle, from clean masks
+#     with_it[:, :, 30:33, 30:33] += spot  # better: at a pixel of the muscle, from hearts.test.y
 #     noise = noised(clean, sigma) - clean.x
 #     change = denoise(with_it + noise) - denoise(clean_ + noise)
 #     return (change[:, :, 30:33, 30:33].mean() / spot).item()

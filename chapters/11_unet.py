@@ -672,7 +672,7 @@ for name, build in sizes.items():
 #
 # **5.** Why does the number of training *steps* stay the same when the number of patients grows?
 #
-# - **A** More patients would then also mean longer training.
+# - **A** With equal epochs, more patients would also mean longer training.
 # - **B** The memory would not suffice for more steps.
 # - **C** More patients would need fewer steps, since they are alike.
 # - **D** The learning rate depends on the number of patients.

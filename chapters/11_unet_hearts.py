@@ -380,7 +380,7 @@ plots.say(
 #
 # <details><summary>Answer</summary>
 #
-# **A.** That is leakage: part of the score is memory. B is true as well, and harmless beside it.
+# **A.** That is leakage: part of the score is memory. B would be so if both were in the training set.
 #
 # </details>
 #
@@ -509,5 +509,5 @@ plots.say(
 #
 # ```{solution} ex-11b-other
 # :class: dropdown
-# `cardiac.dice(model, cardiac.load(folder))` does it. Chapter 18 takes this up with hearts from another hospital.
+# `[cardiac.dice(m, cardiac.load(folder)) for m in models]` does it. Chapter 18 takes this up with hearts from another hospital.
 # ```

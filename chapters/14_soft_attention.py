@@ -820,7 +820,7 @@ print(f"SE adds {cost.parameters(net) - cost.parameters(ResNet(3, 10)):,} parame
 # **3.** You shuffle the pixels of an image, apply dot-product self-attention without positions, and shuffle
 # back. What changed?
 #
-# - **A** the weights, but not the output
+# - **A** the output, but not the weights
 # - **B** the output at the border only
 # - **C** nothing
 # - **D** everything, for neighbours were torn apart

@@ -514,8 +514,8 @@ for name, m in modules.items():
 #
 # <details><summary>Answer</summary>
 #
-# **B.** The step makes the choice less likely. Through the softmax the others become likelier, so D is half
-# right.
+# **B.** The step makes the choice less likely. It raises the other scores a little, each by its probability,
+# so D is half right.
 #
 # </details>
 #
@@ -594,14 +594,14 @@ for name, m in modules.items():
 #
 # - **A** The gate is broken, for the answer was right.
 # - **B** The network was lucky; a second run will look at the lesion.
-# - **C** The closed place was used a little, through its neighbours.
+# - **C** The closed place counted after all, with a small weight.
 # - **D** Something in the open places told it; look for what that is.
 #
 # <details><summary>Answer</summary>
 #
 # **D.** What was closed cannot have counted: that is what a hard map proves. Search the open places, for a
-# sign of the scanner, say, or of the disease elsewhere. In C the neighbours are open places, and then a part
-# of the answer to look at.
+# sign of the scanner, say, or of the disease elsewhere. Open places beside the lesion are among them: the
+# convolutions before the gate have looked around. A closed place has the weight 0, not a small one (C).
 #
 # </details>
 

@@ -846,15 +846,15 @@ claims.observe("C110", lead[least].mean, (lead[least].low, lead[least].high), n=
 # **6.** The Dice scores of three structures are 0.95, 0.89 and 0.90. Is the Dice of all foreground voxels
 # together their mean, 0.913?
 #
-# - **A** no: large structures weigh more, and a wrong label still counts
+# - **A** no: large structures weigh more, and a mix-up of labels goes unpunished
 # - **B** yes, if the three structures do not overlap each other
 # - **C** yes: a mean over structures is a mean over their voxels
 # - **D** no: it is always the smallest of the three scores
 #
 # <details><summary>Answer</summary>
 #
-# **A.** Pooling asks “heart or not?”, so a voxel of the LV that is called myocardium counts as found. Four
-# honest means of the same masks can differ by more than two methods do.
+# **A.** All foreground together asks “heart or not?”, so a voxel of the LV that is called myocardium counts as
+# found. It is a fifth mean beside the chapter's four, and those too can differ by more than two methods do.
 #
 # </details>
 #
@@ -893,7 +893,7 @@ claims.observe("C110", lead[least].mean, (lead[least].low, lead[least].high), n=
 #
 # ```{solution} ex-17-noise
 # :class: dropdown
-# One would expect: a neighbour helps most where the slice itself is unclear. With little noise, each slice says almost all there is to know, and both networks come close to each other.
+# One would expect it to lose ground: a neighbour helps most where the slice itself is unclear, and with little noise each slice says almost all there is to know. Look at both curves, not only at the gap: both should rise.
 # ```
 #
 # ```{exercise} ★★ Implement: 2D, then 3D
@@ -916,7 +916,7 @@ claims.observe("C110", lead[least].mean, (lead[least].low, lead[least].high), n=
 #     return big
 #
 #
-# small = flat().eval()
+# small = flat().eval()  # or the trained twin: nets["flat twin, two hearts a batch"][0].eval()
 # big, x = inflated(small).eval(), torch.randn(1, 1, 8, 64, 64)
 # with torch.no_grad():
 #     torch.testing.assert_close(big(x), small(x), rtol=1e-4, atol=1e-4)

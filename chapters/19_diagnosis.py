@@ -953,7 +953,7 @@ print(f"network on images: {weights:,} parameters, {work / 1e6:.0f} M multiply-a
 # - Agreement is bias and limits, not correlation.
 # - Nest the loops: the inner folds choose, the outer fold tests, copies stay together, and the imputer learns from training patients only.
 # - A measurement brings knowledge along; a network must find it in the patients that it sees. Compare the two on the same folds before you choose.
-# - With eighty patients an accuracy is known to within six or seven points either way. Print the interval.
+# - With eighty patients an accuracy is known to within several points either way, no better. Print the interval.
 #
 # ## Check yourself
 #
@@ -994,7 +994,7 @@ print(f"network on images: {weights:,} parameters, {work / 1e6:.0f} M multiply-a
 # <details><summary>Answer</summary>
 #
 # **D.** A dilated heart is weak all around; after an infarction a weak piece stands between pieces that move.
-# A is the ejection fraction again, less one.
+# A is one minus the ejection fraction, which is low in both.
 #
 # </details>
 #

@@ -1082,8 +1082,8 @@ plots.say(
 #
 # ```{solution} ex-20-demons
 # :class: dropdown
-# In a loop: `d = motion.warp(moving, u) - fixed`; `g = torch.cat(torch.gradient(fixed, dim=(2, 3)), 1)`; `u = u - d * g / (g.square().sum(1, keepdim=True) + d**2 + 1e-6)`; then a Gaussian blur of each part of u. Ours also uses the gradient
-# of the moving image, which speeds it up, and begins at half the size.
+# In a loop: `d = motion.warp(moving, u) - fixed`; `g = torch.cat(torch.gradient(fixed, dim=(2, 3)), 1)`; `u = u - d * g / (g.square().sum(1, keepdim=True) + d**2 + 1e-6)`; then a Gaussian blur of each part of u. SimpleITK's form, which
+# `motion.demons` calls, also uses the gradient of the moving image, which speeds it up, and begins at half the size.
 # ```
 #
 # ```{exercise} ★★ Implement: local correlation
@@ -1113,7 +1113,7 @@ plots.say(
 #
 # ```{solution} ex-20-neighbours
 # :class: dropdown
-# `VoxelMorph(in_channels=6)` with x from three slices at two moments; the loss still looks at the middle slice. Report the paired difference with its interval, for the base alone too. The field remains in-plane: context can guess what comes into the slice, and cannot move it there.
+# `VoxelMorph(in_channels=6)` with x from three slices at two moments. The loss still looks at the middle slice, so `Unsupervised` needs a `forward` that picks its two images out of the six. Report the paired difference with its interval, for the base alone too. The field remains in-plane: context can guess what comes into the slice, and cannot move it there.
 # ```
 #
 # ```{exercise} ★★★ Investigate: a printed grid

@@ -3,6 +3,7 @@
     python -m medlib.chapters run        all that changed or is stale
     python -m medlib.chapters run 02     this one, whatever its state
     python -m medlib.chapters text 02    take over changed prose; its code must be as it ran
+    python -m medlib.chapters again 02   run it once more, store nothing, and name the cells that came out otherwise
     python -m medlib.chapters status     one line a chapter
 
 A stamp in the notebook's metadata says how its outputs were made; `faults` holds a notebook against it.
@@ -113,9 +114,34 @@ def _span(numbers: set[int]) -> str:
 
 
 def run(source: Path) -> Path:
-    """Execute one chapter in a fresh kernel and store it; nothing is stored where a cell fails.
+    """Execute one chapter in a fresh kernel and store it; nothing is stored where a cell fails."""
+    return _store(execute(source), source)
 
-    Finished trainings are kept until it is stored, so that a run that was killed goes on after the last of them.
+
+def again(source: Path) -> list[str]:
+    """Execute a chapter once more, store nothing, and name the cells whose text or tables are not the stored ones.
+    Cells with the tag `timing` are left out: they hold times."""
+    stored = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    pairs = zip(
+        *([c for c in nb.cells if c.cell_type == "code"] for nb in (stored, execute(source))), strict=True
+    )
+    return [
+        f"{source.stem}, cell [{old.execution_count}]: {old.source.strip().splitlines()[0]}"
+        for old, new in pairs
+        if "timing" not in old.metadata.get("tags", []) and _words(old) != _words(new)
+    ]
+
+
+def _words(cell) -> list[str]:
+    """What a cell says in text; pictures may differ by a pixel."""
+    data = [o.get("data", {"text/plain": o.get("text", "")}) for o in cell.outputs]
+    return [d.get("text/markdown", d.get("text/plain", "")) for d in data]
+
+
+def execute(source: Path) -> nbformat.NotebookNode:
+    """One chapter, executed in a fresh kernel, with its stamp.
+
+    Finished trainings are kept until it is through, so that a run that was killed goes on after the last of them.
     """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -162,7 +188,7 @@ def run(source: Path) -> Path:
         _place_figures(cell)
     notebook.metadata["medlib"] = stamp
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return _store(notebook, source)
+    return notebook
 
 
 def _trainings(source: Path, code: str, modules: dict[str, str]) -> tuple[Path, bool]:
@@ -302,6 +328,8 @@ def main(arguments=None) -> int:
     runner.add_argument("chapter", nargs="?", help="two digits; by default all that changed or is stale")
     writer = commands.add_parser("text", help="take over changed prose without running")
     writer.add_argument("chapter", help="two digits")
+    repeater = commands.add_parser("again", help="run a chapter once more and compare it with what is stored")
+    repeater.add_argument("chapter", help="two digits")
     commands.add_parser("status", help="say which chapters are fresh, stale, faulty or never run")
     options = parser.parse_args(arguments)
     try:
@@ -315,6 +343,10 @@ def main(arguments=None) -> int:
         chosen = (
             sources(options.chapter) if options.chapter else [p for p in sources() if state(p)[0] != "fresh"]
         )
+        if options.command == "again":
+            found = [line for path in chosen for line in again(path)]
+            print("\n".join(found) or "the same text and tables")
+            return int(bool(found))
         store = retext if options.command == "text" else run
         for path in chosen:
             print(f"stored {store(path).relative_to(ROOT)}")

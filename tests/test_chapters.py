@@ -172,6 +172,15 @@ def test_the_value_of_a_setter_is_not_shown(toy):
     assert [o.output_type for o in outputs] == ["stream"]
 
 
+def test_a_second_run_names_the_cells_that_came_out_otherwise(toy, capsys):
+    source = toy(
+        "import time\nprint('always')\n\n# %%\nprint(time.time())\n\n# %% tags=[\"timing\"]\nprint(time.time())"
+    )
+    chapters.run(source)
+    assert chapters.again(source) == ["99_toy, cell [2]: print(time.time())"]
+    assert chapters.main(["again", "99"]) == 1 and "cell [2]" in capsys.readouterr().out
+
+
 def test_a_failing_cell_stores_nothing(toy):
     source = toy("1 / 0")
     with pytest.raises(chapters.ChapterError, match="ZeroDivisionError"):

@@ -23,7 +23,7 @@ from torch import nn
 # %% [markdown]
 # ## Question 1: predict (2 points)
 #
-# The same image enters a convolution twice; the second time, everything in it has moved 3 pixels to the right. Look away from the
+# The same image enters a convolution of stride 1 twice; the second time, everything in it has moved 3 pixels to the right. Look away from the
 # border. What happens to the output?
 #
 # - `"a"` It stays as it was.

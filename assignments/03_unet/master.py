@@ -355,7 +355,7 @@ def test_q4_skips(UNet):
     for layer in net.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):  # no ReLU may block the way
             layer.weight.data.abs_(), layer.bias.data.fill_(0.1)
-    head = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)][-1]
+    head = next(m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1))
     ups = [layer for layer in net.modules() if isinstance(layer, nn.ConvTranspose2d)]
     rows, logits = [], []
     head.register_forward_hook(lambda layer, inputs, output: logits.append(output))
@@ -382,7 +382,7 @@ def test_q4_logits(UNet):
 
     torch.manual_seed(4)
     net, x = UNet(1, 3, 4), torch.randn(1, 1, 8, 12)
-    head = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)][-1]
+    head = next(m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1))
     before, shift = net(x), torch.tensor([-3.0, 1, 4])
     with torch.no_grad():
         head.bias += shift

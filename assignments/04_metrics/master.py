@@ -233,7 +233,7 @@ def test_q3_volume(surface):
     noise = np.random.default_rng(1).random((6, 9, 7))
     mask = ndimage.uniform_filter(noise, 3, mode="constant", cval=1) > 0.45
     assert np.array_equal(surface(mask), mask & ~ndimage.binary_erosion(mask))
-    assert surface(np.ones((3, 4))).sum() == 10
+    assert surface(np.ones((3, 4), int)).sum() == 10
 
 
 # %% [raw]

@@ -142,7 +142,7 @@ def test_q2_order(to_slices):
 """  # BEGIN TEST CONFIG
 points: 1
 hidden: true
-failure_message: The way back does not give each patient the own slices.
+failure_message: The way back does not give each patient its own slices.
 """  # END TEST CONFIG
 
 
