@@ -78,7 +78,7 @@ for name, (size, work) in counts.items():
 # 1. All see the same training images, moved by up to two pixels at random. The weights that score best on the validation images are kept.
 # 2. All use the book's recipe: AdamW, one cycle of the learning rate, batches of 64. The highest learning rate is chosen from three
 #    by the validation AUC of one run on PneumoniaMNIST, so that no network plays with a rate that suits another.
-# 3. Five {term}`seeds <seed>`. Intervals carry the chance of the seed and of the test images.
+# 3. Several {term}`seeds <seed>`. Intervals carry the chance of the seed and of the test images.
 # 4. Two budgets. *Equal epochs*: each network sees each image equally often (an {term}`epoch` is one pass). *Equal time*: each network gets the same
 #    processor seconds, so a cheap network may look more often.
 #
@@ -487,7 +487,7 @@ for key, data in sets.items():
 # **3.** Nine rivals are held against the winner. Why are the intervals 99.4 % ones?
 #
 # - **A** A winner needs more certainty than a rival.
-# - **B** So that all nine together hold in about 95 of 100 repetitions.
+# - **B** So that all nine together hold in at least 95 of 100 repetitions.
 # - **C** Because 99.4 % of the resamples hold the true value.
 # - **D** To make up for the small number of seeds.
 #
@@ -575,7 +575,7 @@ for key, data in sets.items():
 # ```{exercise} ★ Predict: how many tests?
 # :label: ex-07t-many
 # The winner was held against nine rivals. How many comparisons are there if every network is held against
-# every other? How wide must each interval be for all to hold in about 95 of 100 tournaments?
+# every other? How wide must each interval be for all to hold in at least 95 of 100 tournaments?
 # ```
 #
 # ```{solution} ex-07t-many
@@ -608,7 +608,7 @@ for key, data in sets.items():
 #
 # ```{exercise} ★★ Implement: a vote
 # :label: ex-07t-vote
-# Average the probabilities of the ten networks, and measure the AUC of the average. Then average five seeds
+# Average the probabilities of the ten networks, and measure the AUC of the average. Then average the seeds
 # of one network. Which gains more over its members?
 # ```
 #
