@@ -73,6 +73,19 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
+def machine() -> dict:
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    units = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16, no matrix units"}
+    return {
+        "processor": processor(),
+        "bf16": next((words for name, words in units.items() if able.get(name)), "none"),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "precision": precision(),
+    }
+
+
 def draw(results: dict) -> None:
     """All ratios on one axis, a colour a question."""
     lines = [
@@ -98,11 +111,9 @@ def main(names: list[str]) -> int:
     results = json.loads(RESULTS.read_text(encoding="utf-8"))["answers"] if RESULTS.exists() else {}
     for name in tqdm(names or QUESTIONS, unit="question"):
         results[name] = answer(name)
-        machine = {"processor": processor(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-                   "python": platform.python_version(), "precision": precision()}  # fmt: skip
         ordered = {key: results[key] for key in QUESTIONS if key in results}
         RESULTS.write_text(
-            json.dumps({"machine": machine, "answers": ordered}, indent=1) + "\n", encoding="utf-8"
+            json.dumps({"machine": machine(), "answers": ordered}, indent=1) + "\n", encoding="utf-8"
         )
     draw(ordered)
     return 0

@@ -45,7 +45,7 @@ def page() -> str:
     found = json.loads((ROOT / "bench" / "results.json").read_text(encoding="utf-8"))
     m = found["machine"]
     where = (
-        f"Machine: {m['processor']}, {m['threads']} thread, Python {m['python']}, torch {m['torch']}, our forward pass in "
+        f"Machine: {m['processor']} (bf16: {m['bf16']}), {m['threads']} thread, Python {m['python']}, torch {m['torch']}, our forward pass in "
         f"{'bf16' if m['precision'] == 'bf16' else 'fp32'}."
     )
     return "\n\n".join([where, *(answer(name, a) for name, a in found["answers"].items())])
