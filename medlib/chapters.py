@@ -39,7 +39,7 @@ print(json.dumps(dict(
     allocator="jemalloc" if "jemalloc" in os.environ.get("LD_PRELOAD", "") else "default",
     cpu_seconds=round(sum(sum(resource.getrusage(w)[:2]) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))),
     peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)),
-    networks=train.fitted, data=data.loaded, modules=sorted(m for m in sys.modules if m.split(".")[0] == "medlib"),
+    fitted=train.fitted, data=data.loaded, modules=sorted(m for m in sys.modules if m.split(".")[0] == "medlib"),
 )))
 """
 
@@ -91,14 +91,12 @@ def card(stamp: dict) -> str:
         f"{REGISTRY[name]['title']} ({REGISTRY[name]['licence']})" for name in sorted(stamp["data"])
     )
     minutes = max(1, round(stamp["cpu_seconds"] / 60))
-    networks = stamp.get("networks", [])
-    sizes, seeds = ({row[k] for row in networks} for k in (0, 1))
-    trained = (
-        f" · {len(networks)} training{'s' * (len(networks) > 1)} of networks with {_span(sizes)} parameters, "
-        f"seed{'s' * (len(seeds) > 1)} {_span(seeds)}"
-        if networks
-        else ""
-    )
+    trained = ""
+    if made := stamp.get("trained"):
+        trained = (
+            f" · {made['trainings']} training{'s' * (made['trainings'] > 1)} of networks with "
+            f"{_span(made['parameters'])} parameters, seed{'s' * (len(set(made['seeds'])) > 1)} {_span(made['seeds'])}"
+        )
     part = " (of its last part: it was broken off and went on)" if stamp.get("resumed") else ""
     return (
         f"> **This chapter's run.** About {minutes} CPU-minute{'s' if minutes > 1 else ''}{part} and "
@@ -108,8 +106,8 @@ def card(stamp: dict) -> str:
     )
 
 
-def _span(numbers: set[int]) -> str:
-    low, high = min(numbers), max(numbers)
+def _span(ends: list[int]) -> str:
+    low, high = ends
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
@@ -178,6 +176,9 @@ def execute(source: Path) -> nbformat.NotebookNode:
     stamp = json.loads(next(o.text for o in probe.outputs if o.get("name") == "stdout"))
     shutil.rmtree(kept)
     stamp |= {"resumed": True} if resumed else {}
+    if fitted := stamp.pop("fitted"):
+        parameters, seeds = ([min(column), max(column)] for column in zip(*fitted, strict=True))
+        stamp["trained"] = {"trainings": len(fitted), "parameters": parameters, "seeds": seeds}
     stamp |= {
         "code": code_hash(notebook),
         "medlib": {name: before[name] for name in stamp.pop("modules")},

@@ -219,6 +219,7 @@ def test_a_run_that_was_killed_goes_on_after_its_last_training(toy, tmp_path):
     notebook = nbformat.read(chapters.run(source), as_version=4)
     assert notebook.cells[2].outputs[0].data["text/plain"] == "['0000.pt']"
     assert notebook.metadata.medlib.resumed and "went on" in notebook.cells[1].source
+    assert "1 training of networks with 650 parameters, seed 0" in notebook.cells[1].source
     assert not any((tmp_path / "runs").iterdir())
 
 
