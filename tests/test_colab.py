@@ -35,8 +35,10 @@ CARRIED = [
 # Runs the Colab cell, then what the chapter imports, each chapter in a child of one process that has torch.
 DRIVER = """
 import json, os, sys, types
+from importlib.machinery import ModuleSpec
 import torch
 sys.modules["google.colab"] = types.ModuleType("google.colab")
+sys.modules["google.colab"].__spec__ = ModuleSpec("google.colab", None)
 for name, code in json.load(open("chapters.json")).items():
     if os.fork() == 0:
         try:
