@@ -7,7 +7,7 @@ Each question runs in a fresh process. Ratios of CPU-seconds, ours and the peer'
 machine mean little; their intervals are bootstrapped over the rounds.
 """
 
-import ctypes.util
+import ast
 import datetime
 import json
 import os
@@ -20,12 +20,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from medlib import plots, stats
+from medlib import chapters, plots, stats
 from medlib.train import precision
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PICTURE = HERE / "results.json", HERE / "ratios.png"
-DECAY = "dirty_decay_ms:20000,muzzy_decay_ms:20000"
 QUESTIONS = ("steps", "target", "hearts", "scores", "loading", "imports", "growth")
 
 
@@ -38,12 +37,9 @@ def interval(ratios: list[float]) -> list[float]:
 
 
 def answer(name: str) -> dict:
-    # The same allocator for both sides, that of `make run`.
-    jemalloc = ctypes.util.find_library("jemalloc")
-    environment = os.environ | ({"LD_PRELOAD": jemalloc, "MALLOC_CONF": DECAY} if jemalloc else {})
     done = subprocess.run(
         [sys.executable, "-W", "ignore", HERE / f"{name}.py"],
-        env=environment,
+        env=os.environ | chapters.allocator(),  # the same for both sides, that of `make run`
         capture_output=True,
         text=True,
         check=False,
@@ -57,9 +53,10 @@ def answer(name: str) -> dict:
         for title, keys in found["means"].items()
     }
     found["ratios"] = {key: interval(values) for key, values in ratios.items()}
-    source = (HERE / f"{name}.py").read_text(encoding="utf-8")
-    found["question"] = " ".join(source.split('"""')[1].split())
-    found["goal"] = source.split('GOAL = "')[1].split('"')[0]
+    script = ast.parse((HERE / f"{name}.py").read_text(encoding="utf-8"))
+    constants = {n.targets[0].id: n.value for n in script.body if isinstance(n, ast.Assign)}
+    found["question"] = " ".join(ast.get_docstring(script).split())
+    found["goal"] = ast.literal_eval(constants["GOAL"])
     return found | {"date": datetime.date.today().isoformat()}
 
 

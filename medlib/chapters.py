@@ -119,10 +119,8 @@ def run(source: Path) -> Path:
 def again(source: Path) -> list[str]:
     """Execute a chapter once more, store nothing, and name the cells whose text or tables are not the stored ones.
     Cells with the tag `timing` are left out: they hold times."""
-    stored = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
-    pairs = zip(
-        *([c for c in nb.cells if c.cell_type == "code"] for nb in (stored, execute(source))), strict=True
-    )
+    both = _stored(source), execute(source)
+    pairs = zip(*([c for c in notebook.cells if c.cell_type == "code"] for notebook in both), strict=True)
     return [
         f"{source.stem}, cell [{old.execution_count}]: {old.source.strip().splitlines()[0]}"
         for old, new in pairs
@@ -148,10 +146,7 @@ def execute(source: Path) -> nbformat.NotebookNode:
     notebook = read(source)
     environment = os.environ | {"TQDM_DISABLE": "1", "PYTHONPATH": str(ROOT)}
     environment.setdefault("OMP_NUM_THREADS", "1")
-    if jemalloc := ctypes.util.find_library("jemalloc"):
-        # Page faults cost more than arithmetic on virtual machines: keep freed memory, but not for ever, or a
-        # chapter that trains networks of many sizes grows to many times what it needs.
-        environment |= {"LD_PRELOAD": jemalloc, "MALLOC_CONF": "dirty_decay_ms:20000,muzzy_decay_ms:20000"}
+    environment |= allocator()
     client = NotebookClient(
         notebook, timeout=None, kernel_name="python3", record_timing=False,
         resources={"metadata": {"path": str(FOLDER)}},
@@ -192,6 +187,15 @@ def execute(source: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+def allocator() -> dict[str, str]:
+    """The variables that let a process keep freed memory, where jemalloc is installed: on virtual machines page faults
+    cost more than arithmetic. Not for ever, or a chapter that trains networks of many sizes grows to many times what
+    it needs."""
+    jemalloc = ctypes.util.find_library("jemalloc")
+    decay = "dirty_decay_ms:20000,muzzy_decay_ms:20000"
+    return {"LD_PRELOAD": jemalloc, "MALLOC_CONF": decay} if jemalloc else {}
+
+
 def _trainings(source: Path, code: str, modules: dict[str, str]) -> tuple[Path, bool]:
     """The folder where `fit` keeps a chapter's trainings, and whether a run that was cut short left any. What is left
     of the same settings but of other code, or of another medlib, is thrown away."""
@@ -205,14 +209,20 @@ def _trainings(source: Path, code: str, modules: dict[str, str]) -> tuple[Path, 
     return folder, any(folder.iterdir())
 
 
-def retext(source: Path) -> Path:
-    """Put changed prose beside the stored outputs, without running; refused where code changed too."""
-    text, target = read(source), source.with_suffix(".ipynb")
+def _stored(source: Path) -> nbformat.NotebookNode:
+    """The stored notebook; refused where it is of other code."""
+    target = source.with_suffix(".ipynb")
     if not target.exists():
         raise ChapterError(f"{source.name} was never run; run it")
     notebook = nbformat.read(target, as_version=4)
-    if notebook.metadata["medlib"]["code"] != code_hash(text):
+    if notebook.metadata["medlib"]["code"] != code_hash(read(source)):
         raise ChapterError(f"{source.name}: its code changed, not only its prose; run it")
+    return notebook
+
+
+def retext(source: Path) -> Path:
+    """Put changed prose beside the stored outputs, without running; refused where code changed too."""
+    text, notebook = read(source), _stored(source)
     ran = iter([c for c in notebook.cells if c.cell_type == "code"])
     notebook.cells = [next(ran) if cell.cell_type == "code" else cell for cell in text.cells]
     for cell, now in zip(notebook.cells, text.cells, strict=True):

@@ -34,23 +34,24 @@ def anchor(app, tree):
     if not name.startswith("chapters/"):
         return
     decided = ledger.deciding_cells(ROOT / f"{name}.ipynb")
-    for cell in tree.findall(
-        lambda n: n.get("nb_element") == "cell_code" if isinstance(n, nodes.container) else False
-    ):
-        for k, id in enumerate(decided.get(cell["cell_index"], [])):
+    for cell in tree.findall(nodes.container):
+        names = decided.get(cell["cell_index"], []) if cell.get("nb_element") == "cell_code" else []
+        for id in names:
             cell.insert(0, nodes.raw("", f'<span id="{id}"></span>', format="html"))
-            if k == 0:
-                claim = id.split("-")[1]
-                back = f'<a class="to-ledger" href="../book/ledger.html#{claim}">{claim.upper()} in the ledger</a>'
-                cell.append(nodes.raw("", back, format="html"))
+        if names:
+            claim = names[0].split("-")[1]
+            back = (
+                f'<a class="to-ledger" href="../book/ledger.html#{claim}">{claim.upper()} in the ledger</a>'
+            )
+            cell.append(nodes.raw("", back, format="html"))
 
 
 def place(app, tree, docname):
     """Below the card of a chapter: what it needs and where it leads."""
-    name = docname.removeprefix("chapters/")
-    if name in plan.chapters() and docname != name:
+    if docname.startswith("chapters/"):
         card = next(tree.findall(nodes.block_quote))
-        card.parent.insert(card.parent.index(card) + 1, nodes.raw("", plan.neighbours(name), format="html"))
+        strip = nodes.raw("", plan.neighbours(docname.removeprefix("chapters/")), format="html")
+        card.parent.insert(card.parent.index(card) + 1, strip)
 
 
 def setup(app):

@@ -13,15 +13,19 @@ SYMBOL = claims.SYMBOL | {"planned": "…"}
 HEAD = "| Claim | What the literature says | Prediction and rule | Verdict |\n| --- | --- | --- | --- |"
 
 
+def anchor(id: str, k: int) -> str:
+    """Of a claim's k-th record in a notebook: verdict-c045, then verdict-c045-2 …"""
+    return f"verdict-{id.lower()}" + (f"-{k}" if k > 1 else "")
+
+
 def deciding_cells(notebook: Path) -> dict[int, list[str]]:
-    """{index of a cell: the anchors of the claims that it decides}: verdict-c045, then verdict-c045-2 …"""
+    """{index of a cell: the anchors of the claims that it decides}."""
     seen, found = Counter(), {}
     for i, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
         for output in cell.get("outputs", []):
             if claim := output.get("metadata", {}).get("medlib", {}).get("claim"):
-                name = f"verdict-{claim['id'].lower()}"
-                seen[name] += 1
-                found.setdefault(i, []).append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+                seen[claim["id"]] += 1
+                found.setdefault(i, []).append(anchor(claim["id"], seen[claim["id"]]))
     return found
 
 
@@ -42,10 +46,9 @@ def links(claim: dict) -> list[str]:
     """For each record of the claim a link to the cell that made it, in the order of the records."""
     seen, found = Counter(), []
     for record in claim["records"]:
-        seen[record["notebook"]] += 1
-        k = seen[record["notebook"]]
-        anchor = f"verdict-{claim['id'].lower()}" + (f"-{k}" if k > 1 else "")
-        found.append(f"../chapters/{record['notebook']}.html#{anchor}")
+        name = record["notebook"]
+        seen[name] += 1
+        found.append(f"../chapters/{name}.html#{anchor(claim['id'], seen[name])}")
     return found
 
 
