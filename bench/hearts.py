@@ -6,6 +6,7 @@ import time
 import warnings
 
 import torch
+from tqdm import tqdm
 
 from medlib import cardiac, fit, losses, peers, seed
 from medlib.models import SmallUNet
@@ -65,7 +66,7 @@ def measure() -> dict:
     data = cardiac.slices(*cardiac.split(cardiac.load()))
     found = {"ours": [], "MONAI": [], "TorchIO": []}
     limits = []
-    for s in range(SEEDS):
+    for s in tqdm(range(SEEDS), desc="three pipelines", unit="seed"):
         mine, whole = ours(data, s)
         limits.append(TIMES * whole)
         found["ours"].append(mine)

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 import torchvision
 from torch.utils.data import DataLoader, TensorDataset
+from tqdm import tqdm
 
 from medlib import evaluate, fit, load, seed
 from medlib.data import random_shift
@@ -70,7 +71,7 @@ def measure() -> dict:
         "the same network": partial(ResNet, 1, 2, small_images=True),
     }
     for name, target in TARGETS.items():
-        theirs = [protocol(name, s) for s in range(SEEDS)]
+        theirs = [protocol(name, s) for s in tqdm(range(SEEDS), desc=f"{name}, the protocol", unit="seed")]
         rows.append(
             [name, "the protocol", sum(t == float("inf") for t in theirs), min(max(theirs), LIMIT[name])]
         )
