@@ -17,14 +17,14 @@ from medlib.models.resnet import ResNet, small_resnet
 GOAL = "at least 20 times less CPU time with our best recipe, at least 5 times with the same network"
 TARGETS = {"pneumoniamnist": 0.944, "breastmnist": 0.901}
 SEEDS = 5
-LIMIT = {
-    "pneumoniamnist": 900,
-    "breastmnist": 600,
-}  # CPU-seconds that the protocol gets a seed; then it counts as missed
-# Chosen on the validation images, with other seeds.
-RECIPES = {
-    "pneumoniamnist": {"epochs": 1, "lr": 1e-2, "batch_size": 64, "augment": random_shift(2)},
-    "breastmnist": {"epochs": 60, "lr": 1e-2, "batch_size": 64, "augment": random_shift(2)},
+LIMIT = {"pneumoniamnist": 500, "breastmnist": 400}  # CPU-seconds that the protocol gets a seed
+RECIPE = {"lr": 1e-2, "batch_size": 64, "augment": random_shift(2), "validations": 5}
+WAYS = {  # a network, and epochs for each data set, chosen on the validation images with other seeds
+    "best recipe": (partial(small_resnet, 8), {"pneumoniamnist": 1, "breastmnist": 60}),
+    "the same network": (
+        partial(ResNet, 1, 2, small_images=True),
+        {"pneumoniamnist": 1, "breastmnist": 15},
+    ),
 }
 
 
@@ -55,45 +55,34 @@ def protocol(name: str, s: int) -> float:
     return float("inf")
 
 
-def ours(name: str, s: int, build) -> tuple[float, float]:
+def ours(name: str, s: int, build, epochs: int) -> tuple[float, float]:
     """CPU-seconds of one whole training with `fit`, and its test AUC."""
     data = load(name).standardise()
     seed(s)
     net = build()
-    history = fit(net, data, seed=s, validations=5, **RECIPES[name])
+    history = fit(net, data, seed=s, epochs=epochs, **RECIPE)
     return history.cpu[-1], evaluate(net, data.test).auc
 
 
 def measure() -> dict:
     rows, ratios = [], {}
-    ways = {
-        "best recipe": partial(small_resnet, 8),
-        "the same network": partial(ResNet, 1, 2, small_images=True),
-    }
     for name, target in TARGETS.items():
         theirs = [protocol(name, s) for s in tqdm(range(SEEDS), desc=f"{name}, the protocol", unit="seed")]
         rows.append(
             [name, "the protocol", sum(t == float("inf") for t in theirs), min(max(theirs), LIMIT[name])]
         )
-        for way, build in ways.items():
-            found = [ours(name, s, build) for s in range(SEEDS)]
+        for way, (build, epochs) in WAYS.items():
+            found = [ours(name, s, build, epochs[name]) for s in range(SEEDS)]
             missed = sum(auc < target for _, auc in found)
             rows.append([name, way, missed, sum(t for t, _ in found) / SEEDS])
             # A seed that missed is tried again: its time counts for those that arrived.
             paid = sum(t for t, _ in found) / max(SEEDS - missed, 1)
             label = f"{name}: the protocol's time / ours, {way}"
             ratios[label] = [min(t, LIMIT[name]) / paid for t in theirs] if missed < SEEDS else [0.0]
-    return {
-        "headers": [
-            "data",
-            "way",
-            f"seeds of {SEEDS} that missed",
-            "CPU-seconds, mean (the protocol: longest)",
-        ],
-        "rows": rows,
-        "ratios": ratios,
-        "means": {},
-    }
+    limits = " and ".join(f"{limit} ({name})" for name, limit in LIMIT.items())
+    note = f"The protocol was stopped after {limits} CPU-seconds; a seed that had not arrived counts with that time: its ratio is at least this."
+    heads = ["data", "way", f"seeds of {SEEDS} that missed", "CPU-seconds, mean (the protocol: longest)"]
+    return {"headers": heads, "rows": rows, "ratios": ratios, "means": {}, "note": note}
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from medlib.train import predict
 
 # %%
 SEEDS = profile(smoke=2, cpu=3, gpu=5)
-STEPS = profile(smoke=2, cpu=400, gpu=2000)
+STEPS = profile(smoke=2, cpu=240, gpu=2000)
 SIZES = profile(smoke=(1, 2), cpu=(1, 2, 4, 8, 16, 32, 64), gpu=(1, 2, 4, 8, 16, 32, 64))
 FEW = profile(smoke=(1,), cpu=(2, 4, 8, 16, 32), gpu=(2, 4, 8, 16, 32))
 SIDE = 64
@@ -305,6 +305,7 @@ plots.show(
     figure,
     alt="Learning curve: Dice of unseen patients against the number of training patients on a logarithmic axis. It rises steeply from one patient on and flattens towards all of them.",
     caption=f"Dice of {len(test)} test patients against the number of training patients; band: 95 % interval over patients and seeds.",
+    name="fig-11-patients",
 )  # fmt: skip
 
 # %% tags=["hide-input"]
@@ -536,6 +537,7 @@ plots.show(
     figure,
     alt="A noisy image of sixteen crowded cells; their mask; and the weight map, bright in the thin gaps between neighbours.",
     caption="Simulated touching cells, their mask, and the weight of each pixel in the loss.",
+    name="fig-11-cells",
 )
 
 # %% [markdown]

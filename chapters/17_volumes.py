@@ -209,14 +209,14 @@ two = partial(SmallUNet, width=24)
 vnet = partial(VNet, 1, 4, width=4, strides=FLAT, kernel=(3, 5, 5), norm=True, patch=2)
 deeplab = partial(DeepLabV3Plus, 1, 4, block=BasicBlock, layers=(1, 1, 1, 1), width=16, channels=48)
 ARMS = {
-    "2D U-Net": Arm(two, False, 270),
-    "2D U-Net, two hearts a batch": Arm(partial(Neighbours, reach=0, width=24), True, 255),
-    "flat twin, two hearts a batch": Arm(flat, True, 350),
-    "3D U-Net": Arm(deep, True, 260),
-    "V-Net": Arm(vnet, True, 375),
-    "DeepLabV3+": Arm(deeplab, False, 410),
-    "2D U-Net, 2.5 mm": Arm(two, False, 650, 80),
-    "3D U-Net, 2.5 mm": Arm(deep, True, 620, 80),
+    "2D U-Net": Arm(two, False, 190),
+    "2D U-Net, two hearts a batch": Arm(partial(Neighbours, reach=0, width=24), True, 180),
+    "flat twin, two hearts a batch": Arm(flat, True, 245),
+    "3D U-Net": Arm(deep, True, 182),
+    "V-Net": Arm(vnet, True, 260),
+    "DeepLabV3+": Arm(deeplab, False, 285),
+    "2D U-Net, 2.5 mm": Arm(two, False, 455, 80),
+    "3D U-Net, 2.5 mm": Arm(deep, True, 435, 80),
 }
 
 # %% [markdown]
@@ -262,7 +262,9 @@ rows = []
 for name, arm in ARMS.items():
     size, _ = cost.count(arm.build, (1, SLICES, arm.side, arm.side) if arm.whole else (1, arm.side, arm.side))
     cells = [f"{dice[name][:, :, t, k].mean():.3f}" for k in range(3) for t in range(2)]
-    rows.append([name, f"{size:,}", arm.steps, f"{seconds[name]:.0f}", *cells, str(over(name))])
+    rows.append(
+        [name, f"{size:,}", max(1, round(arm.steps * TIMES)), f"{seconds[name]:.0f}", *cells, str(over(name))]
+    )
 plots.table(
     rows,
     ["network", "parameters", "steps", "CPU-seconds", "RV ED", "RV ES", "myocardium ED", "myocardium ES",
@@ -362,7 +364,7 @@ plots.table(
 
 # %%
 THICK = profile(smoke=(10, 5), cpu=(10, 5, 2, 1), gpu=(10, 5, 2, 1))
-SWEEP = {"2D": (partial(Neighbours, reach=0, width=24), 200), "3D": (deep, 200)}  # steps
+SWEEP = {"2D": (partial(Neighbours, reach=0, width=24), 140), "3D": (deep, 140)}  # steps
 HEARTS, NOISE = profile(smoke=(2, 2), cpu=(10, 10), gpu=(40, 20)), 0.3
 
 

@@ -132,9 +132,8 @@ def fit(
     target       finish early once the validation score reaches it
     seed         of the batches and the augmentation; seed the weights before you build the model
     checkpoint   a file: written at each validation, and read when it exists, so that a run cut short
-                 goes on to the same weights. Delete it to start anew. By default, in a single process and where
-                 MEDLIB_RESUME names a folder, a file there for each call in turn: `make run` so goes on with a
-                 chapter that was killed.
+                 goes on to the same weights. Delete it to start anew. By default, where MEDLIB_RESUME names a
+                 folder, a file there for each call in turn: `make run` so goes on with a chapter that was killed.
 
     Several processes (`accelerate launch`) take a part of each batch each, and of the validation images: `batch_size`
     is that of all together, and the weights that come out are those of one process, but for batch norm, which
@@ -169,7 +168,7 @@ def fit(
     else:
         rate = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=max(total, 2))
     settings = f"{n} images, {total} steps of {batch_size}, lr {lr}, seed {seed}, {type(opt).__name__}"
-    state = _State(checkpoint or (_next_file() if world == 1 else None), settings, model, opt, rate)
+    state = _State(checkpoint or _next_file(), settings, model, opt, rate)
     history = state.history
     exact = exact_layers(model, accelerator.device)
     model, opt = accelerator.prepare(model, opt)
