@@ -366,7 +366,7 @@ plots.say(
 # Now train. Our twin for 28 × 28 images is MobileNetV1 at a narrow width; `small_images=True` leaves out the first two
 # halvings of the image, or nothing would be left. It has three rivals:
 #
-# - the **dense** network with the same channels, which costs more of everything;
+# - the **dense** network with the same channels, which has more parameters and multiply-adds;
 # - a dense network **narrowed** until it needs no more multiply-adds than the separable one: what else could we buy
 #   for the same work?
 # - **LeNet** of chapter 02, to see whether either is worth it.
