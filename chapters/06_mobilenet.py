@@ -911,8 +911,8 @@ for name, build in twins.items():
 #
 # - A depthwise-separable convolution filters each map alone, then mixes the maps at each pixel. It costs 1/N + 1/K² of
 #   the dense one.
-# - The time falls by another factor than the work: a depthwise step does few multiply-adds for each number that it
-#   moves.
+# - The time does not follow the work: it may fall by less, by more, or not at all. A depthwise step does few multiply-adds
+#   for each number that it moves.
 # - To ask what the saving costs, compare with the dense twin *and* with a dense network of the same work, and look at
 #   the training loss: the deeper network may need more steps.
 # - MobileNetV3 widens, filters, weighs the maps and narrows. “Lighter than V1” depends on which V3, and on what you

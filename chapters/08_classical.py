@@ -1407,7 +1407,7 @@ claims.observe(
 # C079 whole volumes were added after the scribbles had lost slice by slice. Each addition stands beside what it was added to, and none replaces it.
 #
 # C076 holds at this Dice and these prices. With one price changed its gain may vanish, and at the highest Dice it is undecided; slices where a network draws a ventricle that is not there are not billed. And the
-# mean over *all* background hides what {numref}`fig-08-influence` shows: the near surroundings count almost as much as the object.
+# mean over *all* background hides what {numref}`fig-08-influence` shows: pixels close to the outline count almost as much as the object, far ones much less.
 #
 # ## At full size
 #
@@ -1424,7 +1424,7 @@ for name in shown:
     print(f"{name:17} {np.median(times[name]):6.2f} ms a slice, Dice {dice[name].mean():.3f}")
 
 # %% [markdown]
-# A graph cut takes a few milliseconds, the level sets some more: they visit all pixels again and again. A look of the annotator takes 2,000 ms. So what counts is how often he must look.
+# A graph cut takes milliseconds, the level sets several times as many: they visit all pixels again and again. A look of the annotator takes 2,000 ms. So what counts is how often he must look.
 #
 # ## Pitfalls in medicine
 #
