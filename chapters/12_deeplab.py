@@ -442,7 +442,7 @@ plots.say(
 # %% [markdown]
 # ## Against a U-Net, with the cost beside it
 #
-# Equal steps are not equal time. The table gives the CPU-seconds of each training on the processor that made this page; in each pair the U-Net took somewhat more. At equal steps, compare the U-Net with the finest DeepLab in
+# Equal steps are not equal time. The table gives the CPU-seconds of each training on the processor that made this page; the pairs are those that come closest. At equal steps, compare the U-Net with the finest DeepLab in
 # the table above, whose cost is close to its own.
 
 # %%
