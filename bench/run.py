@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,22 +84,29 @@ def machine() -> dict:
     }
 
 
+def gain(label: str, ratio: list[float]) -> tuple[str, list[float]]:
+    """The ratio as the peer's cost over ours, whichever way round it was taken."""
+    turned = re.sub(r"(ours|medlib\S*) / (\S+?)(?=,|$)", r"\2 / \1", label)
+    mean, low, high = ratio
+    return (turned, [1 / mean, 1 / high, 1 / low]) if turned != label else (label, ratio)
+
+
 def draw(results: dict) -> None:
-    """All ratios on one axis, a colour a question."""
+    """Each question's means, or its ratios where it has no mean, on one axis, a colour a question."""
     lines = [
-        (name, label, r)
+        (name, *gain(label, r))
         for name, found in results.items()
-        for label, r in (found["means"] | found["ratios"]).items()
+        for label, r in (found["means"] or found["ratios"]).items()
+        if r[0] > 0 and re.search("ours|medlib", label)
     ]
-    lines = [line for line in lines if line[2][0] > 0]
-    figure, axis = plots.panels(1, width=9, height=0.19 * len(lines) + 0.8)
+    figure, axis = plots.panels(1, width=9, height=0.24 * len(lines) + 0.8)
     for row, (name, _, (mean, low, high)) in enumerate(lines):
         colour = f"C{list(results).index(name) % 7}"
         axis.plot([low, high], [row, row], color=colour, linewidth=2)
         axis.plot(mean, row, "o", color=colour, markersize=4)
     axis.axvline(1, color="0.4", linewidth=1)
-    axis.set(xscale="log", xlabel="ratio", yticks=range(len(lines)), ylim=(len(lines), -1))
-    axis.set_yticklabels([f"{name}: {label}" for name, label, _ in lines], fontsize=7)
+    axis.set(xscale="log", xlabel="the peer's cost / ours", yticks=range(len(lines)), ylim=(len(lines), -1))
+    axis.set_yticklabels([f"{name}: {label}" for name, label, _ in lines], fontsize=8)
     figure.savefig(PICTURE, dpi=110)
 
 
