@@ -376,6 +376,9 @@ plots.say(
 )  # fmt: skip
 
 # %% [markdown]
+# With three seeds, a gain that comes and goes with $n$ is what chance looks like: read the table as a whole, not the first row that
+# includes zero.
+#
 # ### It depends on how long one trains
 #
 # Augmentation is there to keep a network from learning its few images by heart. A network that has not had the time to do so has nothing to
