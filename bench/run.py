@@ -37,7 +37,19 @@ def interval(ratios: list[float]) -> list[float]:
     return [float(np.exp(v)) for v in (found.mean, found.low, found.high)]
 
 
+def described(name: str) -> dict:
+    """What a question asks and what would be a good answer, read from its script without running it."""
+    script = ast.parse((HERE / f"{name}.py").read_text(encoding="utf-8"))
+    goal = next(
+        node.value
+        for node in script.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "GOAL"
+    )
+    return {"question": " ".join(ast.get_docstring(script).split()), "goal": ast.literal_eval(goal)}
+
+
 def answer(name: str) -> dict:
+    about = described(name)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", HERE / f"{name}.py"],
         env=os.environ | chapters.allocator(),  # the same for both sides, that of `make run`
@@ -54,11 +66,7 @@ def answer(name: str) -> dict:
         for title, keys in found["means"].items()
     }
     found["ratios"] = {key: interval(values) for key, values in ratios.items()}
-    script = ast.parse((HERE / f"{name}.py").read_text(encoding="utf-8"))
-    constants = {n.targets[0].id: n.value for n in script.body if isinstance(n, ast.Assign)}
-    found["question"] = " ".join(ast.get_docstring(script).split())
-    found["goal"] = ast.literal_eval(constants["GOAL"])
-    return found | {"date": datetime.date.today().isoformat()}
+    return found | about | {"date": datetime.date.today().isoformat()}
 
 
 def processor() -> str:
