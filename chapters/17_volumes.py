@@ -750,7 +750,7 @@ claims.observe("C110", lead[least].mean, (lead[least].low, lead[least].high), n=
 
 # %% [markdown]
 # How to read this. C087 and C088 compare networks as they are used, batches included; the rows *dimension* of {numref}`fig-17-confound` ask the narrower question. If 2D leads on thick slices, that is one thing; a rule that 2D is better is another, and {numref}`fig-17-thickness` says whether the lead lasts when slices get thinner.
-# Short training favours whatever learns fast; long training may change the order. C084 is a case: with 1.4 times the steps the 2D network's slices went together better, and its interval included zero. Two of our patients, 074 and 076, are one scan: they stand in one part, so one heart may count twice among the test patients.
+# Short training favours whatever learns fast; long training may change the order. C084 is one to try again: a 2D network that learns longer may put its slices together better (set `TIMES` to 2). Two of our patients, 074 and 076, are one scan: they stand in one part, so one heart may count twice among the test patients.
 #
 # ## At full size
 #
