@@ -401,8 +401,8 @@ best_classical = {n: max(baselines.NAMES, key=lambda name: validation[name, n]) 
 small, large = sizes[0], sizes[-1]
 lead = {n: interval("LeNet", n, best_classical[n]) for n in sizes}
 plots.say(
-    f"With {small} images LeNet's lead over the classical baseline that validated best ({best_classical[small]}) is "
-    f"**{lead[small]}** in AUC; with {large:,} images, over {best_classical[large]}, it is **{lead[large]}**."
+    f"With {small} images LeNet's AUC minus that of the classical baseline that validated best ({best_classical[small]}) is "
+    f"**{lead[small]}**; with {large:,} images, minus that of {best_classical[large]}, it is **{lead[large]}**."
 )
 
 # %% [markdown]
@@ -433,9 +433,11 @@ plots.say(
     f"{100 * gain.mean:+.1f} to **{100 * after.mean:+.1f}** points (95 % interval {100 * after.low:+.1f} to "
     f"{100 * after.high:+.1f}): "
     + (
-        "no lead is left that this test can show, as predicted."
-        if after.low <= 0
-        else "part of the lead remains."
+        "part of the lead remains."
+        if after.low > 0
+        else "the lead is gone, as predicted, and the MLP is ahead."
+        if after.high < 0
+        else "no lead is left that this test can show, as predicted."
     )
 )
 
@@ -469,7 +471,9 @@ same = stats.bootstrap_cases(
     auc, scores["MLP, same size", large], truth, scores["MLP, same size, shuffled", large]
 )
 plots.say(
-    f"On X-rays, shuffling costs LeNet **{loss}** of AUC. The MLP changes by **{same}**, which is the noise of "
+    f"On X-rays, LeNet's AUC with the pixels in place minus that with the pixels shuffled is **{loss}**"
+    + ("" if loss.low > 0 else ", which may be chance" if loss.high >= 0 else ": shuffled is better")
+    + f". The MLP changes by **{same}**, which is the noise of "
     "training: its weights start from other random numbers for each pixel, and nothing else differs."
 )
 

@@ -84,7 +84,7 @@ for twins in (same for same in seen.values() if len(same) > 1):
 
 # %% [markdown]
 # The pixels are the same, the masks are not: a small, accidental look at how far two drawings of one heart differ. `cardiac.folds`
-# keeps copies of a scan in one fold.
+# keeps copies of a scan in one fold, and deals the diagnoses out in equal shares. (Below, the two count as two patients.)
 #
 # **The heart is not in the middle.** We cut a square of 200 mm around it, found without looking at any mask: the heart is
 # what moves between ED and ES. (Millimetres are nominal here: the headers of our copy carry 1.5625 × 1.5625 × 10 mm for nearly every patient.)
@@ -114,7 +114,7 @@ print(f"{size:,} parameters, {work / 1e9:.2f} G multiply-adds a slice of 128 × 
 # ## Five folds
 #
 # Each fifth of the patients, a {term}`fold`, is tested once by a network that was trained on the other four fifths. This is {term}`cross-validation`. No choice was made on the
-# tested fold: the number of epochs and the learning rate were chosen on the validation patients of another split, and the last weights are kept. {term}`Dice` is computed volume by volume on the scanner's own pixels, so what the square cuts off counts as an error.
+# tested fold while training, and the last weights are kept. (The learning rate was chosen once, on the validation patients of `cardiac.split`, which are the fourth fold here: that fold's score may flatter a little.) {term}`Dice` is computed volume by volume on the scanner's own pixels, so what the square cuts off counts as an error.
 
 # %%
 parts = cardiac.folds(patients)
@@ -158,7 +158,7 @@ plots.say(
 )
 
 # %% [markdown]
-# Beside it, what others reached on ACDC's hidden test set of 50 patients {cite:p}`bernard2018acdc`. It is another set of patients, so the
+# (± is the standard deviation over patients.) Beside it, what others reached on ACDC's hidden test set of 50 patients {cite:p}`bernard2018acdc`. It is another set of patients, so the
 # rows are landmarks and not a ranking.
 #
 # | Method | mean of the six Dice scores |
@@ -205,7 +205,7 @@ plots.show(
 # ## The worst cases first
 #
 # A mean hides them. Here are the slices with the most wrong pixels of the five worst patients: the expert's outlines above, the
-# network's below.
+# network's below. Look for dots and stripes of the width of a pixel, too: the network gives four answers for each patch of 2 × 2 pixels, and where it is unsure, the four disagree.
 
 # %% tags=["hide-input"]
 pictures, titles = [[], []], []
@@ -251,6 +251,7 @@ plots.say(
 #
 # Ours trains for half of the epochs that the five folds had, at twice the learning rate: who is in a hurry takes larger steps. The clock counts CPU-seconds
 # of one thread. For MONAI it stops while a Dice score is computed; for ours it does not.
+# MONAI's pipeline is stopped after four times the time of our whole training; a ratio near four therefore says “at least”.
 
 # %%
 train, watched, test = cardiac.split(patients)
@@ -323,9 +324,8 @@ plots.say(
 )
 
 # %% [markdown]
-# Which part of the difference is the network, which the loop? Mostly the space-to-depth step and the bf16 arithmetic: they make
-# a training step several times cheaper. One high, falling learning rate then needs fewer steps. Nothing in MONAI prevents either; a reader can have
-# both there, with its own transforms and losses.
+# Which part of the difference is the network, which the loop? This race cannot tell: the space-to-depth step, the arithmetic in bf16 (numbers of half the length), the loss, and a high, falling learning rate all differ. Nothing in MONAI prevents any of them; a reader can have
+# all four there, with its own transforms and losses.
 #
 # ## Pitfalls in medicine
 #
