@@ -116,9 +116,9 @@ claims.box(*(f"C{i:03}" for i in range(53, 67)))
 
 
 # %%
-def learn(look, s):
+def learn(look, units, s):
     seed(s)
-    net = Translator(look).to(device())
+    net = Translator(look, units).to(device())
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=max(WORDS, 2))
     for _ in range(WORDS):
@@ -142,8 +142,12 @@ def right(net, length):
 
 # %%
 LENGTHS = profile(smoke=(5, 15), cpu=(5, 8, 10, 12, 15, 20, 30), gpu=(5, 8, 10, 12, 15, 20, 30))
-KINDS = {"fixed vector": False, "with attention": True}
-readers = {name: [learn(look, s) for s in range(SEEDS)] for name, look in KINDS.items()}
+KINDS = {
+    "fixed vector": (False, 66),
+    "with attention": (True, 48),
+}  # units, so that both have as many parameters
+readers = {name: [learn(*kind, s) for s in range(SEEDS)] for name, kind in KINDS.items()}
+print({name: f"{cost.parameters(nets[0]):,} parameters" for name, nets in readers.items()})
 scores = {name: np.array([[right(n, t) for t in LENGTHS] for n in nets]) for name, nets in readers.items()}
 
 # %%
@@ -169,9 +173,16 @@ picture.set(xticks=range(12), yticks=range(12), xticklabels=x[0].tolist(), ytick
 # %%
 plots.show(
     figure,
-    alt="Left: share of right digits against the length of the row. The network with a fixed vector falls with length; the one with attention stays higher within the lengths of its training. Right: the attention weights for one row form a line from the upper right to the lower left.",
+    alt="Left: share of right digits against the length of the row. The network with a fixed vector falls with length; the one with attention stays near one for the lengths of its training, then falls too, and stays above the other. Right: the attention weights for one row form a line from the upper right to the lower left.",
     caption="Writing digits backwards. Left: share of right digits by length (band: lowest and highest seed). Right: where the network looked while it wrote one row; nobody told it to read backwards.",
     name="fig-14-backwards",
+)  # fmt: skip
+
+# %% tags=["hide-input"]
+beside = (torch.stack(net.map, 1)[0].argmax(1).cpu() != 11 - torch.arange(12)).sum().item()
+plots.say(
+    f"In {beside} of 12 rows the darkest place is not the digit that is being written. "
+    + ("The encoder reads both ways, so the key of a place knows of its neighbours: the map shows where the network looks, not what it reads there." if beside else "")
 )  # fmt: skip
 
 # %% [markdown]
@@ -204,7 +215,7 @@ axis.grid(axis="y", visible=False)
 plots.show(
     figure,
     alt="A timeline from 2010 to 2020 with eight works on learned attention. Reference 12 of the review is the fourth of them.",
-    caption="Works on learned attention. Orange: the one that the review names as the first.",
+    caption="Works on learned attention by year of publication ([12]: of its preprint). Orange: the one that the review names as the first.",
     name="fig-14-time",
 )  # fmt: skip
 
@@ -212,7 +223,7 @@ plots.show(
 # ## The tree
 #
 # {term}`Soft attention <soft attention>` computes its weights; {term}`hard attention` draws or chooses them. Within the soft family, modules differ in *what* gets a weight: a map (channel), a place (spatial), both, or every pair of places (self-attention).
-# Click a leaf to go to its source. The families are the review's; where a leaf marked ° stands follows the survey {cite:p}`hassanin2022visual` as we remember its tree, and could not be checked against it.
+# Click a leaf to go to its source. The families are the review's, but for *channel and spatial* and *additive*, which are ours, and for the Gaussian window, which it files under hard; where a leaf marked ° stands follows the survey {cite:p}`hassanin2022visual` as we remember its tree, and could not be checked against it.
 
 # %%
 FAMILIES = {
@@ -298,7 +309,7 @@ plots.table(rows, ["module", "family", "draws at random", "parameters", "M multi
 # ## Channel: which map?
 #
 # *Squeeze and excitation* {cite:p}`hu2018squeeze` squeezes each map to its mean and lets two small dense layers say how much of each map to keep. ECA {cite:p}`wang2020eca` replaces them by
-# a convolution over neighbouring means, with three to seven weights in all. Does the gate find a map that matters? We hand it eight maps of noise; only in one of them does the mean tell the class.
+# a convolution over neighbouring means, with three to seven weights in all. Does the gate find a map that matters? We hand it eight maps of noise; only in one of them does the mean tell the class. The layer behind the gate weighs all maps alike, so nothing but the gate can choose.
 
 
 # %%
@@ -388,17 +399,18 @@ def finder(pool):
 
 # %%
 def hits(pool, s):
-    """Of test images with a spot: is the map's peak on it, and how many pixels from its middle; and all maps."""
+    """Of test images with a spot: is the map's peak on it, and how many pixels from its middle; all maps; accuracy."""
     seed(s)
     net, epochs = finder(pool), 2 * STEPS / (len(spots.train.x) // 64)
     fit(net, spots, epochs=epochs, batch_size=64, lr=1e-2, validations=2, seed=s)
-    predict(net, spots.test.x, len(spots.test.x))
+    logits = predict(net, spots.test.x, len(spots.test.x))
     weights = net[6].weights[:, 0].cpu()
     peak = torch.stack(torch.unravel_index(weights.flatten(1).argmax(1), (28, 28)), 1)
     corner, there = parts[2][1], spots.test.y.cpu() == 1
     inside = ((peak >= corner) & (peak < corner + SPOT)).all(1)
     away = (peak - corner - (SPOT - 1) / 2).norm(dim=1)
-    return inside[there].float().numpy(), away[there].numpy(), weights
+    right = accuracy(logits.cpu(), spots.test.y.cpu())
+    return inside[there].float().numpy(), away[there].numpy(), weights, right
 
 
 # %%
@@ -412,7 +424,7 @@ titles = ["X-ray with a spot"] * 4 + [f"gate, then the {name}" for name in POOLS
 plots.show(
     plots.grid([*pictures, *heat], titles, columns=4, size=1.6),
     alt="Four chest X-rays with a small bright square, and below each the maps of two spatial gates.",
-    caption="X-rays with a planted spot, and the maps of the spatial gate in two networks (PneumoniaMNIST, CC BY 4.0).",
+    caption="X-rays with a planted spot, and the maps of the spatial gate in two networks, each on its own scale (PneumoniaMNIST, CC BY 4.0).",
     name="fig-14-spots",
 )  # fmt: skip
 
@@ -422,21 +434,34 @@ middle = (
     torch.cartesian_prod(torch.arange(28.0), torch.arange(28.0))[:, None] - parts[2][1] - (SPOT - 1) / 2
 ).norm(dim=2)
 rows = [
-    (f"gate, then the {name}", *(f"{100 * np.mean(v):.0f} %" for v in ([r[0] for r in runs], [r[1] < 2 * SPOT for r in runs])))
+    (
+        f"gate, then the {name}", f"{np.mean([r[3] for r in runs]):.3f}",
+        *(f"{100 * np.mean(v):.0f} %" for v in ([r[0] for r in runs], [r[1] < 2 * SPOT for r in runs])),
+        f"{100 * np.mean([(r[2] > 0.99).float().mean() for r in runs]):.0f} %",
+    )
     for name, runs in found.items()
 ]  # fmt: skip
 rows.append(
-    ("a place by chance", f"{100 * share:.0f} %", f"{100 * (middle < 2 * SPOT).float().mean():.0f} %")
+    (
+        "a place by chance",
+        "0.5",
+        f"{100 * share:.0f} %",
+        f"{100 * (middle < 2 * SPOT).float().mean():.0f} %",
+        "",
+    )
 )
-plots.table(rows, ["network", "peak on the spot", f"peak within {2 * SPOT} pixels of its middle"])
+plots.table(
+    rows,
+    ["network", "accuracy", "peak on the spot", f"peak within {2 * SPOT} pixels of its middle", "pixels with the gate all but fully open"],
+)  # fmt: skip
 
 # %% [markdown]
-# Compare the columns. A 7 × 7 gate behind other convolutions may open *beside* the spot that it has noticed: a map can know where the thing is and not lie on it. (The second network was tried first; the mean was added because a
-# largest value needs no gate.)
+# Compare the columns. A 7 × 7 gate behind other convolutions may open *beside* the spot that it has noticed: a map can know where the thing is and not lie on it. And where a gate is wide open over much of the image, its peak is decided by the last decimals and means little. (The second network was tried first. A
+# largest value needs no gate, so the mean was added; strictly, it needs none either.)
 #
 # ### In a U-Net
 #
-# Attention U-Net {cite:p}`oktay2018attention` puts a gate on each skip: the coarser map from below decides which places of the finer map may pass. We compare with the plain U-Net at the same steps, and with the plain U-Net given some
+# Attention U-Net {cite:p}`oktay2018attention` puts a gate on each skip: the coarser map from below decides which places of the finer map may pass. *Spatial gates* are CBAM's, one behind each level on the way down. We compare with the plain U-Net at the same steps, and with the plain U-Net given some
 # more steps, since gates take time.
 
 
@@ -505,6 +530,20 @@ rows = [
     for name, d in unets.items()
 ]  # fmt: skip
 plots.table(rows, ["U-Net", "parameters", "Dice", "lead over plain with 1.15 × the steps"])
+steps, gate = (
+    lead(unets["plain, 1.15 × the steps"], unets["plain"]),
+    lead(unets["attention gates"], unets["plain"]),
+)
+plots.say(
+    f"At equal steps the attention gates lead by {gate}; 15 % more steps bring the plain network {steps}. "
+    + (
+        "At this length of training, steps count for more than gates."
+        if steps.low > 0 >= gate.low
+        else "At this length of training, gates count for more than steps."
+        if gate.low > 0 >= steps.low
+        else "Neither can be told from chance alone, or both can: a longer training may say more."
+    )
+)
 
 # %% tags=["timing", "hide-input"]
 clocks = {n: cost.forward(b(), (8, 1, 64, 64)) for n, (b, _) in PLAYERS.items() if "1.15" not in n}
@@ -517,11 +556,11 @@ plots.say(
 # %% [markdown]
 # ## Self-attention: which pair?
 #
-# In {term}`self-attention` the queries come from the image itself: each place asks all others {cite:p}`vaswani2017attention,wang2018nonlocal`. With queries $Q$, keys $K$ and values $V$, one row a place, and $d$ numbers a row,
+# In {term}`self-attention` the queries come from the image itself: each place asks all others {cite:p}`vaswani2017attention,wang2018nonlocal`. Three learnt matrices make a *query*, a *key* and a *value* of the features of each place: what it asks, what it is found by, and what it then gives. (So far $k_t$ was the last two at once.) With queries $Q$, keys $K$ and values $V$, one row a place, and $d$ numbers a row,
 #
 # $$ Y = \mathrm{softmax}\!\left(\frac{Q K^\top}{\sqrt{d}}\right) V . $$ (eq-dot)
 #
-# By hand, against PyTorch's own:
+# Dividing by $\sqrt{d}$ keeps the scores from growing with $d$, so that the softmax does not settle on one place from the start. By hand, against PyTorch's own:
 
 # %%
 q, k, v = torch.randn(3, 2, 7, 8)
@@ -531,7 +570,7 @@ print("by hand = torch:", tuple(by_hand.shape))
 
 # %% [markdown]
 # A convolution sees its neighbours. So here is a task that neighbours cannot solve: two bars, each upright or flat, lie far apart. Do they point the same way? Our network has two 3 × 3 convolutions, so a small {term}`receptive field`; it looks at each pixel, and *averages*;
-# an average of local answers can count bars, but a linear layer on counts cannot tell “both or none” from “one”.
+# an average of local answers can count bars, but a linear layer on counts cannot tell “both or none” from “one”. (A threshold on the count is right three times in four.)
 
 
 # %%
@@ -578,10 +617,13 @@ for name, module in GUESTS.items():
         solved[name].append(accuracy(predict(net, pairs.test.x).cpu(), pairs.test.y.cpu()))
 
 # %%
-plots.table([(n, stats.bootstrap(v)) for n, v in solved.items()], ["module", "accuracy; guessing gives .5"])
+plots.table(
+    [(n, " · ".join(f"{v:.2f}" for v in values), f"{np.mean(values):.3f}") for n, values in solved.items()],
+    ["module", "accuracy of each seed", "mean; guessing gives .5, counting .75"],
+)
 
 # %% [markdown]
-# SE sees the whole image too, but only as one mean a map. It may pass on how much of each bar there is, which is all that this task needs: look at its row before you conclude that pairs are necessary.
+# SE sees the whole image too, but only as one mean a map. It may pass on how much of each bar there is, which is all that this task needs: look at its row before you conclude that pairs are necessary. And look at the seeds before the mean: where one of them guesses and another is always right, the module can solve the task and did not find out how in so many steps. That speaks of training, not of what the module can see.
 #
 # All pairs cost the square of the number of pixels. Criss-cross and axial attention look along rows and columns, linear attention changes the order of the products.
 
@@ -610,10 +652,14 @@ axis.set(xlabel="pixels", ylabel="ms")
 axis.legend(fontsize=8)
 
 # %% tags=["timing"]
+last = SIDES[-2:]
+power = np.polyfit(np.log([s**2 for s in last]), np.log([np.median(clock[s]["NonLocal"]) for s in last]), 1)[
+    0
+]
 plots.show(
     figure,
     alt="Milliseconds against the number of pixels on logarithmic axes for five modules. Non-local attention rises most steeply.",
-    caption="Time of a forward pass on 32 maps. Non-local attention grows with the square of the number of pixels.",
+    caption=f"Time of a forward pass on 32 maps. The products of non-local attention grow with the square of the number of pixels; its time, on the last stretch, with the power {power:.1f}. On small maps it need not be the slower one.",
     name="fig-14-square",
 )  # fmt: skip
 
@@ -641,7 +687,10 @@ claims.untestable("C055")  # fmt: skip
 # %% tags=["hide-input"]
 one = [drawn[m] == (m in attention.HARD) for m in drawn]
 claims.observe(
-    "C056", np.mean(one), n=len(one), where="medlib's drop-in modules: listed as hard, and draws at random"
+    "C056",
+    np.mean(one),
+    n=len(one),
+    where="medlib's drop-in modules: listed as hard, and draws at random. The list was made by this very test",
 )
 
 
@@ -684,7 +733,10 @@ from torchvision.ops import SqueezeExcitation
 
 theirs, x = SqueezeExcitation(32, 4), torch.randn(4, 32, 9, 9)
 claims.observe(
-    "C060", (from_the_sentence(x, theirs) - theirs(x)).abs().max().item(), n=4, where="copied weights"
+    "C060",
+    (from_the_sentence(x, theirs) - theirs(x)).abs().max().item(),
+    n=4,
+    where="copied weights; ReLU, sigmoid and the product with the input are ours, the sentence does not name them",
 )
 
 
@@ -757,7 +809,7 @@ claims.observe(
 )
 
 # %% [markdown]
-# C065 mixes two things up: the *scores*, which say how much, and the *output*, which is the weighted sum. C057 is the review's own test turned on its own tree: a module with an exact derivative is soft, whatever its family is called.
+# C065 mixes two things up: the *scores*, which say how much, and the *output*, which is the weighted sum. C057 is the review's own test turned on its own tree. There are two tests, and they do not agree: Bayesian attention draws its weights, so it is hard, and its gradient is exact for what it drew, so it is soft. A name for a family is no measurement.
 #
 # ## At full size
 #
@@ -777,7 +829,7 @@ print(f"SE adds {cost.parameters(net) - cost.parameters(ResNet(3, 10)):,} parame
 # ## Pitfalls in medicine
 #
 # - **A map is a weight, not a reason.** Where a gate is open says what passed it, not what decided.
-# - **Planted tasks are kind.** A bright spot on noise is not a lesion. A module that finds the first may miss the second.
+# - **Planted tasks are kind.** A bright square on an X-ray is not a lesion. A module that finds the first may miss the second.
 # - **All pairs of a volume.** 128 × 128 × 64 voxels have $10^{12}$ pairs. Use axial or windowed attention, or attend on coarse maps.
 #
 # ## Summary
@@ -842,8 +894,8 @@ print(f"SE adds {cost.parameters(net) - cost.parameters(ResNet(3, 10)):,} parame
 #
 # <details><summary>Answer</summary>
 #
-# **D.** Row 1 of the picture looks at the last column, row 2 at the one before, and so on. Nobody told it the
-# order; the loss did.
+# **D.** Row 1 of the picture looks at the last columns, row 2 about one place further left, and so on. Nobody
+# told it the order; the loss did.
 #
 # </details>
 #
