@@ -23,6 +23,7 @@ elif ".." not in sys.path:
     sys.path.insert(0, "..")
 
 # %%
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -48,7 +49,7 @@ images = data.train.x[:128].cpu()
 # %% [markdown]
 # ## The problem: a long product
 #
-# Training changes each weight by its {term}`gradient`. A weight whose gradient is almost zero does not learn. How could that happen in a deep network?
+# Training changes each weight by its {term}`gradient`. In plain gradient descent a weight whose gradient is almost zero hardly learns. (Adam, chapter 02, rescales gradients, which hides a part of it.) How could that happen in a deep network?
 #
 # Take a number $x$, and put it through the same small function again and again: $h_1 = \varphi(w x)$, $h_2 = \varphi(w h_1)$, and so on. How does the last number
 # change when the first one does? By the chain rule, each step contributes a factor:
@@ -127,9 +128,12 @@ plots.show(
 )  # fmt: skip
 
 # %% [markdown]
+# A small radius vanishes. A large one would explode, but tanh saturates where its input is large, and then its slope is small. The LSTM here has the forget gate that was added in 2000, and it starts open (bias 2); half-open, its memory would vanish too. Its curve is that of the memory, from two seeds.
+
+# %% [markdown]
 # ## The idea: start so that the factor is one
 #
-# A feed-forward network has another matrix in each layer, so its factors can be set one by one. With $n$ inputs to each unit, weights of variance
+# A feed-forward network has another matrix in each layer, so its factors can be set one by one. With layers of $n$ units, each with $n$ inputs, weights of variance
 # $\sigma_w^2$, and inputs that do not depend on each other, the size of the gradient is multiplied at each layer by about
 #
 # $$ \sqrt{\, n\, \sigma_w^2 \; \mathrm{E}\,[\varphi'(z)^2] \,} , $$ (eq-factor)
@@ -222,8 +226,8 @@ plots.table(rows, ["activation, start", "plain, by the formula", *KINDS])
 
 # %% [markdown]
 # Read a row like this: −0.60 means that each layer on the way back divides the gradient by $10^{0.6} = 4$. The first columns agree where the formula's picture
-# holds; tanh with He's start leaves the region where its slope is 1, and falls short. Batch norm brings every row close to zero. Shortcuts keep small starts alive; with ReLU
-# and a start that needed no help they make the gradient *grow*, since they add a 1 to factors that were about 1 already. That is why the residual network has both.
+# holds; tanh with He's start leaves the region where its slope is 1, and falls short. (The start 0.01 gives all weights that standard deviation.) Batch norm takes away what the start did; with ReLU a little growth a layer is left, and over many layers it adds up. Shortcuts keep small starts alive; with ReLU
+# they make the gradient *grow*: two parts of about equal size are added, which is $\sqrt 2$ a layer or more. With both, every row is closer to level. (Our chain adds *after* the activation, one layer a shortcut; the paper's block adds before its last ReLU, around two layers.)
 
 # %%
 figure, axes = plots.panels(3, height=2.7, sharey=True)
@@ -240,7 +244,7 @@ axes[0].legend(fontsize=8)
 # %%
 plots.show(
     figure,
-    alt="Three panels of the logarithm of the gradient against the layer. Plain with Xavier's start: the sigmoid falls by thirty orders of magnitude towards the first layer, tanh stays almost level. Plain with He's: ReLU is level. With batch norm all are close to level.",
+    alt="Three panels of the logarithm of the gradient against the layer. Plain with Xavier's start: the sigmoid falls by thirty orders of magnitude towards the first layer, tanh stays almost level. Plain with He's: ReLU and tanh are about level, the sigmoid falls. With batch norm the sigmoid is level, and tanh and ReLU rise towards the first layer.",
     caption="The gradient on its way back through 50 layers, from right to left, at the start of training (mean over seeds).",
     name="fig-13-profiles",
 )  # fmt: skip
@@ -248,7 +252,7 @@ plots.show(
 # %% [markdown]
 # ### Does it hold at every depth?
 #
-# Each activation starts as its paper advises. The table shows by how many powers of ten the gradient at the first layer differs from that at the last.
+# The sigmoid and tanh start with Xavier's weights, ReLU with He's. The table shows by how many powers of ten the gradient at the first layer differs from that at the last.
 
 # %%
 DEPTHS = profile(smoke=(2, 5), cpu=(2, 5, 10, 20, 35, 50), gpu=(2, 5, 10, 20, 35, 50))
@@ -261,11 +265,11 @@ rows = [(f"{a}, {i}", *(f"{np.mean(spans[a, d]):+.1f}" for d in DEPTHS)) for a, 
 plots.table(rows, ["log10, first layer less last", *(f"{d} layers" for d in DEPTHS)])
 
 # %% [markdown]
-# So vanishing gradients are real, and were cured in stages: by the ReLU with a fitting start, by batch norm, and in recurrent networks by gates. All of that was there before the residual network.
+# So vanishing gradients are real, and were cured in stages: by a fitting start, first for tanh and then for ReLU, by batch norm, and in recurrent networks by gates. All of that was there before the residual network.
 #
 # ## Then what did ResNet cure?
 #
-# Real training, on X-rays of 28 × 28 pixels: plain and residual networks as in chapter 05, all with batch norm and He's start, all for the same number of steps. Half of 32 layers is 16.
+# Real training, on X-rays of 28 × 28 pixels: plain and residual networks as in chapter 05, all with batch norm and He's start, all with AdamW for the same few hundred steps at one learning rate. Half of 32 layers is 16. *First gradient* is the size of the gradient of the first convolution's weights on 128 images; *training loss* is the mean over the last quarter of the steps.
 
 # %%
 LAYERS = {8: (1, 1, 1), 16: (3, 2, 2), 32: (5, 5, 5)}
@@ -280,7 +284,7 @@ def network(depth, shortcut=True, block=BasicBlock):
 # %%
 def first_gradient(net, x, y):
     """Size of the gradient of the weights of the first convolution, on one batch in training mode."""
-    net = net.train()
+    net = deepcopy(net).train()  # a copy: the pass moves the averages of batch norm
     net.zero_grad()
     F.cross_entropy(net(x), y).backward()
     return net.conv1.weight.grad.norm().item()
@@ -318,12 +322,11 @@ gap, _ = stats.paired([r[3] for r in runs["residual", DEEP]], [r[3] for r in run
 more, _ = stats.paired([r[3] for r in runs["plain", DEEP]], [r[3] for r in runs["plain", HALF]])
 plots.say(
     f"From {HALF} to {DEEP} plain layers, the *training* loss changes by **{more}**. With shortcuts, {DEEP} layers reach a training loss that differs from the plain one by **{gap}**. "
-    f"Yet the first layer of the plain network has a gradient of {np.mean([r[1] for r in runs['plain', DEEP]]):.2f} before training, that of the residual one {np.mean([r[1] for r in runs['residual', DEEP]]):.2f}."
+    f"The first layer of the plain network has a gradient of {np.mean([r[1] for r in runs['plain', DEEP]]):.2f} before training, that of the residual one {np.mean([r[1] for r in runs['residual', DEEP]]):.2f}."
 )
 
 # %% [markdown]
-# That is {term}`degradation`: a deeper network could copy the shallower one and add layers that do nothing, but training does not find that. It is no vanishing gradient: the first layer gets one, as
-# strong as in the residual network or stronger. He and colleagues say so themselves: normalised starts and batch norm had largely dealt with vanishing gradients, and
+# That is {term}`degradation`: a deeper network could copy the shallower one and add layers that do nothing, but this training does not find that. It is no *vanishing* gradient: look at what the first layer gets. It may rather grow on its way back, as batch norm with ReLU lets it (above); whether that is a part of the trouble, this does not tell. He and colleagues say so themselves: normalised starts and batch norm had largely dealt with vanishing gradients, and
 # degradation is another matter {cite:p}`he2016resnet`.
 #
 # ### What reaches which layer?
@@ -352,10 +355,19 @@ plots.show(
     name="fig-13-layers",
 )  # fmt: skip
 
+# %% tags=["hide-input"]
+plots.say(
+    "The gradient of the first convolution inside the blocks, over that of the last: "
+    + ", ".join(f"{v[0] / v[-1]:.1f} ({kind})" for kind, v in shares.items())
+    + "; the largest over the smallest: "
+    + ", ".join(f"{max(v) / min(v):.0f} ({kind})" for kind, v in shares.items())
+    + "."
+)
+
 # %% [markdown]
 # ## Are features lost in depth?
 #
-# A *linear probe* asks how much a layer knows: freeze the network, average each map of the layer, and fit logistic regression on those numbers {cite:p}`alain2017understanding`.
+# A *linear probe* asks how much a layer knows: freeze the network, average each map of the layer, and fit logistic regression on those numbers {cite:p}`alain2017understanding`. The stages have 8, 16 and 32 maps, so a probe gets more numbers later on: compare the two curves, or blocks of one stage. And the plain network is the worse trained one, which alone can explain a gap.
 
 
 # %%
@@ -401,11 +413,19 @@ plots.show(
     name="fig-13-probes",
 )  # fmt: skip
 
+# %% tags=["hide-input"]
+of_one_width = LAYERS[DEEP][-1]
+plots.say(
+    "From the first to the last block of the last stage the probe's accuracy changes by "
+    + "; ".join(f"{stats.paired(v[:, -1], v[:, -of_one_width])[0]} ({kind})" for kind, v in probed.items())
+    + ". Features that get lost would make it fall."
+)
+
 # %% [markdown]
 # ## Where does the ReLU stand, and what happens at the join?
 #
 # The review describes the block so: convolution, ReLU, convolution, ReLU, and the result is “stacked” with the input. The paper adds first and takes the ReLU after the addition. That matters: a ReLU before
-# the addition makes $F(x) \ge 0$, and a block could only ever add. A year later its authors tried these places one by one {cite:p}`he2016identity`.
+# the addition makes $F(x) \ge 0$, and a block could only ever add. Three months later its authors tried these places one by one {cite:p}`he2016identity`.
 
 # %%
 plots.show_source(ReLUBefore, PreActivation, Concatenate)
@@ -447,8 +467,19 @@ for name, build in VARIANTS.items():
         (name, f"{cost.parameters(build()):,}", f"{np.mean(loss):.3f}", ahead, stats.bootstrap(tests))
     )
 plots.table(
-    rows, [f"block, {WIDE} layers", "parameters", "training loss", "more than the paper's", "test AUC"]
+    rows,
+    [
+        f"{sum(LAYERS[WIDE])} blocks of this kind",
+        "parameters",
+        "training loss",
+        "more than the paper's",
+        "test AUC",
+    ],
 )
+
+# %% [markdown]
+# The paper's row is its option B (chapter 05); A pads with zeros where the shape changes, C projects everywhere. The concatenated block has a third convolution and no identity, so it differs in more than the join. He and colleagues found pre-activation to help at 110 layers and more; these are shallow, and their
+# seeds are few.
 
 # %% tags=["nbval-check-output"]
 for depth, published in ((20, 269_722), (32, 464_154), (56, 853_018), (110, 1_727_962)):
@@ -512,12 +543,12 @@ lead = stats.bootstrap_cases(
 # %% tags=["hide-input"]
 plots.say(
     "; ".join(f"{name}: Dice {d.mean():.3f} with {cost.parameters(UNETS[name]()):,} parameters" for name, d in scores.items())
-    + f". The residual one leads by **{lead}** ({len(test)} test patients, {FITS} seeds). "
+    + f". The residual one minus the plain one, with more parameters: **{lead}** ({len(test)} test patients, {FITS} seeds). "
     + ("Shortcuts help here too." if lead.low > 0 else "They do harm here." if lead.high < 0 else "At this depth, no difference can be told.")
 )  # fmt: skip
 
 # %% [markdown]
-# A small U-Net has about as many layers between its skips as a shallow network. Degradation begins deeper.
+# A small U-Net is about as deep as the shallow networks above, where the plain ones did not degrade either.
 #
 # ## Verdicts
 
@@ -590,7 +621,7 @@ claims.observe(
 
 # %% [markdown]
 # C037 speaks of a problem that is real. C038 puts two activations into one sentence that behave differently: the sigmoid's gradients do vanish, the ReLU's do not when it starts as its paper advises. C039 gives the residual network
-# the credit for a cure that came earlier. C040, C042 and C043 describe another block than the one that was published.
+# the credit for a cure that came earlier. For C041 the probe of the last block is compared; whether anything was *lost* on the way, the sentence below {numref}`fig-13-probes` says. C040, C042 and C043 describe another block than the one that was published.
 #
 # ## At full size
 #
@@ -616,8 +647,8 @@ for name, model in twins.items():
 #
 # - Going back through a layer multiplies the gradient by $\sqrt{n \sigma_w^2\, \mathrm{E}[\varphi'^2]}$.
 # - Sigmoid: at most 1/4 a layer with Xavier's start. ReLU with He's start: about 1.
-# - Batch norm brings almost every start close to 1. A shortcut keeps small starts alive, and needs batch norm beside it.
-# - Degradation is something else: more layers, healthy gradients, higher *training* loss.
+# - Batch norm takes away what the start did. A shortcut keeps small starts alive, and with ReLU lets the gradient grow unless batch norm stands beside it.
+# - Degradation is something else: more layers, gradients that do not vanish, higher *training* loss.
 # - The block adds, then applies the ReLU. It neither stacks nor skips the training of any layer.
 #
 # ## Check yourself
