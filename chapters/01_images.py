@@ -72,7 +72,7 @@ rows = [
 plots.table(rows, ["image", "shape", "type here", "range"])
 
 # %% [markdown]
-# The table shows that files agree on nothing: not on size, not on type, not on range.
+# Six images, and hardly two alike: in size, in type, in range. (`load` has divided the bytes of the X-ray and the ultrasound image by 255, so their type is ours.)
 #
 # The book writes a {term}`batch` of images as a tensor, an array with axes $(B, C, H, W)$: $B$ images, $C$
 # channels (1 for grey, 3 for
@@ -82,7 +82,7 @@ plots.table(rows, ["image", "shape", "type here", "range"])
 # ## The claims that we test
 #
 # The review opens with sentences on how the machines differ. Here is each that this chapter tests, with the rule, in
-# italics, that decides it. The rules were written before the runs. Their words are explained as we come to them.
+# italics, that decides it. The rules were written before the runs. Their words are explained as we come to them; a *modality* is a kind of image, such as CT or MR, a *CNN* a network of the kind of chapter 02, and a *majority baseline* always names the more frequent class.
 
 # %% tags=["hide-input"]
 claims.box("C003", "C004", "C005", "C080", "C081", "C108")
@@ -173,7 +173,7 @@ plots.show(
 # %% [markdown]
 # Two numbers describe it. The *noise* is the standard deviation in a patch of water. Reconstruction leaves a faint
 # fixed pattern too, which no dose removes; the difference of two scans cancels it, and its standard deviation is
-# $\sqrt{2}$ times the noise. The *contrast-to-noise ratio* (CNR) of an insert is its mean minus that of water, over the noise. If it is near 1, the insert drowns in the grain.
+# $\sqrt{2}$ times the noise. The *contrast-to-noise ratio* (CNR) of an insert is its mean minus that of water, over the noise. Near 1, a single pixel no longer tells. The eye averages over many, so a large insert is still seen, and a small one drowns in the grain.
 #
 # Both are measured at each dose, on several pairs of scans. The slope of the line through the logarithms tells the
 # power of the dose with which the noise falls: −1/2 if the square root holds.
@@ -385,8 +385,8 @@ plots.table([(name, f"{r.n:,}", "0.500", str(r)) for name, r in found.items()],
 # %% [markdown]
 # ## Verdicts
 #
-# Two rules are mild. A simulation with these inserts could hardly have refuted C003, and C004's rule measures what a
-# dose buys, not the harm that it does.
+# Four rules are mild. A simulation with these inserts could hardly have refuted C003, and CNR is contrast, not resolution. C004's rule measures what a
+# dose buys, not the harm that it does. C005's “every modality” is three here, one of them simulated. And C081's rule looks at the spacing alone; whether that makes segmenting hard is asked in chapter 17.
 
 # %% tags=["hide-input"]
 claims.observe(
@@ -416,8 +416,8 @@ claims.observe("C081", min(ratios.values()), n=2, where="the smaller ratio of th
 
 # %% [markdown]
 # C108 calls medical data “mostly volumetric”. One public collection can be counted: MedMNIST v2 lists 708,069
-# two-dimensional and 9,998 three-dimensional items {cite:p}`yang2023medmnist`. A hospital archive counts otherwise,
-# since one CT scan is one item of many slices.
+# two-dimensional and 9,998 three-dimensional items {cite:p}`yang2023medmnist`. It depends on what is counted:
+# more than 100,000 of the flat items, those of OrganA, OrganC and OrganS, are slices cut from CT volumes.
 
 # %% tags=["hide-input"]
 flat, volumes = 708_069, 9_998

@@ -155,7 +155,7 @@ plots.show(
 )  # fmt: skip
 
 # %% [markdown]
-# Look for what will be hard. The right ventricle is as bright and only a thin wall away. Papillary muscles are dark and belong inside. Near the apex
+# Look for what will be hard. The right ventricle is as bright and only a thin wall away. Papillary muscles are dark and belong inside. Near the apex, the heart's tip,
 # the border fades.
 #
 # ## The claims that we test
@@ -205,7 +205,7 @@ def add(name, method, **grid):
 # ## A grey level: thresholds
 #
 # Blood is bright. So call bright pixels ventricle. The whole question is: how bright? A *fixed* threshold uses one level for all patients, in
-# standard deviations from the patient's mean. Otsu's method {cite:p}`otsu1979threshold` asks the window itself. It splits the pixels into two classes
+# standard deviations from the patient's mean. Otsu's method {cite:p}`otsu1979threshold` asks the pixels within reach of the click. It splits the pixels into two classes
 # and takes the level $t$ at which the two means $m_1, m_2$ are farthest apart, weighed by the classes' shares $w_1, w_2$:
 #
 # $$ \max_t \; w_1 w_2 \, (m_1 - m_2)^2 . $$ (eq-otsu)
@@ -260,7 +260,7 @@ plots.say(
 # $$ E = \int \underbrace{\alpha \, |v'(s)|^2}_{\text{short}} + \underbrace{\beta \, |v''(s)|^2}_{\text{smooth}}
 # - \underbrace{w \, |\nabla I(v(s))|^2}_{\text{on edges}} \; ds . $$ (eq-snake)
 #
-# Each point of the curve takes small steps that lower $E$. It sees the image only right where it lies. A band that starts far from an edge does not
+# (scikit-image, whose snake we use, takes $|\nabla I|$ itself and not its square.) Each point of the curve takes small steps that lower $E$. It sees the image only right where it lies. A band that starts far from an edge does not
 # feel it; it just contracts.
 
 
@@ -367,7 +367,7 @@ METHODS["Chan–Vese"](heart.image, watch=lambda u: states.append(u.astype(bool)
 plots.scrubber(
     np.stack([picture(heart.image, m, heart.truth) for m in states[:21:2]]),
     sliders=("two steps",),
-    alt="A red disc that spreads over the bright parts of the window.",
+    alt="A red disc that spreads through the bright cavity.",
     caption="Chan–Vese (red): the mask takes what is nearer to its mean. The piece with the click and within reach is kept at the end.",
     quality=60,
 )
@@ -479,7 +479,7 @@ best = masks[np.argsort(energies)[rank]]
 rows = [tiny, costs[1] < costs[0], *best]
 names = ["image", "each pixel alone"] + [f"mask no. {r + 1:,}\nE = {np.sort(energies)[r]:.2f}" for r in rank]
 plots.show(
-    plots.grid(rows, names, columns=6, size=1.15),
+    plots.grid(rows, names, columns=6, size=1.15, limits=(-0.25, 1.25)),
     alt="A noisy image of sixteen pixels, the mask where each pixel decides alone, and the masks with the lowest, second, third and thousand-and-first "
     "lowest energy.",
     caption="Sixteen pixels and some of their 65,536 masks. Mask no. 1 is what the cut finds, without looking at the others.",
@@ -570,7 +570,7 @@ plots.scrubber(
 # $$ u_p = \frac{\sum_q w_{pq} \, u_q}{\sum_q w_{pq}}, \qquad w_{pq} = e^{-\beta (I_p - I_q)^2}, $$ (eq-walk)
 #
 # with $u = 1$ on the click and $u = 0$ beyond reach. That is a linear system, as for the voltages in a net of resistors. The answer is where $u > ½$.
-# The larger $\beta$, the more he avoids edges. Too large, and every path is blocked somewhere; then the front may stop at a faint line of chance as well as at the ventricle's border.
+# (scikit-image divides $\beta$ by ten standard deviations of the image; our $\beta$ are before that.) The larger $\beta$, the more he avoids edges. Too large, and every path is blocked somewhere; then the front may stop at a faint line of chance as well as at the ventricle's border.
 
 
 # %%
@@ -637,7 +637,7 @@ plots.table(rows, ["method", "Dice at ED", "Dice at ES", "both", f"lead over {le
 
 # %% [markdown]
 # Read the last column before you believe the drawings. A threshold with a good click, the right piece and filled holes is a strong rival. Blood is bright and
-# muscle is dark in these images, so grey values carry most of what can be known. Some best settings lie at the edge of their
+# muscle is dark in these images, so a grey level alone goes far. Some best settings lie at the edge of their
 # grid, so those methods may be able to do better. Where are the answers wrong? Worst first.
 
 # %%
@@ -659,8 +659,8 @@ sizes = np.array([c.truth.sum() for c in asked])
 third = np.digitize(sizes, np.quantile(sizes, (1 / 3, 2 / 3)))
 by_size = [f"{single[0, third == k].mean():.2f}" for k in range(3)]
 plots.say(
-    f"Size decides: the mean Dice of a slice ({idea}) is {by_size[0]} in the third with the smallest ventricles, {by_size[1]} in the middle one and "
-    f"{by_size[2]} in the largest."
+    f"The mean Dice of a slice ({idea}) is {by_size[0]} in the third with the smallest ventricles, {by_size[1]} in the middle one and "
+    f"{by_size[2]} in the largest. Small ones lie near the tip of the heart, where the border fades, and a single pixel weighs more in their Dice."
 )
 
 # %% [markdown]
@@ -747,7 +747,7 @@ plots.say(
 #
 # A pixel has four neighbours in its slice and two more in the slices above and below. Nothing in {eq}`eq-cut` says how many there may be. The *same function* with the *same
 # settings* cuts each slice alone, or the whole stack at once. Slices are 10 mm apart, so pipes between them are 6.4 times narrower. Both get a click in
-# every slice. A volume allows more: one click in the middle slice, for the whole heart.
+# every slice. A volume allows more: one click in the middle slice, for the whole heart. (It is still told which slices hold a ventricle.)
 
 
 # %%
@@ -1171,7 +1171,7 @@ turned = [r[0] for r in rows if (r[2].mean > 0) != (rows[0][2].mean > 0)]
 plots.say(
     f"At Dice {GOAL} the mean changes sign, surely or not, with: {', '.join(turned) if turned else 'none of the changes'}. "
     "Scribbles need few strokes, but a look after each. Vertices need no look in between, but must lie right on the border. "
-    "The perfect hand favours the polygon. A real one would miss the border now and then, while a loose stroke forgives."
+    "A perfect hand favours both: vertices must lie right on the border, and so must most strokes after the first, which we charge as loose ones."
 )
 
 # %% [markdown]
@@ -1406,7 +1406,7 @@ claims.observe(
 # its blur, and validation patients chose. For C075 only the strongest blur was planned; a milder one was added when even the region methods lost at it, since there the step across the border is lost in the noise. For
 # C079 whole volumes were added after the scribbles had lost slice by slice. Each addition stands beside what it was added to, and none replaces it.
 #
-# C076 holds at this Dice and these prices. With one price changed its gain may vanish, and at the highest Dice it is undecided; slices where a network draws a ventricle that is not there are not billed. And the
+# C076 holds at this Dice and these prices; accuracy and consistency, which the quote also names, were not tested. With one price changed its gain may vanish, and at the highest Dice it is undecided; slices where a network draws a ventricle that is not there are not billed. And the
 # mean over *all* background hides what {numref}`fig-08-influence` shows: pixels close to the outline count almost as much as the object, far ones much less.
 #
 # ## At full size
@@ -1428,7 +1428,7 @@ for name in shown:
 #
 # ## Pitfalls in medicine
 #
-# - **Who set the click?** A score with a simulated click at the best place is an upper bound. People click elsewhere, and in a hurry.
+# - **Who set the click?** A score with a simulated click at the best place is optimistic. People click elsewhere, and in a hurry.
 # - **Settings are training.** A level that was chosen on other patients of the same scanner has learned from them. On another scanner it may be wrong, and it will not say so.
 # - **A chart of greys knows the brightness of its patients.** Where the blood of a new scan is much brighter or darker than theirs, the cut calls it background and keeps only the pixels at the click.
 # - **The rival in the table matters.** An idea looks clever beside a bare threshold. Give the threshold the same click and the same finish before you compare.
@@ -1438,6 +1438,7 @@ for name in shown:
 #
 # ## Summary
 #
+# - With the same click and the same finish, hold every idea against a threshold, and against a small network that gets no click: both stand on this page.
 # - A threshold asks for a grey level; a snake is a band that snaps to edges; a level set is the coastline of a landscape; Chan and Vese fit two plains; a graph cut is the
 #   cheapest way to part source from sink; a random walker asks which seed is reached first.
 # - Edge methods need a gradient at the border. Region methods need two kinds of grey.
@@ -1603,7 +1604,7 @@ for name in shown:
 # ```{solution} ex-08-shake
 # :class: dropdown
 # In `polygon`, name the stacked vertices `points`, add `rng.normal(scale=mm / MM, size=points.shape)` with a seed a slice, and run the sections on effort again. Some slices will never reach 0.95: the fair rule counts them with 40 vertices.
-# A loose stroke lies inside by a margin, so the same error hardly changes it; show that too, rather than assume it.
+# Shake the strokes as well. The first lies inside by a margin and hardly changes; later ones lie in thin strips along the border, and may.
 # ```
 #
 # ```{exercise} ★★★ Investigate: when do scribbles win?
