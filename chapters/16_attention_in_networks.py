@@ -63,14 +63,14 @@ for data in (xrays, breasts, hearts):
 # %% [markdown]
 # ## The idea: a guest in the block
 #
-# A module $A$ takes maps and gives maps of the same shape. In a {term}`residual` block it stands at the end of the branch, before the addition:
+# A module $A$ takes maps and gives maps of the same shape. In a {term}`residual` block, whose branch we call $F(x)$, it stands at the end of the branch, before the addition:
 #
 # $$ H(x) = A(F(x)) + x . $$ (eq-guest)
 #
 # A ReLU follows the sum. So even a poor guest cannot shut the way: the {term}`shortcut` still carries $x$. That is no promise that it helps. In the U-Net it stands at the end of each level on the way down, so that it acts on what goes deeper and
 # on what the skip carries across.
 #
-# By hand, squeeze and excitation in a block:
+# By hand, squeeze and excitation in a block. The branch ends with the block's second batch normalisation, `bn2`. We replace it by itself followed by the guest; the block's code stays as it is.
 
 # %%
 block, guest = BasicBlock(16, 16).eval(), attention.SE(16)
@@ -106,7 +106,7 @@ def into_unet(module):
 
 # %% [markdown]
 # Attention between all pairs of pixels costs the square of their number. Those modules stay out of the finest level. Of the soft modules of chapter 14 we take
-# ten, one or two from each idea: channel (SE, ECA, SK), place (SpatialGate, AttentionGate, CoordinateAttention, MaskBranch), both (CBAM, SimAM), all pairs of pixels (NonLocal).
+# ten, from each idea one or more: channel (SE, ECA, SK), place (SpatialGate, AttentionGate, CoordinateAttention, MaskBranch), both (CBAM, SimAM), all pairs of pixels (NonLocal).
 # A run that diverges below counts as a network that knows nothing, and is reported.
 
 # %%
@@ -126,12 +126,13 @@ claims.box("C071", "C072", "C073", "C111", "C112", "C113")
 # %% [markdown]
 # ## The rules
 #
-# 1. **Equal epochs.** Every network takes the same number of steps on the same batches; seed $s$ draws the weights. The last weights are kept.
+# 1. **Equal epochs.** Every network takes the same number of steps on the same batches; seed $s$ draws weights, batches and shifts, and with a module the network starts from the same weights as without. The last weights are kept.
 # 2. **Equal time.** A module that makes a step longer could have been spent on more steps of the plain network. So we train the plain network for two and a half times the steps, and hold each module
 #    against what the plain network reaches *in the module's time*. A module slower than two and a half times is held against two and a half, which flatters it.
-# 3. **Many comparisons.** Of twenty modules that do nothing, one will look good by chance. A p-value is the chance of a lead at least this large if the module did nothing. The p-values of {term}`paired` tests over {term}`seeds <seed>` are corrected as Holm does {cite:p}`holm1979simple`: the smallest is multiplied by the number of tests, the next by one less, and so on.
+# 3. **Many comparisons.** Of twenty modules that do nothing, one will, on average, seem to differ at the 5 % level. A p-value is the chance of a difference at least this large, in either direction, if the module did nothing. The p-values of {term}`paired` tests over {term}`seeds <seed>` are corrected as Holm does {cite:p}`holm1979simple`: the smallest is multiplied by the number of tests, the next by one less, and so on.
 #
-# The settings are those of earlier chapters; nothing was tuned for any module.
+# The settings are those of earlier chapters, found for networks *without* a module; nothing was tuned for any module, which favours the plain network. Nor do the modules start alike: NonLocal begins as the identity and AttentionGate nearly so, while SE first halves the branch and CBAM quarters it. In a short run the start is a part of what
+# we measure.
 
 
 # %%
@@ -200,7 +201,8 @@ print(f"{len(DIVERGED)} of {SEEDS * len(found)} runs with a module diverged", *D
 # %% [markdown]
 # ## What a step costs
 #
-# Training steps of all networks, in turn, so that a busy moment hits all of them.
+# Training steps of all networks, in turn, so that a busy moment hits all of them. Timed are the network's passes and a plain step of gradient descent, on the machine named above. A real step also shifts images and computes its loss; these cost the same with and without a module, so the true ratios are a little lower. On a GPU they may be quite
+# different.
 
 # %% tags=["timing"]
 ROUNDS = profile(smoke=1, cpu=7, gpu=20)
@@ -292,7 +294,9 @@ plots.say(
 )
 
 # %% [markdown]
-# The intervals are bootstrap intervals of one value a seed, the p-values come from a t-test; with so few seeds the two can disagree. Seeds are all that varies: the test images are the same in every run. Parameters and multiply-adds are those added to the ResNet.
+# The intervals are bootstrap intervals of one value a seed, the p-values come from a t-test; with so few seeds the two can disagree. Seeds are all that varies: the test images are the same in every run. Parameters and multiply-adds are those added to the ResNet; times are multiples of the plain network's.
+#
+# If none is left after the correction, that does not mean that none helps: with thirty tests on five seeds, the smallest p-value passes only if a lead exceeds its standard error more than seven times. And do not count signs: the ten leads of a task are taken from the same five plain runs, and rise or fall together.
 #
 # ## Score against time
 
@@ -321,11 +325,11 @@ plots.show(
 )  # fmt: skip
 
 # %% [markdown]
-# Read it against the black line, not against zero: a module above zero and below the line loses to patience.
+# Read it against the black line, not against zero: a module above zero and below the line loses to patience. Mind the scales: they differ from task to task.
 #
 # ## The Residual Attention Network
 #
-# Wang and colleagues built a network of attention from the start {cite:p}`wang2017residual`. Beside the *trunk*, whose maps are $F$, runs a *mask branch*: down, up, and a sigmoid, so that $M$ lies between 0 and 1.
+# Wang and colleagues built a network of attention from the start {cite:p}`wang2017residual`. Beside the *trunk*, whose maps the paper calls $F$, runs a *mask branch*: down, up, and a sigmoid, so that $M$ lies between 0 and 1.
 # Multiplying the two would shrink the maps at every module. So they multiply by one plus the mask:
 #
 # $$ H = (1 + M) \cdot F . $$ (eq-ran)
@@ -458,7 +462,8 @@ plots.show(
 )  # fmt: skip
 
 # %% [markdown]
-# Two cautions on what follows. C072 rests on one network, and maps that have nothing to do with each other have a correlation near zero too: the verdict says that the maps differ, not that they differ in a sensible way. And the modules of {numref}`fig-16-stack` have no convolutions between them, which is the worst case for $M \cdot F$.
+# Two cautions on what follows. C072 rests on one network, and maps that have nothing to do with each other have a correlation near zero too: the verdict says that the maps differ, not that they differ in a sensible way. The masks of stages 1 to 3 have 28, 14 and 7 pixels a side and are enlarged to 28: the last *must* look broad, and part of the difference is that. And the modules of {numref}`fig-16-stack` have no convolutions between them, which is the worst case for $M \cdot F$. An accuracy of 0.625 is that of always answering “pneumonia”: the figure shows which form *starts* to train at this rate and in these few steps, not where the other would end. The hosts' runs have no shifts, so the row of the ResNet differs from that of MaskBranch in
+# the large table.
 #
 # ## Verdicts
 
@@ -529,12 +534,12 @@ claims.observe(
 
 # %% [markdown]
 # How to read this. Hold each lead against what a change of the training recipe alone did in the tournament of chapter 07, and against its own interval. A module that wins on one set need not win on the next. Many
-# modules times three tasks make many chances to be lucky, which is why the correction is there. Large networks on large sets may tell another story: what we can say is that on sets of
-# this size, a reader who adds a module should first ask what the same time buys without it.
+# modules times three tasks make many chances to be lucky, which is why the correction is there. Above all, the runs are short: the black lines still rise, so time is worth much here, and *equal time* punishes every slow step. Where the plain network has stopped gaining, the columns at equal time would become those at equal epochs. What we can say: on sets of this size and in runs this short, first ask what the
+# same time buys without the module. And C113 says less than it seems: a light module may lose little against the best of the others where neither leads the plain network; and “light” is meant in parameters, see the column of times.
 #
 # ## At full size
 #
-# In the `gpu` profile the same code trains for 2,000 steps.
+# In the `gpu` profile the same code trains for 2,000 steps. There the black lines should be flatter, and the verdicts at equal time may change.
 #
 # ## Pitfalls in medicine
 #
