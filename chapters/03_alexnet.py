@@ -476,20 +476,10 @@ plots.show(
 
 # %%
 n = profile(smoke=16, cpu=200, gpu=624)
-agreement = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
-mean = stats.bootstrap(agreement)
+ranks = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
 
 # %% tags=["hide-input"]
-plots.say(
-    f"Rank correlation between the maps before and after randomising, over the {mean.n} of {n} test images with a map on both sides: "
-    f"**{mean}**. "
-    + (
-        "That is close to zero: the maps depend on what was learnt."
-        if abs(mean.mean) < 0.1
-        else "That is not zero: part of each map comes from the image and the layout of the network, not from what was "
-        "learnt. Read them with care."
-    )
-)
+plots.say(explain.sanity_says(ranks, n))
 
 # %% [markdown]
 # And the mistakes, the surest first.

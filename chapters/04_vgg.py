@@ -416,19 +416,10 @@ plots.say(f"{healthy} of these {len(worst)} are normal X-rays that were taken fo
 
 # %%
 n = profile(smoke=16, cpu=200, gpu=624)
-agreement = stats.bootstrap(explain.sanity(model, last, data.test.x[:n], data.test.y[:n]))
+ranks = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
 
 # %% tags=["hide-input"]
-plots.say(
-    f"The test of chapter 03 again: with all weights randomised, the rank correlation of the maps with the trained ones is "
-    f"**{agreement}**, over the {agreement.n} of {n} images that have a map on both sides: "
-    + (
-        "close to zero, so the maps depend on what was learnt."
-        if abs(agreement.mean) < 0.1
-        else f"not zero. Trained and random maps tend to {'share places' if agreement.mean > 0 else 'lie in opposite places'}, "
-        "so a part of each map comes from the image and the layout. Read them with care."
-    )
-)
+plots.say("The test of chapter 03 again. " + explain.sanity_says(ranks, n))
 
 # %% [markdown]
 # ## Verdicts

@@ -10,6 +10,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from medlib.stats import bootstrap
 from medlib.train import evaluating
 
 
@@ -79,3 +80,20 @@ def sanity(model: nn.Module, find_layer, x: Tensor, target: Tensor, seed: int = 
         strict=True,
     )
     return [float(spearmanr(a, b).statistic) for a, b in pairs if a.std() > 0 and b.std() > 0]
+
+
+def sanity_says(ranks: list[float], n: int) -> str:
+    """What `sanity` found for n images, as a sentence: the mean, its interval over images, and what follows."""
+    if not ranks:
+        return f"None of the {n} images has a map on both sides to compare."
+    mean = bootstrap(ranks)
+    text = (
+        f"Rank correlation of the maps before and after all weights are randomised: **{mean}**, over the {mean.n} of {n} "
+        "images that have a map on both sides. "
+    )
+    if abs(mean.mean) < 0.1:
+        return text + "That is close to zero: the maps depend on what was learnt."
+    return text + (
+        f"That is not zero. Trained and random maps tend to {'share places' if mean.mean > 0 else 'lie in opposite places'}, so a "
+        "part of each map comes from the image and the layout of the network. Read them with care."
+    )
