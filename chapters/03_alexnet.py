@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
+from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed
 from medlib.data import Split, random_shift
 from medlib.metrics import accuracy, auc
 from medlib.models import VGG, AlexNet, EfficientNet, LeNet, LeNet5, MobileNetV1, MobileNetV3, ResNet

@@ -33,7 +33,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import claims, cost, evaluate, explain, load, plots, profile, repeat, seed, stats
+from medlib import claims, cost, evaluate, explain, load, plots, profile, repeat, seed
 from medlib.metrics import accuracy, auc
 from medlib.models.efficientnet import SCALING, EfficientNet, MBConv, compound
 from medlib.models.resnet import ResNet, small_resnet
