@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Beyond one GPU
 #
-# Every network of this book was trained by one process on one device. A stack of slices fills a device with a batch of two (chapter 17), and a large network takes days.
+# Every network of this book was trained by one process on one device. Whole stacks take so much memory that a batch holds few patients (chapter 17), and a large network takes days.
 # A second device could take half of the work. **What changes when a training has several devices? And what must not change?**
 #
 # After this chapter you can start one training on several devices, check that it still is the same training, count a score right, and say what a second device can bring at most. Everything here runs on a processor: two processes play the two devices.
@@ -289,7 +289,7 @@ plots.say(f"`medlib/train.py`\n\n```python\n{shown}\n```")
 # %% [markdown]
 # ## What is not the same: batch normalisation
 #
-# Eq. {eq}`eq-parts` needs a loss that is a mean over images, each of which goes through the network by itself. {term}`Batch normalisation <batch normalisation>` breaks that: every image is normalised by the mean of those beside it, and in another process there are others.
+# Eq. {eq}`eq-parts` needs a loss that is a mean over images, each of which goes through the network by itself. {term}`Batch normalisation <batch normalisation>` breaks that: every image is normalised by the mean of those beside it, and in another process there are others. A Dice loss that sums over the batch, as ours for hearts does, breaks it too: the mean of two Dice losses is not the Dice of both. And dropout draws other masks in each process.
 #
 # We repeat the calculation by hand, for a batch in two halves.
 
@@ -329,7 +329,7 @@ label = {arm: f"{arm[0]}, batch of {arm[1]} as 2 × {arm[1] // 2}" for arm in ap
 rows = [[label[arm], apart[arm], f"{largest('launched-2', arm)[1]:.1e}", *changes[arm]] for arm in apart]
 plots.table(
     rows,
-    ["network and batch", "mismatch of the gradient", "largest gap in validation loss", "change of validation loss", "change of AUC"],
+    ["network and batch", "mismatch of the gradient, before training", "largest gap in validation loss, any time and seed", "validation loss at the end, two minus one", "AUC at the end, two minus one"],
 )  # fmt: skip
 
 # %%
@@ -338,7 +338,7 @@ plots.show(
     alt="Four intervals of the gradient's mismatch: none without batch normalisation; with it, largest for a batch of four, "
     "smaller for larger batches.",
     caption="How far the mean of two halves' gradients is from the batch's gradient, before training, with intervals over "
-    "random batches.",
+    "random networks and batches.",
     name="fig-21-norm",
 )  # fmt: skip
 
@@ -346,19 +346,21 @@ plots.show(
 worst, changed = apart[ARMS[3]], dict(zip(("validation loss", "AUC"), changes[ARMS[3]], strict=True))
 clear = [name for name, g in changed.items() if g.low > 0 or g.high < 0]
 plots.say(
-    f"With batch normalisation and parts of two images, the gradient that comes out is off by **{100 * worst.mean:.0f} %** of its length. "
+    f"With batch normalisation and parts of two images, the gradient that comes out is off by **{100 * worst.mean:.0f} %** of its length, before training. "
     f"After {STEPS} steps, two processes differ from one by {changed['validation loss']} in validation loss and by {changed['AUC']} in AUC (paired, {SEEDS} seeds). "
     + (f"That is a clear change of the {' and of the '.join(clear)}." if clear else "The single trainings differ, but in no clear direction.")
 )  # fmt: skip
 
 # %% [markdown]
+# Two things changed: the gradient, and the running averages with which the network is scored, which are those of the first process alone. The table does not take them apart, and one clear interval among six is a hint.
+#
 # An off gradient is not a bad gradient. It is the gradient of another network: one that normalises by fewer images, as a single process with a small batch would. How noisy that is depends on the part, not on the batch: four GPUs with two volumes each have a batch of eight and normalise by two. Chapter 13 asks what a batch of two does ({ref}`ex-13-batch`), and chapter 17 trained with batches of two stacks.
 #
 # There are two ways out. Group normalisation {cite:p}`wu2018group` does not look at other images. Or the processes exchange their means in every such layer: `nn.SyncBatchNorm`, which works on GPUs only and costs an exchange a layer.
 #
 # ## Scores: gather, then count
 #
-# Validation images are shared out too. Each process could score its own part and send one number. That is less to send, and it is wrong. We take the predictions of a trained network, and share them out as two processes would.
+# Validation images are shared out too. Each process could score its own part and send one number. That is less to send. For a loss or an accuracy it is right if the parts are weighted by their sizes; for an AUC no weights help. We take the predictions of a trained network, and share them out as two processes would.
 
 
 # %%
@@ -393,7 +395,7 @@ plots.table(rows, ["what is averaged", "loss", "accuracy", "AUC"])
 
 # %% [markdown]
 # The last batch of each process is short, and a mean over batches gives its few images the weight of a full one. Padding counts an image twice; PyTorch's `DistributedSampler` does so by default. And the AUC compares *every* sick case with every healthy one. Two processes never compare
-# a case of one with a case of the other, so no average of their AUCs has to be the AUC. Such errors grow with the number of devices and shrink with the number of images, and medical validation sets are small.
+# a case of one with a case of the other, so no average of their AUCs has to be the AUC. Such errors should grow with the number of devices and shrink with the number of images, and medical validation sets are small.
 #
 # Instead: send the logits, put them in order, cut off the padding, and count once. By hand:
 
@@ -412,7 +414,7 @@ plots.show_source(train._gathered)
 # %% [markdown]
 # ## Is it faster here?
 #
-# Let a step take the time $T_1$ in one process, and let the exchange of gradients take $T_x$. With $K$ processes, the images are divided by $K$ and the exchange is not:
+# Let a step take the time $T_1$ in one process, and let the exchange of gradients take $T_x$. With $K$ processes the images are divided by $K$; the exchange is not (nor is the update of the weights, which we leave out):
 #
 # $$ \frac{T_1}{T_K} = \frac{T_1}{T_1 / K + T_x} < \frac{T_1}{T_x} . $$ (eq-speed)
 #
@@ -439,18 +441,20 @@ def step(net, optimizer, x):
 
 # %%
 def race(file, repeats):
-    """Seconds of a step alone, of a step shared and of an exchange, in turn, for each network."""
+    """Seconds of a step alone, of a step shared, of an exchange, and of two halves without one, in turn, for each network."""
     torch.set_num_threads(1)
     accelerator, seconds = Accelerator(), {}
     rank = accelerator.process_index
     for name, (build, shape) in racers().items():
         net, x = build(), torch.randn(shape)
         shared, numbers = accelerator.prepare(deepcopy(net)), torch.zeros(cost.parameters(net))
-        sgd, sgd_shared = (torch.optim.SGD(n.parameters(), lr=1e-4) for n in (net, shared))
+        own = deepcopy(net)
+        sgd, sgd_shared, sgd_own = (torch.optim.SGD(n.parameters(), lr=1e-4) for n in (net, shared, own))
         actions = [
             partial(step, net, sgd, x) if rank == 0 else int,  # the other one waits
             partial(step, shared, sgd_shared, x[rank::2]),
             partial(accelerator.reduce, numbers),
+            partial(step, own, sgd_own, x[rank::2]),
         ]
         seconds[name] = [[timed(accelerator, action) for action in actions] for _ in range(repeats + 1)][1:]
     if rank == 0:
@@ -489,11 +493,11 @@ gains = {name: gain(s) for name, s in seconds.items()}
 rows = []
 for name, (build, shape) in racers().items():
     size, work = cost.count(build, shape[1:])
-    one, two, exchange = np.median(seconds[name], 0)
-    rows.append([name, f"{size / 1e6:.2f}", f"{shape[0] * work / 1e9:.2f}", *(f"{1000 * t:.1f}" for t in (one, two, exchange)), gains[name], f"{one / (one / 2 + exchange):.2f}", f"{one / exchange:.1f}"])  # fmt: skip
+    one, two, exchange, halves = np.median(seconds[name], 0)
+    rows.append([name, f"{size / 1e6:.2f}", f"{shape[0] * work / 1e9:.2f}", *(f"{1000 * t:.1f}" for t in (one, two, exchange, halves)), gains[name], f"{one / (one / 2 + exchange):.2f}", f"{one / exchange:.1f}"])  # fmt: skip
 plots.table(
     rows,
-    ["network", "million parameters", "G multiply-adds a batch", "one process, ms", "two, ms", "exchange alone, ms", "times as fast, measured", "expected for two", "bound for many"],
+    ["network", "million parameters", "G multiply-adds a batch", "one process, ms", "two, ms", "exchange alone, ms", "two halves, no exchange, ms", "times as fast, measured", "expected for two", "bound for many"],
 )  # fmt: skip
 
 # %% tags=["hide-input", "timing"]
@@ -509,7 +513,7 @@ plots.show(
 )  # fmt: skip
 
 # %% [markdown]
-# The milliseconds are medians, the measured gain is a geometric mean over steps: it is not quite their ratio. The last two columns are those of Eq. {eq}`eq-speed`, with the two measured times. Where two processes stay behind them, something is shared that the equation takes for doubled.
+# The milliseconds are medians, the measured gain is a geometric mean over steps: it is not quite their ratio. The last two columns are those of Eq. {eq}`eq-speed`, with the two measured times. Where two processes stay behind them, look at *two halves, no exchange*: near one half of one process's time, they really had two cores; near the whole of it, they shared something that the equation takes for doubled.
 #
 # The times prove nothing about GPUs. The two processes here share two cores, one memory and what else this machine was doing; the exchange is a copy in memory, which between machines is a network.
 #
@@ -522,7 +526,7 @@ plots.show(
 #
 # $$ \theta_{t+k} = \theta_t - \eta \sum_{j=0}^{k-1} \nabla L_j(\theta_{t+j}) \approx \theta_t - k\eta \cdot \frac{1}{k} \sum_{j=0}^{k-1} \nabla L_j(\theta_t) . $$ (eq-linear)
 #
-# On the right stands one step with a batch $k$ times as large, and a learning rate $k$ times as large. This is the *linear scaling rule*; with it, and a few epochs of warming up, ImageNet was trained in an hour {cite:p}`goyal2017accurate`. We try it on X-rays: the same number of epochs, four times the batch.
+# On the right stands one step with a batch $k$ times as large, and a learning rate $k$ times as large. This is the *linear scaling rule*; with it, and a few epochs of warming up, ImageNet was trained in an hour {cite:p}`goyal2017accurate`. We try it on X-rays: the same number of epochs, four times the batch. (The rate in the table is the peak of `fit`'s one cycle, which warms up for a third of the steps and moves the momentum too. The rate of the small batch was not tuned.)
 # From here on everything runs in this kernel again, on its own device.
 
 # %%
@@ -637,7 +641,7 @@ tempfile.tempdir = None
 # | all wait, and nothing happens | a firewall between them, a wrong address, or a machine that was not started |
 # | an error in the exchange | other versions of PyTorch or NCCL, or processes that took different paths through the code |
 # | it runs, and more slowly than on one | a slow network, or one slow machine: every step waits for the last |
-# | losses that differ from one process | batch normalisation, other data on one machine, or seeds by rank |
+# | losses that differ from one process | batch normalisation, a Dice loss over the batch, dropout, other data on one machine, or seeds by rank |
 #
 # **Colab and Kaggle.** Colab gives one GPU; there is nothing to share. Kaggle offers two T4. There, `notebook_launcher(job, arguments, num_processes=2)` is all that is needed, without the variables that keep us on the processor, and before any other cell uses a GPU.
 #
@@ -653,10 +657,10 @@ tempfile.tempdir = None
 #
 # - Data parallel training: a copy of the weights each, a part of the batch each, the mean of the gradients for all.
 # - With weights by size, losses, scores and weights of a smooth network are those of one process, up to rounding. With ReLU and maxima, rounding may grow into a small gap. Check it.
-# - Batch normalisation is the exception: it sees its own part.
+# - What looks at several images at once is the exception, for it sees its own part: batch normalisation, and a Dice loss summed over the batch.
 # - Gather logits, cut the padding, count once. An AUC is no mean.
 # - The exchange bounds what more devices bring.
-# - A larger batch needs another learning rate; the linear rule is where to start.
+# - In as many epochs a larger batch takes fewer steps. The linear rule is where a search for its learning rate starts.
 # - A dead process must end the job. The checkpoint carries on.
 #
 # ## Check yourself
@@ -762,7 +766,7 @@ tempfile.tempdir = None
 #
 # ```{solution} ex-21-three
 # :class: dropdown
-# 15, 15, 15; then 16, 15, 15, since each takes every third image. They agree for both, since each loss is weighted by its part's size. `launch(3, job, …)` shows it.
+# 15, 15, 15; then 16, 15, 15, since each takes every third image. They agree for both, since each loss is weighted by its part's size. To see it: `folder.mkdir()` (the chapter removed it), then `launch(n, job, str(folder / f"launched-{n}"), (("smooth", 46),), 1, STEPS, needs=(network,))` for n = 1 and 3, and compare `outcome`.
 # ```
 #
 # ```{exercise} ★ Predict: how many bytes?
