@@ -530,18 +530,14 @@ rows = [
     for name, d in unets.items()
 ]  # fmt: skip
 plots.table(rows, ["U-Net", "parameters", "Dice", "lead over plain with 1.15 × the steps"])
-steps, gate = (
-    lead(unets["plain, 1.15 × the steps"], unets["plain"]),
-    lead(unets["attention gates"], unets["plain"]),
-)
+steps, gate = (lead(unets[name], unets["plain"]) for name in ("plain, 1.15 × the steps", "attention gates"))
+sure = [what for what, g in (("the gates", gate), ("the steps", steps)) if g.low > 0]
 plots.say(
     f"At equal steps the attention gates lead by {gate}; 15 % more steps bring the plain network {steps}. "
     + (
-        "At this length of training, steps count for more than gates."
-        if steps.low > 0 >= gate.low
-        else "At this length of training, gates count for more than steps."
-        if gate.low > 0 >= steps.low
-        else "Neither can be told from chance alone, or both can: a longer training may say more."
+        f"Beyond chance: {' and '.join(sure)}."
+        if sure
+        else "At this length of training neither can be told from chance."
     )
 )
 
