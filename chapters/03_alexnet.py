@@ -393,7 +393,8 @@ plots.say(
 )
 
 # %% [markdown]
-# So is it a large LeNet, or do its new parts matter? Hold the two groups of rows side by side. Where no part costs much when it is taken out alone, and yet a wide LeNet stays behind, look for what no row takes out: the five convolutions.
+# So is it a large LeNet, or do its new parts matter? Hold the two groups of rows side by side. If no part costs much when it is taken out alone, look at the rivals: a LeNet with as many *parameters* may stay behind where one with as many *multiply-adds* does not. Then, on these small X-rays, more filters do as well, as far as
+# the AUC can tell, and what the five convolutions buy is the same for a fraction of the parameters.
 
 # %% [markdown]
 # ## A second data set
