@@ -489,6 +489,8 @@ if away:
     )  # fmt: skip
 
 # %% [markdown]
+# A part of the gap is *where* we looked and not what the network knows: where the middle of the square lies far from the LV, a side of the heart is cut off at its edge. The search for what moves was made on ACDC.
+#
 # The rows *as they come* are a lesson in units. A JPEG's grey values end at 255; our ACDC files do not even share a scale among themselves, so *as they come* is no fair way to treat either hospital. One caution on the gap: here are only slices that the expert drew at both moments, so what a network draws beyond them costs nothing. At home it does.
 #
 # ### How large is a pixel?
