@@ -587,7 +587,7 @@ claims.untestable("C052")
 
 # %% [markdown]
 # C051 describes the rule correctly: one coefficient scales all three. The number above asks more, namely whether the networks that carry
-# the name were made by it. As for C052, the same backbone was soon used to find objects in images {cite:p}`tan2020efficientdet`.
+# the name were made by it. With the bases as printed the answer is no, with bases that round to them it is yes: the second decimal decides, and the paper does not print it. As for C052, the same backbone was soon used to find objects in images {cite:p}`tan2020efficientdet`.
 #
 # ## At full size
 #
