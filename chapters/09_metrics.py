@@ -538,11 +538,15 @@ for other in ("AHD", "HD95", "ASSD", "surface DSC"):
         for label, first_lead, other_lead in sure(phase, list(MEASURES).index(other))[:1]:
             rows.append((label, first_lead, other, other_lead))
 plots.table(rows, ["models", "lead by DSC", "metric", "lead by that metric (above 0: better)"])
+
+# %%
 kept = {
     m: (sum(len(sure(p, k)) for p in zoo), sum(len(flips(p, 0, k)) for p in zoo))
     for k, m in enumerate(MEASURES)
     if k
 }
+
+# %% tags=["hide-input"]
 plots.say(
     "Flips that chance does not explain, of all: "
     + "; ".join(f"{m} {a} of {b}" for m, (a, b) in kept.items())
