@@ -443,12 +443,10 @@ plots.say(
     f"On digits, shuffling costs LeNet **{100 * lost.mean:.1f} points**. Its lead over the MLP goes from "
     f"{100 * gain.mean:+.1f} to **{100 * after.mean:+.1f}** points (95 % interval {100 * after.low:+.1f} to "
     f"{100 * after.high:+.1f}): "
-    + (
-        "part of the lead remains."
-        if after.low > 0
-        else "the lead is gone, as predicted, and the MLP is ahead."
-        if after.high < 0
-        else "no lead is left that this test can show, as predicted."
+    + after.says(
+        "part of the lead remains.",
+        "the lead is gone, as predicted, and the MLP is ahead.",
+        "no lead is left that this test can show, as predicted.",
     )
 )
 
@@ -483,19 +481,17 @@ same = stats.bootstrap_cases(
 )
 plots.say(
     f"On X-rays, LeNet's AUC with the pixels in place minus that with the pixels shuffled is **{loss}**"
-    + ("" if loss.low > 0 else ", which may be chance" if loss.high >= 0 else ": shuffled is better")
+    + loss.says("", ": shuffled is better", ", which may be chance")
     + f". The MLP changes by **{same}**, which is the noise of "
     "training: its weights start from other random numbers for each pixel, and nothing else differs."
 )
 fell = interval("LeNet, shuffled", large, "MLP, same size, shuffled")
 plots.say(
     f"LeNet's AUC minus the MLP's is {peer[large]} in place and **{fell}** shuffled: "
-    + (
-        "shuffled, LeNet is behind beyond chance."
-        if fell.high < 0
-        else "shuffled, LeNet still leads."
-        if fell.low > 0
-        else "shuffled, they cannot be told apart."
+    + fell.says(
+        "shuffled, LeNet still leads.",
+        "shuffled, LeNet is behind beyond chance.",
+        "shuffled, they cannot be told apart.",
     )
 )
 

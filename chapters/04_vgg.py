@@ -262,12 +262,10 @@ for where, found in (("X-rays", runs), ("Ultrasound", breast_runs)):
     lead = found[pair[0]].interval(auc, found[pair[1]])
     plots.say(
         f"{where}: AUC of the deeper network minus that of the wider one **{lead}**. "
-        + (
-            "The deeper one is ahead."
-            if lead.low > 0
-            else "The wider one is ahead."
-            if lead.high < 0
-            else "Zero lies inside: this test cannot tell deeper from wider."
+        + lead.says(
+            "The deeper one is ahead.",
+            "The wider one is ahead.",
+            "Zero lies inside: this test cannot tell deeper from wider.",
         )
     )
 

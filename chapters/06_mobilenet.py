@@ -445,13 +445,7 @@ compare(list(twins), "separable")
 
 
 # %% tags=["hide-input"]
-def reading(ci, more, less):
-    """What an interval of a difference says, in words."""
-    if ci.low <= 0 <= ci.high:
-        return "Zero lies inside, so this test cannot tell them apart."
-    return more if ci.low > 0 else less
-
-
+unsure = "Zero lies inside, so this test cannot tell them apart."
 costs = "Here the cheap convolution has its price."
 better = "The cheap convolution is even the better one here."
 few = "After these steps few dense channels use the work better."
@@ -459,9 +453,9 @@ many = "After these steps many separable channels use the work better."
 old, new = "The small old network is the better one on these images.", "The newer network is the better one."
 lead = {name: runs[name].interval(auc, runs["separable"]) for name in twins if name != "separable"}
 plots.say(
-    f"AUC minus that of the separable network: dense **{lead['dense']}**. {reading(lead['dense'], costs, better)} "
+    f"AUC minus that of the separable network: dense **{lead['dense']}**. {lead['dense'].says(costs, better, unsure)} "
     f"Dense and narrowed, with no more multiply-adds, **{lead['dense, narrowed']}**. "
-    f"{reading(lead['dense, narrowed'], few, many)} LeNet **{lead['LeNet']}**. {reading(lead['LeNet'], old, new)}"
+    f"{lead['dense, narrowed'].says(few, many, unsure)} LeNet **{lead['LeNet']}**. {lead['LeNet'].says(old, new, unsure)}"
 )
 
 # %% [markdown]
@@ -483,7 +477,7 @@ plots.say(
     f"{'save' if ms['separable'] < ms['dense'] else 'do not save'} time in training. "
     f"Twice the steps change the AUC of the separable network by **{gain}**, and its training loss from {end['separable']:.3f} to {end[twice]:.3f}; the dense network has {end['dense']:.3f}. "
     f"Its AUC minus the dense one's is then **{rest}**, minus the narrowed one's **{narrowed}**. "
-    + reading(rest, "With twice the steps it is ahead.", "Twice the steps do not close the gap.")
+    + rest.says("With twice the steps it is ahead.", "Twice the steps do not close the gap.", unsure)
 )
 
 # %%
@@ -499,7 +493,7 @@ plots.table(rows, ["BreastMNIST", "test AUC", "test accuracy"])
 # %% tags=["hide-input"]
 breast_lead = breast_runs["dense"].interval(auc, breast_runs["separable"])
 plots.say(
-    f"On ultrasound the dense network's AUC minus the separable one's is **{breast_lead}**. {reading(breast_lead, costs, better)}"
+    f"On ultrasound the dense network's AUC minus the separable one's is **{breast_lead}**. {breast_lead.says(costs, better, unsure)}"
 )
 
 # %% [markdown]
@@ -641,7 +635,7 @@ plots.say(
 )
 for what, name in (("squeeze-and-excitation", "V3-Small, no SE"), ("h-swish", "V3-Small, ReLU")):
     ci = runs[name].interval(auc, runs["V3-Small"])
-    verdict = reading(ci, "The network is better without it here.", "It earns its place here.")
+    verdict = ci.says("The network is better without it here.", "It earns its place here.", unsure)
     plots.say(f"Leaving out {what} changes the AUC by **{ci}**. {verdict}")
 
 # %%
@@ -781,7 +775,9 @@ best = max(answers, key=lambda name: scores[name].mean())
 gain = interval(scores["LR-ASPP"].mean(2), scores[best].mean(2))
 plots.say(
     f"The network, with {cost.parameters(segmenter()):,} parameters, leads the baseline that does best on these hearts ({best}) by **{gain}** in Dice. "
-    + reading(gain, "So it can segment, simulated hearts at least.", "A rule without a network does better.")
+    + gain.says(
+        "So it can segment, simulated hearts at least.", "A rule without a network does better.", unsure
+    )
 )
 
 # %% [markdown]

@@ -405,29 +405,23 @@ plots.show(
 
 
 # %% tags=["hide-input"]
-def away(ci):
-    """Where an interval lies."""
-    return "above zero" if ci.low > 0 else "below zero" if ci.high < 0 else "around zero"
-
-
-# %% tags=["hide-input"]
 against = {
     (t, d): runs[f"compound × {t}"].interval(auc, runs[f"{d} × {t}"])
     for t in (2, 4)
     for d in dials
     if d != "compound"
 }
-ways = [away(ci) for ci in against.values()]
+ways = [ci.says("above", "below", "around") for ci in against.values()]
 gains = [name for name, ci in leads.items() if ci and ci.low > 0]
 plots.say(
     (f"The interval of the lead over the base lies above zero for: **{', '.join(gains)}**. " if gains
      else "No scaled network leads the base by an interval that lies above zero. ")
     + "Compound scaling against each single dial: "
     + "; ".join(f"× {t}, {d}: **{ci}**" for (t, d), ci in against.items())
-    + f". Of these {len(ways)} intervals, {ways.count('around zero')} hold zero; above zero: {ways.count('above zero')}, "
-    f"below: {ways.count('below zero')}. "
-    + ("So scaling everything at once beat no single dial here." if "above zero" not in ways
-       else f"So scaling everything at once beat a single dial in {ways.count('above zero')} of {len(ways)} comparisons.")
+    + f". Of these {len(ways)} intervals, {ways.count('around')} hold zero; above zero: {ways.count('above')}, "
+    f"below: {ways.count('below')}. "
+    + ("So scaling everything at once beat no single dial here." if "above" not in ways
+       else f"So scaling everything at once beat a single dial in {ways.count('above')} of {len(ways)} comparisons.")
     + f" With {len(ways) + len(leads) - 1} intervals in all, one that just misses zero may be chance."
 )  # fmt: skip
 
@@ -506,10 +500,10 @@ plots.table(rows, ["equal training time", *heads])
 
 # %% tags=["hide-input"]
 ci = {name: r.interval(auc, timed["EfficientNet twin"]) for name, r in timed.items() if "Eff" not in name}
-where = {"above zero": "the rival leads", "below zero": "EfficientNet leads", "around zero": "undecided"}
+who = "the rival leads", "EfficientNet leads", "undecided"
 plots.say(
     f"At {BUDGET} seconds of training each, against the EfficientNet twin: "
-    + "; ".join(f"{name} **{c}** ({where[away(c)]})" for name, c in ci.items())
+    + "; ".join(f"{name} **{c}** ({c.says(*who)})" for name, c in ci.items())
     + "."
 )
 

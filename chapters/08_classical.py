@@ -818,12 +818,10 @@ plots.table(rows, ["graph cut", "Dice at ED", "Dice at ES", "gain over all withi
 extra = over_patients(solid["volume, the same clicks"].mean(1), solid["slice by slice"].mean(1))
 plots.say(
     f"So it can be done in both. The volume's lead over the planes is {extra}. "
-    + (
-        "With settings chosen on planes, the volume is behind. One reason may be that "
-        if extra.high < 0
-        else "The third dimension makes no difference that we can tell, although "
-        if extra.low < 0
-        else "The third dimension helps, although "
+    + extra.says(
+        "The third dimension helps, although ",
+        "With settings chosen on planes, the volume is behind. One reason may be that ",
+        "The third dimension makes no difference that we can tell, although ",
     )
     + "neighbours 10 mm apart often do not show the same tissue, and the outline shrinks towards the apex from one slice to the next."
 )

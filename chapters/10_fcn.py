@@ -595,9 +595,12 @@ lead = interval(warm["the denoiser's"], warm["random weights"])
 plots.say(
     f"With 32 slices, Dice is {interval(warm['random weights'])} from random weights and {interval(warm['the denoiser' + chr(39) + 's'])} from the "
     f"denoiser's. The difference is **{lead}**: "
-    + ("what the denoiser knew helps." if lead.low > 0 else "what the denoiser knew is in the way." if lead.high < 0
-       else "zero lies inside, so we cannot tell that what the denoiser knew is of use.")
-)  # fmt: skip
+    + lead.says(
+        "what the denoiser knew helps.",
+        "what the denoiser knew is in the way.",
+        "zero lies inside, so we cannot tell that what the denoiser knew is of use.",
+    )
+)
 
 # %% [markdown]
 # ## From a classifier to a map: the FCN

@@ -275,8 +275,12 @@ plots.say(
     f"Skips bring {lead(brought['whole'])} in Dice; to concatenate them in place of adding them brings {joined}"
     + (": no difference that we can tell. " if joined.low <= 0 <= joined.high else ". ")
     + f"What skips bring near the outline minus what they bring everywhere: {extra}"
-    + (", so the outline is where they matter most." if extra.low > 0 else ", so they help inside as much." if extra.high >= 0 else ", so they help the inside more.")
-)  # fmt: skip
+    + extra.says(
+        ", so the outline is where they matter most.",
+        ", so they help the inside more.",
+        ", so they help inside as much.",
+    )
+)
 
 # %% tags=["hide-input"]
 ahead = lead(border["concatenate"], border["add"])

@@ -425,7 +425,7 @@ plots.table(
 def verdict(a, b, what):
     """A sentence on whether a differs from b in Dice."""
     gap = lead(scores[a][..., 0], scores[b][..., 0])
-    found = "gains" if gap.low > 0 else "costs" if gap.high < 0 else "makes no difference that we can tell:"
+    found = gap.says("gains", "costs", "makes no difference that we can tell:")
     size = lead(scores[b][..., 0], scores[a][..., 0]) if gap.high < 0 else gap
     return f"{what} {found} {size}"
 
@@ -460,9 +460,7 @@ plots.table(rows, ["hearts", "CPU-seconds", "more Dice", "more surface Dice"])
 
 # %% tags=["hide-input"]
 work, clock = (lead(scores[u][..., 0], scores["output stride 8"][..., 0]) for u in ("U-Net", LONGER))
-who = [
-    "the U-Net" if g.low > 0 else "DeepLab" if g.high < 0 else "neither, for certain" for g in (work, clock)
-]
+who = [g.says("the U-Net", "DeepLab", "neither, for certain") for g in (work, clock)]
 plots.say(
     f"Ahead at equal work: {who[0]} (the U-Net's Dice minus DeepLab's {work}); at equal time: {who[1]} ({clock}). "
     + (

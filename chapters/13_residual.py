@@ -544,7 +544,7 @@ lead = stats.bootstrap_cases(
 plots.say(
     "; ".join(f"{name}: Dice {d.mean():.3f} with {cost.parameters(UNETS[name]()):,} parameters" for name, d in scores.items())
     + f". The residual one minus the plain one, with more parameters: **{lead}** ({len(test)} test patients, {FITS} seeds). "
-    + ("Shortcuts help here too." if lead.low > 0 else "They do harm here." if lead.high < 0 else "At this depth, no difference can be told.")
+    + lead.says("Shortcuts help here too.", "They do harm here.", "At this depth, no difference can be told.")
 )  # fmt: skip
 
 # %% [markdown]

@@ -334,14 +334,8 @@ ranked = sorted(pointing, key=lambda n: -pointing[n].mean())
 best, least = (pointing[n] for n in (ranked[0], ranked[-1]))
 gap, _ = stats.paired(pointing["Bernoulli, baseline"], pointing["Bernoulli, no baseline"])
 drawn, _ = stats.paired(pointing["variational"], pointing["global context (soft)"])
-how = {
-    n: "more often"
-    if g.low > 0
-    else "less often"
-    if g.high < 0
-    else f"neither more nor less often, as far as {SEEDS} seeds tell,"
-    for n, g in (("gap", gap), ("drawn", drawn))
-}
+unsure = f"neither more nor less often, as far as {SEEDS} seeds tell,"
+how = {n: g.says("more often", "less often", unsure) for n, g in (("gap", gap), ("drawn", drawn))}
 plots.say(
     f"On average the map that falls on the spot most often is that of *{ranked[0]}* ({100 * best.mean():.0f} % of the images; single seeds {100 * best.min():.0f} to {100 * best.max():.0f} %), "
     f"the least often that of *{ranked[-1]}* ({100 * least.mean():.0f} %; chance {100 * chance:.0f} %). With a baseline the Bernoulli gate's map hits {how['gap']} (difference {gap}). "

@@ -298,12 +298,10 @@ batch, dimension, pixels = (gaps[w] for w in STEPS)
 plots.say(
     f"The way from the first network to the last has three steps, and they add up: {sum(gaps[w].mean for w in STEPS):+.3f} in all = "
     f"{batch.mean:+.3f} (batch) {dimension.mean:+.3f} (dimension) {pixels.mean:+.3f} (pixels). "
-    + (
-        "Coarse pixels help 3D here, so they are not the reason."
-        if pixels.high < 0
-        else "Coarse pixels cost 3D something, so they are a part of the reason."
-        if pixels.low > 0
-        else "What the pixels do may be chance."
+    + pixels.says(
+        "Coarse pixels cost 3D something, so they are a part of the reason.",
+        "Coarse pixels help 3D here, so they are not the reason.",
+        "What the pixels do may be chance.",
     )
 )
 design = gaps["design: V-Net and U-Net, both 3D"]
@@ -433,7 +431,7 @@ plots.show(
 )  # fmt: skip
 
 # %% tags=["hide-input"]
-signs = {mm: "2D ahead" if g.low > 0 else "3D ahead" if g.high < 0 else "no clear difference" for mm, g in lead.items()}  # fmt: skip
+signs = {mm: g.says("2D ahead", "3D ahead", "no clear difference") for mm, g in lead.items()}
 plots.say(
     "; ".join(f"{mm} mm: {word} ({lead[mm]})" for mm, word in signs.items()) + ". "
     + (

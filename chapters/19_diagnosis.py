@@ -459,13 +459,7 @@ main, ceiling = (interval(right(by_expert, (CHOSEN, t))) for t in ("predicted", 
 lost = interval(right(by_expert, (CHOSEN, "expert")), right(by_expert, (CHOSEN, "predicted")))
 plots.say(
     f"**Accuracy from predicted masks: {main}** ({len(patients)} patients, {SEEDS} partitions). With the expert's masks it is {ceiling}. The difference that segmentation makes is {lost}"
-    + (
-        ": above zero."
-        if lost.low > 0
-        else ": below zero."
-        if lost.high < 0
-        else ": its interval includes zero."
-    )
+    + lost.says(": above zero.", ": below zero.", ": its interval includes zero.")
 )
 
 # %% [markdown]
@@ -933,16 +927,13 @@ plots.say(
 
 
 # %% tags=["hide-input"]
-def verdict(found, better, worse):
-    return better if found.low > 0 else worse if found.high < 0 else "these patients leave the sign open"
-
-
+unsure = "these patients leave the sign open"
 plots.say(
     f"1. **Diagnosis from predicted masks: {main}.** The goal that we set ourselves beforehand was 0.80: it is "
     f"{'reached, interval and all' if main.low >= 0.8 else 'reached by the mean, not by the whole interval' if main.mean >= 0.8 else 'missed'}. Naming one group always gives {majority:.2f}.\n"
-    f"2. **Features against the end-to-end network: {ahead}** in accuracy: {verdict(ahead, 'the features are better', 'the network is better')}, with {len(patients) * 4 // 5} training patients.\n"
-    f"3. **The expert's masks against predicted ones: {lost}**: {verdict(lost, 'segmentation costs some diagnoses', 'predicted masks do better')}; by majority of the partitions, {hurt} diagnoses are lost and {mended} won.\n"
-    f"4. **The network on masks against the network on images: {eyes}**: {verdict(eyes, 'a good part of what it lacks is seeing the heart', 'masks do not help it')}."
+    f"2. **Features against the end-to-end network: {ahead}** in accuracy: {ahead.says('the features are better', 'the network is better', unsure)}, with {len(patients) * 4 // 5} training patients.\n"
+    f"3. **The expert's masks against predicted ones: {lost}**: {lost.says('segmentation costs some diagnoses', 'predicted masks do better', unsure)}; by majority of the partitions, {hurt} diagnoses are lost and {mended} won.\n"
+    f"4. **The network on masks against the network on images: {eyes}**: {eyes.says('a good part of what it lacks is seeing the heart', 'masks do not help it', unsure)}."
 )
 
 # %% [markdown]

@@ -297,7 +297,7 @@ versus = gain("diffeomorphic + 40 steps", "demons")
 
 
 def lead(i):
-    word = "ahead" if i.low > 0 else "behind" if i.high < 0 else "level, as far as these patients tell"
+    word = i.says("ahead", "behind", "level, as far as these patients tell")
     return f"{word} ({i.mean:+.3f} [{i.low:+.3f}, {i.high:+.3f}])"
 
 

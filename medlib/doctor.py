@@ -45,10 +45,7 @@ def unmet(needs: dict[str, str]) -> dict[str, str]:
 
 def install(*more: str) -> None:
     """On Colab: install what the chapters need and this environment lacks, and `more`. torch, torchvision and what
-    else is there already in a version that will do stay as they are; jupyter is Colab's own affair. Where the GPU only
-    imitates bf16, the chapters are told to compute in fp32."""
-    if imitates_bf16():
-        os.environ.setdefault("MEDLIB_PRECISION", "no")
+    else is there already in a version that will do stay as they are; jupyter is Colab's own affair."""
     needs = {k: v for k, v in requirements().items() if k not in (*TORCH, "jupyterlab")}
     lacking = [name + needs[name] for name in unmet(needs)] + [
         name for name in more if name in unmet({name: ""})
@@ -58,13 +55,6 @@ def install(*more: str) -> None:
     hold = [f"{name}=={metadata.version(name)}" for name in TORCH if name not in unmet({name: ""})]
     print(f"Installing {', '.join(lacking)} …")
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *lacking, *hold], check=True)
-
-
-def imitates_bf16() -> bool:
-    """Whether the GPU has no units for bf16, as a T4: torch calls it supported all the same, and it is slow."""
-    import torch
-
-    return torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 # ---------------------------------------------------------------- the report
@@ -91,9 +81,7 @@ def machine() -> Iterator[tuple[bool, str, str]]:
     threads = torch.get_num_threads()
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"processor, {threads} thread(s)"
     yield True, f"device: {train.device()} ({name})", ""
-    if train.precision() == "bf16" and imitates_bf16():
-        yield False, "bf16: this GPU only imitates it, which is slow", "set MEDLIB_PRECISION=no"
-    elif train.precision() == "bf16":
+    if train.precision() == "bf16":
         yield True, "bf16: this hardware multiplies in it; forward passes use it", ""
     else:
         yield True, "bf16: not here; forward passes run in fp32, which is slower and no less exact", ""

@@ -17,6 +17,10 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def says(self, above, below, neither):
+        """One of three answers: the interval lies above zero, below it, or holds it."""
+        return above if self.low > 0 else below if self.high < 0 else neither
+
 
 def bootstrap(values, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
     """Bootstrap interval of the mean of `values` (one a seed, say).

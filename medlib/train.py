@@ -45,13 +45,14 @@ def profile(**sizes):
 
 
 def precision() -> str:
-    """ "bf16" on a GPU or a CPU that multiplies in bf16 (AMX, AVX-512 BF16), else "no"; MEDLIB_PRECISION overrides."""
+    """ "bf16" on a GPU or a CPU that multiplies in bf16 (AMX, AVX-512 BF16), else "no"; MEDLIB_PRECISION overrides.
+    A T4 only imitates bf16: torch calls it supported, and it is slow."""
     if choice := os.environ.get("MEDLIB_PRECISION"):
         if choice not in ("bf16", "no"):
             raise ValueError(f"MEDLIB_PRECISION={choice!r}; the rule: bf16 or no")
         return choice
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     able = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "no"
 
@@ -134,10 +135,11 @@ def fit(
     checkpoint   a file: written at each validation, and read when it exists, so that a run cut short
                  goes on to the same weights. Delete it to start anew. By default, where MEDLIB_RESUME names a
                  folder, a file there for each call in turn: `make run` so goes on with a chapter that was killed.
+                 Only in a process that trains alone; several count their calls apart.
 
     Several processes (`accelerate launch`) take a part of each batch each, and of the validation images: `batch_size`
-    is that of all together, and the weights that come out are those of one process, but for batch norm, which
-    sees only its own part. Chapter 21.
+    is that of all together, and the weights that come out are those of one process, but for two things that see only
+    a process's own part: batch norm, and a loss that sums over the batch, such as Dice. Chapter 21.
 
     Raises ValueError on a bad argument and FloatingPointError where the loss stops being finite.
     """
@@ -168,7 +170,8 @@ def fit(
     else:
         rate = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=max(total, 2))
     settings = f"{n} images, {total} steps of {batch_size}, lr {lr}, seed {seed}, {type(opt).__name__}"
-    state = _State(checkpoint or _next_file(), settings, model, opt, rate)
+    checkpoint = checkpoint or (_next_file() if world == 1 else None)
+    state = _State(checkpoint, settings, model, opt, rate)
     history = state.history
     exact = exact_layers(model, accelerator.device)
     model, opt = accelerator.prepare(model, opt)

@@ -1,6 +1,5 @@
 """The doctor says what is missing and what to do next."""
 
-import os
 import subprocess
 
 import pytest
@@ -75,14 +74,3 @@ def test_an_unknown_command_is_refused(capsys):
     with pytest.raises(SystemExit):
         __main__.main(["nurse"])
     assert "doctor" in capsys.readouterr().err
-
-
-def test_a_gpu_that_imitates_bf16_gets_fp32(pip, monkeypatch):
-    monkeypatch.delenv("MEDLIB_PRECISION", raising=False)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
-    doctor.install()
-    assert os.environ.pop("MEDLIB_PRECISION") == "no"
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: True)
-    doctor.install()
-    assert "MEDLIB_PRECISION" not in os.environ

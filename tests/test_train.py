@@ -185,6 +185,16 @@ def test_precision_can_be_forced(monkeypatch):
         train.precision()
 
 
+@pytest.mark.parametrize(("units", "expected"), [(True, "bf16"), (False, "no")])
+def test_a_gpu_that_imitates_bf16_gets_fp32(units, expected, monkeypatch):
+    monkeypatch.delenv("MEDLIB_PRECISION", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported", lambda including_emulation=True: units or including_emulation
+    )
+    assert train.precision() == expected
+
+
 def test_grouped_convolutions_with_holes_learn_in_fp32_on_a_processor(monkeypatch):
     """Their weight gradients were up to 1e35 in bf16 under autocast on a CPU."""
     monkeypatch.setenv("MEDLIB_PRECISION", "bf16")
