@@ -432,7 +432,7 @@ plots.show(
 # %% tags=["hide-input"]
 guessing = {price: sum(v < 0.6 for v in score) for price, (_, score) in paying.items()}
 plots.say(
-    "; ".join(f"at a price of {price}, {n} of {SEEDS} seeds close so much that they guess" for price, n in guessing.items() if n) + "."
+    "; ".join(f"at a price of {price}, the network closes so much in {n} of {SEEDS} seeds that it has to guess" for price, n in guessing.items() if n) + "."
     if any(guessing.values())
     else "No seed closes so much that it has to guess."
 )  # fmt: skip
