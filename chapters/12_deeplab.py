@@ -299,7 +299,7 @@ for side in (8, 16, 32, 64):
     )
 axis.axhline(100 / 9, color="0.5", linestyle=":", label="one of nine")
 axis.set(xlabel="rate", ylabel="% of weights on the map", ylim=(0, 100))
-axis.legend(fontsize=8, title="map")
+axis.legend(fontsize=8, title="map", bbox_to_anchor=(1, 1), loc="upper left")
 
 # %%
 plots.show(
