@@ -23,6 +23,7 @@ def die(optimizer, steps):
         os.kill(os.getpid(), 9)
     return torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
 h = fit(net, data, epochs=2, batch_size=45, validations=3, checkpoint=sys.argv[1] + ".ckpt", schedule=die)
+fit(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), data, epochs=0.2)
 if train._accelerator().is_main_process:
     torch.save({"h": vars(h), "w": net.state_dict()}, sys.argv[1])
 """
@@ -40,6 +41,8 @@ def run(folder, name, processes, *more):
         "OMP_NUM_THREADS": "1",
     }
     environment.pop("TQDM_DISABLE", None)
+    environment["MEDLIB_RESUME"] = str(folder / f"{name}.kept")
+    (folder / f"{name}.kept").mkdir()
     return subprocess.run(
         [*one, "job.py", str(folder / name), *more], cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
         check=False,
@@ -66,6 +69,11 @@ def test_there_is_one_bar_and_one_checkpoint(both):
         "training:" in logs[0] and "[default0]:training:" in logs[1] and "[default1]:training:" not in logs[1]
     )
     assert sorted(p.name for p in folder.glob("*.ckpt*")) == ["1.pt.ckpt", "2.pt.ckpt"]
+
+
+def test_only_a_process_that_trains_alone_keeps_trainings_by_itself(both):
+    folder, _, _ = both
+    assert [[p.name for p in (folder / f"{n}.pt.kept").iterdir()] for n in (1, 2)] == [["0000.pt"], []]
 
 
 def test_a_killed_worker_ends_the_job_with_its_name(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from medlib.metrics import auc
-from medlib.stats import bootstrap, bootstrap_cases, holm, mean_value, paired
+from medlib.stats import Interval, bootstrap, bootstrap_cases, holm, mean_value, paired
 
 
 def test_bootstrap_of_five_covers_about_as_often_as_it_says():
@@ -25,6 +25,13 @@ def test_bootstrap_repeats_and_is_degenerate_where_it_must_be():
     assert bootstrap([1, 2, 4]) == bootstrap([1, 2, 4])
     assert bootstrap([2, 2, 2])[:3] == (2, 2, 2)
     assert bootstrap([7])[1:3] == (-np.inf, np.inf)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"), [(0.1, 0.3, "up"), (-0.3, -0.1, "down"), (-0.1, 0.1, "?"), (0.0, 0.2, "?")]
+)
+def test_an_interval_says_on_which_side_of_zero_it_lies(low, high, word):
+    assert Interval((low + high) / 2, low, high, 5).says("up", "down", "?") == word
 
 
 @pytest.mark.parametrize("values", [[], [1, float("nan")]])
