@@ -470,7 +470,7 @@ plots.show(
 )  # fmt: skip
 
 # %% [markdown]
-# Some cautions on what follows. C072 rests on one network, and maps that have nothing to do with each other differ too (a correlation near zero, so a measure near 1; above 1 they tend to lie in opposite places): the verdict says that the maps differ, not that they differ in a sensible way. The ResNet of the table above was trained as in the large table, so its row repeats that of MaskBranch. The masks of stages 1 to 3 have 28, 14 and 7 pixels a side and are enlarged to 28: the last *must* look broad, and part of the difference is that. And the modules of {numref}`fig-16-stack` have no convolutions between them, which is the worst case for $M \cdot F$. An accuracy of 0.625 is that of always answering “pneumonia”: the figure shows which form *starts* to train at this rate and in these few steps, not where the other would end.
+# Some cautions on what follows. C072 rests on one network, and maps that have nothing to do with each other differ too (a correlation near zero, so a measure near 1; above 1 they tend to lie in opposite places): the verdict says that the maps differ, not that they differ in a sensible way. The masks of stages 1 to 3 have 28, 14 and 7 pixels a side and are enlarged to 28: the last *must* look broad, and part of the difference is that. And the modules of {numref}`fig-16-stack` have no convolutions between them, which is the worst case for $M \cdot F$. An accuracy of 0.625 is that of always answering “pneumonia”: the figure shows which form *starts* to train at this rate and in these few steps, not where the other would end. The three hosts were trained as in the large table, so the row of the ResNet repeats that of MaskBranch.
 #
 # ## Verdicts
 
