@@ -181,6 +181,7 @@ def execute(source: Path) -> nbformat.NotebookNode:
         "date": datetime.date.today().isoformat(),
     }
     for cell in notebook.cells:
+        _drop_setter_value(cell)
         _place_figures(cell)
     notebook.metadata["medlib"] = stamp
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -232,8 +233,6 @@ def retext(source: Path) -> Path:
 
 def _store(notebook, source: Path) -> Path:
     """Write an executed notebook with its card, whole or not at all; refused where it has faults."""
-    for cell in notebook.cells:
-        _drop_setter_value(cell)
     text = card(notebook.metadata["medlib"])
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell(text, id="card", metadata={"tags": ["card"]}))
     target = source.with_suffix(".ipynb")

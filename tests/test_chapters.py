@@ -168,8 +168,9 @@ def test_a_chapter_runs_and_is_stored_with_its_stamp(toy):
 
 def test_the_value_of_a_setter_is_not_shown(toy):
     code = "class Axis:\n    def set(self):\n        return 'noise'\n\nprint('kept')\nAxis().set()"
-    outputs = nbformat.read(chapters.run(toy(code)), as_version=4).cells[2].outputs
+    outputs = nbformat.read(chapters.run(source := toy(code)), as_version=4).cells[2].outputs
     assert [o.output_type for o in outputs] == ["stream"]
+    assert chapters.again(source) == []
 
 
 def test_a_second_run_names_the_cells_that_came_out_otherwise(toy, capsys):
