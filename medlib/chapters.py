@@ -160,6 +160,12 @@ def execute(source: Path) -> nbformat.NotebookNode:
             try:
                 client.execute_cell(cell, i)
             except CellExecutionError as error:
+                if resumed and "is of another run" in str(error):  # as where steps are counted by the clock
+                    shutil.rmtree(kept)
+                    raise ChapterError(
+                        f"{source.name} was broken off, and this run differs from that one before it comes to the "
+                        "trainings that were kept; they are thrown away, so run it once more"
+                    ) from None
                 raise ChapterError(f"{source.name}, cell {i}, failed; nothing was stored.\n{error}") from None
             except DeadKernelError:
                 raise ChapterError(

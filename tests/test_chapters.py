@@ -233,3 +233,18 @@ def test_outputs_from_stand_in_data_are_not_stored(toy):
 
 def test_an_unknown_chapter_is_named(capsys):
     assert chapters.main(["run", "77"]) == 1 and "no chapter '77'" in capsys.readouterr().err
+
+
+def test_a_run_that_cannot_go_on_starts_anew(toy, tmp_path):
+    source = toy(
+        f"import os, torch\nfrom medlib import fit, load\nagain = os.path.exists({str(tmp_path / 'again')!r})\n"
+        "net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))\n"
+        "fit(net, load('digits'), epochs=0.4 if again else 0.2, validations=1)\n"
+        "if not again:\n    os._exit(1)"
+    )
+    with pytest.raises(chapters.ChapterError, match="kernel died"):
+        chapters.run(source)
+    (tmp_path / "again").touch()
+    with pytest.raises(chapters.ChapterError, match="run it once more"):
+        chapters.run(source)
+    assert "resumed" not in nbformat.read(chapters.run(source), as_version=4).metadata.medlib
