@@ -241,7 +241,7 @@ table["time", "breast"] = standings(by_time, "breast")
 
 # %% [markdown]
 # The last column is the time that the training really took, with the validations: the budget is met only roughly,
-# because a step inside a training has more to do than a step alone; some networks took about twice their share. EfficientNet's few steps taught it little: its accuracies are those of always naming the larger class. Its small calibration error on ultrasound is a warning: whoever always states the share of the common class is
+# because a step inside a training has more to do than a step alone; some networks took about twice their share. EfficientNet's few steps taught it little: its accuracies are those of always naming the larger class. Its calibration error need not be large for that: whoever always states the share of the common class is
 # calibrated, and useless. Nor is “time” a property of the design: these are steps on one thread of a processor, where many small layers are slow (chapter 06). On another machine the order may change.
 
 # %%
