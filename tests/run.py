@@ -11,13 +11,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHON = [sys.executable, "-m"]
 PYTEST = [*PYTHON, "pytest", "-p", "no:cacheprovider"]
 PARALLEL = ["-n", "2", "--dist", "loadfile"]
+CHAPTERS = [*PYTEST, *PARALLEL, "--nbval-lax", "--nbval-current-env", "chapters"]
 BUILD = [str(Path(sys.executable).parent / "jupyter-book"), "build", ".", "--all", "--quiet"]
 STAGES = {
     "ruff: lint": [*PYTHON, "ruff", "check", "."],
     "ruff: format": [*PYTHON, "ruff", "format", "--check", "."],
     "spelling": [str(Path(sys.executable).parent / "codespell")],
     "unit tests and checks on notebooks": [*PYTEST, *PARALLEL, "tests", "--ignore=tests/test_book.py"],
-    "chapters in the smoke profile": [*PYTEST, *PARALLEL, "--nbval-lax", "--nbval-current-env", "chapters"],
+    "chapters in the smoke profile": CHAPTERS,
+    "chapters on a stand-in for a GPU": ["env", f"PYTHONSTARTUP={ROOT / 'tests/startup.py'}", *CHAPTERS],
     "book, warnings as errors": [*BUILD, "--warningiserror", "--keep-going"],
     "the book as a PDF": [sys.executable, "book/pdf.py"],
     "pages of the book": [*PYTEST, "-rs", "tests/test_book.py"],

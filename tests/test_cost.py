@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from medlib import cost
+from medlib import cost, device
 
 
 def net():
@@ -22,7 +22,7 @@ def test_alternate_takes_turns():
 
 def test_a_training_step_changes_the_weights_and_a_forward_pass_does_not():
     model = net()
-    before = model[2].bias.detach().clone()
+    before = model[2].bias.detach().clone().to(device())
     cost.forward(model, (5, 2, 8, 8))()
     assert torch.equal(before, model[2].bias) and not model.training
     cost.training_step(model, (5, 2, 8, 8))()

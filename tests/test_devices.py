@@ -1,11 +1,15 @@
 """A tensor left on the processor is found without a GPU: forward passes, losses, metrics and data on fake tensors of a GPU,
-whole training steps on the meta device. A planted mismatch shows that both can fail."""
+whole training steps on the meta device, whole chapters on a stand-in (a stage of run.py). Planted mismatches show that
+each of them can fail."""
 
 from functools import partial
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
+from nbclient import NotebookClient
 from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -153,3 +157,55 @@ def test_a_planted_mismatch_is_found(where):
             net, x = Careless(), torch.randn(3, 4)
         with pytest.raises((RuntimeError, ValueError), match="device"):
             net(x)
+
+
+ON_A_STAND_IN = """
+import numpy as np, torch
+from torch import nn
+from torch.nn import functional as F
+from medlib import fit, train
+from medlib.data import Dataset, Split
+
+x, y = torch.randn(64, 1, 8, 8), torch.arange(64) % 2
+parts = [Split(x + y[:, None, None, None], y)] * 3
+data = Dataset("made", ("a", "b"), *parts, "made")
+net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+losses = fit(net, data, epochs=20, batch_size=16, lr=1e-2).train_loss
+there = train.device()
+assert there.type == next(net.parameters()).device.type == "standin" and losses[-1] < losses[0] / 2
+x, y = x.to(there), y.to(there)
+assert np.array_equal(net(x).detach().cpu().numpy(), net.cpu()(x.cpu()).detach().numpy())
+assert torch.equal(torch.meshgrid(y, y, indexing="ij")[0].cpu()[:, 0], y.cpu())
+net.to(there)
+reader, words = nn.GRU(3, 4, batch_first=True, bidirectional=True).double(), torch.randn(2, 5, 3).double()
+torch.testing.assert_close(reader(words)[0], reader.float().to(there).double()(words.to(there))[0].cpu(), rtol=0, atol=1e-6)
+PLANTED = {
+    "the image": lambda: net(x.cpu()),
+    "the target": lambda: F.cross_entropy(net(x), y.cpu()),
+    "a part of the network": lambda: net[:3](x) * torch.ones(4, 6, 6),
+    "a number among others": lambda: torch.stack([x.mean(), x.cpu().mean()]),
+    "the index": lambda: x.cpu()[y],
+    "what is written": lambda: x.index_put_((y,), x.cpu()),
+    "a figure": lambda: net(x).detach().numpy(),
+    "a mean over seeds": lambda: np.mean([x, x]),
+}
+for name, mistake in PLANTED.items():
+    try:
+        mistake()
+    except (RuntimeError, TypeError):
+        continue
+    print("not found:", name)
+x.mean() * torch.tensor(2.0), x[y.cpu()], x.index_put_((y.cpu(),), 2 * x)  # what a GPU allows
+print("done")
+"""
+
+
+def test_the_stand_in_trains_and_finds_what_a_gpu_would_refuse(monkeypatch):
+    """In a kernel that is started as run.py starts those of the chapters."""
+    tests = Path(__file__).parent
+    monkeypatch.setenv("PYTHONSTARTUP", str(tests / "startup.py"))
+    monkeypatch.setenv("PYTHONPATH", str(tests.parent))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ON_A_STAND_IN)])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    (output,) = notebook.cells[0].outputs
+    assert output["text"] == "done\n"

@@ -9,7 +9,7 @@ from medlib import __main__, doctor
 
 def test_requirements_are_read_part_by_part():
     needs = doctor.requirements()
-    assert needs["torch"] == ">=2.4" and needs["SimpleITK"].startswith(">=") and "nbval" not in needs
+    assert needs["torch"] == ">=2.6" and needs["SimpleITK"].startswith(">=") and "nbval" not in needs
     assert doctor.requirements("build the book")["jupyter-book"] == ">=1.0.4,<2"
 
 

@@ -161,7 +161,7 @@ def test_repeat_is_fit_with_one_seed_after_another():
         lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), blobs(), seeds=2, epochs=1, batch_size=32
     )
     assert runs.logits.shape == (2, 32, 2) and len(runs.histories) == 2
-    again = evaluate(runs.model, blobs().test).logits.numpy()
+    again = evaluate(runs.model, blobs().test).logits.cpu().numpy()
     assert (again == runs.logits[0]).all() and (runs.logits[0] != runs.logits[1]).any()
     assert min(runs.seconds) > 0 and runs.interval().mean == pytest.approx(
         sum(train.auc(torch.tensor(row), torch.tensor(runs.target)) for row in runs.logits) / 2
