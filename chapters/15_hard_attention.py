@@ -449,7 +449,8 @@ def averaged(net, passes):
     net.eval()
     net.look.train()
     with torch.no_grad():
-        p = torch.stack([net(test_x).float().softmax(1) for _ in range(passes)]).mean(0)
+        x = test_x.to(device())
+        p = torch.stack([net(x).float().softmax(1) for _ in range(passes)]).mean(0)
     net.eval()
     return p.clamp(min=1e-9).log().cpu()
 
@@ -766,7 +767,7 @@ for name, m in modules.items():
 # Ask the gradient, in evaluation mode, where the gate opens where its probability is at least one half:
 #
 # ```python
-# net, x = paid[PRICES[-1]][0].eval(), test_x[:64].clone().requires_grad_()
+# net, x = paid[PRICES[-1]][0].eval(), test_x[:64].to(device(), copy=True).requires_grad_()
 # net(x).diff(dim=1).sum().backward()
 # reached = (x.grad[:, 0] != 0).float().mean().item()
 # opened = (heat(net, test_x[:64]) >= 0.5).float().mean().item()
