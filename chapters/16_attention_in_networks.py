@@ -464,7 +464,7 @@ pictures = [xrays.test.x[i, 0].cpu() for i in some for _ in range(len(maps) + 1)
 heat = [h for i in some for h in (torch.zeros(28, 28), *(scaled(m[i]) for m in maps))]
 plots.show(
     plots.overlay(pictures, heat, ["X-ray", *(f"stage {k + 1}" for k in range(len(maps)))] * len(some), columns=4, size=1.4),
-    alt="Three chest X-rays, each with the attention maps of three stages laid over it. The first stage follows fine borders, the last shows broad areas.",
+    alt="Three chest X-rays, each with the attention maps of three stages laid over it. The first stage marks bright places outside the lungs, the last one broad area near the middle.",
     caption="Mask branches of a ResNet-8 by stage, mean over channels, scaled to the full range (PneumoniaMNIST, CC BY 4.0).",
     name="fig-16-maps",
 )  # fmt: skip

@@ -228,9 +228,11 @@ for processes in (1, 2):
 # %% [markdown]
 # In a notebook, `notebook_launcher` does the same: it copies this kernel twice, with all that we defined. No cell before it may have used a device through accelerate, since that would be copied too.
 # This is why we loaded the X-rays with `device="cpu"`. Run this cell once more at the end of the chapter, and it refuses.
+#
+# Where there is a GPU, even a gradient taken on the processor is too much: with the first one PyTorch starts threads for the GPU too, and a copy of the kernel lacks them. We took gradients by hand above, so the cell is left out on such a machine. On Colab the launcher makes no copies where there are fewer than two GPUs.
 
 # %%
-if "google.colab" not in sys.modules:  # Colab's launcher makes no copies where there are fewer than two GPUs
+if not (torch.accelerator.is_available() or "google.colab" in sys.modules):
     with patch_environment(**PROCESSOR), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         notebook_launcher(job, (str(folder / "notebook-2"), [SAME], SEEDS, STEPS), num_processes=2)
@@ -643,7 +645,7 @@ tempfile.tempdir = None
 # | it runs, and more slowly than on one | a slow network, or one slow machine: every step waits for the last |
 # | losses that differ from one process | batch normalisation, a Dice loss over the batch, dropout, other data on one machine, or seeds by rank |
 #
-# **Colab and Kaggle.** Colab gives one GPU; there is nothing to share. Kaggle offers two T4. There, `notebook_launcher(job, arguments, num_processes=2)` is all that is needed, without the variables that keep us on the processor, and before any other cell uses a GPU.
+# **Colab and Kaggle.** Colab gives one GPU; there is nothing to share. Kaggle offers two T4. There, `notebook_launcher(job, arguments, num_processes=2)` is all that is needed, without the variables that keep us on the processor, in a fresh notebook, before any other cell uses a GPU or takes a gradient.
 #
 # ## Pitfalls in medicine
 #
