@@ -186,6 +186,10 @@ PLANTED = {
     "a number among others": lambda: torch.stack([x.mean(), x.cpu().mean()]),
     "the index": lambda: x.cpu()[y],
     "what is written": lambda: x.index_put_((y,), x.cpu()),
+    "a sum on the processor": lambda: torch.tensor(0.0).add_(x.mean()),
+    "a generator": lambda: torch.randperm(5, generator=torch.Generator(), device=there),
+    "integers": lambda: F.one_hot(y).T @ F.one_hot(y),
+    "one label": lambda: F.cross_entropy(net(x)[0], torch.tensor(1)),
     "a figure": lambda: net(x).detach().numpy(),
     "a mean over seeds": lambda: np.mean([x, x]),
 }
@@ -196,6 +200,7 @@ for name, mistake in PLANTED.items():
         continue
     print("not found:", name)
 x.mean() * torch.tensor(2.0), x[y.cpu()], x.index_put_((y.cpu(),), 2 * x)  # what a GPU allows
+f"{x.mean():.2f}", torch.tensor([x.mean(), x.sum()])
 print("done")
 """
 
