@@ -146,10 +146,9 @@ os.environ["MEDLIB_PRECISION"] = "no"  # torch knows no autocast for it
 library = torch.library.Library("aten", "IMPL")
 library.impl("_copy_from", copy_from, "PrivateUse1")
 library.impl("_thnn_fused_gru_cell", gru_cell, "AutogradPrivateUse1")
-library.impl(
-    "_local_scalar_dense", lambda there: there.here.item(), "PrivateUse1"
-)  # torch.tensor([loss, loss])
-MAKERS = """arange arange.start arange.start_step empty.memory_format empty_strided eye eye.m fft_fftfreq full hann_window linspace
+# torch.tensor([loss, loss])
+library.impl("_local_scalar_dense", lambda there: there.here.item(), "PrivateUse1")
+MAKERS = """arange arange.start arange.start_step empty.memory_format empty_strided eye eye.m fft_fftfreq full linspace
 randperm randperm.generator scalar_tensor tril_indices triu_indices"""
 for name in MAKERS.split():
     packet, _, overload = name.partition(".")
