@@ -1,11 +1,13 @@
-"""From each master.py: the student notebook and its tests, the autograder archive, the page of solutions.
+"""From each master.py: the student notebook and its tests, the autograder archive, the
+page of solutions.
 
     python assignments/make.py       all; `make assignments` runs this
     python assignments/make.py 03    this one
 
-Everything goes to _build/assignments/NN_slug. What a student needs, the notebook and its visible tests, is also
-written beside the master, where Colab can open it, and the tables of the two pages in book/ are made anew.
-A master holds the questions alone; the settings for otter and the cell that starts the checks are added here.
+Everything goes to _build/assignments/NN_slug. What a student needs, the notebook and
+its visible tests, is also written beside the master, where Colab can open it, and the
+tables of the two pages in book/ are made anew. A master holds the questions alone; the
+settings for otter and the cell that starts the checks are added here.
 """
 
 import re
@@ -21,8 +23,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "assignments"
-CANARY = "gannet-on-the-ninth-stair"  # stands in every solution, so that a test can look for what leaked
-NEEDS = ("medlib/__init__.py", "medlib/phantom.py")  # of medlib, in the archive where a master imports it
+# stands in every solution, so that a test can look for what leaked
+CANARY = "gannet-on-the-ninth-stair"
+# of medlib, in the archive where a master imports it
+NEEDS = ("medlib/__init__.py", "medlib/phantom.py")
 CONFIG = {
     "runs_on": "colab",
     "init_cell": False,
@@ -31,7 +35,8 @@ CONFIG = {
     "environment": "environment.yml",
 }
 START = """\
-# On Colab this fetches the book and what Colab lacks; torch stays as it is. Elsewhere it only starts the checks.
+# On Colab this fetches the book and what Colab lacks; torch stays as it is. Elsewhere
+# it only starts the checks.
 import os
 import subprocess
 import sys
@@ -60,16 +65,26 @@ def repository() -> str:
 
 
 def read(folder: Path) -> nbformat.NotebookNode:
-    """The master as a notebook, with otter's settings in front and the first cell behind the title."""
+    """The master as a notebook, with otter's settings in front and the first cell
+    behind the title.
+    """
     notebook = jupytext.read(folder / "master.py", fmt="py:percent")
     config = CONFIG | {"name": folder.name}
     if any("from medlib" in cell.source for cell in notebook.cells):
         config["autograder_files"] = list(NEEDS)
     start = START.format(repository=repository(), slug=folder.name)
-    notebook.cells.insert(1, nbformat.v4.new_code_cell(start, metadata={"tags": ["hide-input", "colab"]}))
-    notebook.cells.insert(0, nbformat.v4.new_raw_cell(f"# ASSIGNMENT CONFIG\n{yaml.safe_dump(config)}"))
+    notebook.cells.insert(
+        1, nbformat.v4.new_code_cell(start, metadata={"tags": ["hide-input", "colab"]})
+    )
+    notebook.cells.insert(
+        0, nbformat.v4.new_raw_cell(f"# ASSIGNMENT CONFIG\n{yaml.safe_dump(config)}")
+    )
     notebook.metadata = {
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "kernelspec": {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        },
         "language_info": {"name": "python"},
     }
     return notebook
@@ -77,8 +92,14 @@ def read(folder: Path) -> nbformat.NotebookNode:
 
 def questions(folder: Path) -> list[dict]:
     """Name, points, minutes and what is tested, as the master says."""
-    cells = (c.source for c in jupytext.read(folder / "master.py", fmt="py:percent").cells)
-    return [yaml.safe_load(source) for source in cells if source.startswith("# BEGIN QUESTION")]
+    cells = (
+        c.source for c in jupytext.read(folder / "master.py", fmt="py:percent").cells
+    )
+    return [
+        yaml.safe_load(source)
+        for source in cells
+        if source.startswith("# BEGIN QUESTION")
+    ]
 
 
 def wrongs(folder: Path) -> list[dict]:
@@ -86,7 +107,9 @@ def wrongs(folder: Path) -> list[dict]:
 
 
 def assign(folder: Path, result: Path, *, check: bool) -> None:
-    """`otter assign`; then names without a time stamp, ids by place, and tests in the house's format."""
+    """`otter assign`; then names without a time stamp, ids by place, and tests in the
+    house's format.
+    """
     from otter.assign import main as otter_assign
 
     shutil.rmtree(result, ignore_errors=True)
@@ -97,7 +120,9 @@ def assign(folder: Path, result: Path, *, check: bool) -> None:
     master = result / f"{folder.name}.ipynb"
     nbformat.write(read(folder), master)
     otter_assign(str(master), str(result), no_run_tests=not check)
-    next((result / "autograder").glob("*.zip")).rename(result / f"{folder.name}-autograder.zip")
+    next((result / "autograder").glob("*.zip")).rename(
+        result / f"{folder.name}-autograder.zip"
+    )
     for path in (result / part / master.name for part in ("student", "autograder")):
         notebook = nbformat.read(path, as_version=4)
         for i, cell in enumerate(notebook.cells):
@@ -121,8 +146,12 @@ def solutions(folder: Path, result: Path) -> None:
 
     place = result / "autograder"
     notebook = nbformat.read(place / f"{folder.name}.ipynb", as_version=4)
-    ExecutePreprocessor(kernel_name="python3").preprocess(notebook, {"metadata": {"path": str(place)}})
-    page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": f"{folder.name}: solutions"}})
+    ExecutePreprocessor(kernel_name="python3").preprocess(
+        notebook, {"metadata": {"path": str(place)}}
+    )
+    page, _ = HTMLExporter().from_notebook_node(
+        notebook, {"metadata": {"name": f"{folder.name}: solutions"}}
+    )
     (result / f"{folder.name}-solutions.html").write_text(page, encoding="utf-8")
 
 
@@ -133,22 +162,34 @@ def publish(folder: Path, result: Path) -> None:
     shutil.copytree(result / "student" / "tests", folder / "tests")
 
 
-# ---------------------------------------------------------------- the tables of the two pages
+# ---------------------------------------------------------------- the tables of the two
+# pages
 
 
 def title(folder: Path) -> str:
-    return re.search(r"^# # (.+)$", (folder / "master.py").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    return re.search(
+        r"^# # (.+)$", (folder / "master.py").read_text(encoding="utf-8"), re.MULTILINE
+    )[1]
 
 
 def student_table() -> str:
-    lines = ["| No. | You build | Minutes | Points | Notebook |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| No. | You build | Minutes | Points | Notebook |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for folder in folders():
-        asked, path = questions(folder), f"assignments/{folder.name}/{folder.name}.ipynb"
+        asked, path = (
+            questions(folder),
+            f"assignments/{folder.name}/{folder.name}.ipynb",
+        )
         minutes, points = (sum(q[key] for q in asked) for key in ("minutes", "points"))
         colab = "repo.replace('https://github.com', 'https://colab.research.google.com/github')"
         links = [f"{{{{ '[Colab](' ~ {colab} ~ '/blob/main/{path})' }}}}"]
         links.append(f"{{{{ '[file](' ~ repo ~ '/blob/main/{path})' }}}}")
-        lines.append(f"| {folder.name[:2]} | {title(folder)} | {minutes} | {points} | {' · '.join(links)} |")
+        lines.append(
+            f"| {folder.name[:2]} | {title(folder)} | {minutes} | {points} | "
+            f"{' · '.join(links)} |"
+        )
     return "\n".join(lines)
 
 
@@ -156,13 +197,23 @@ def instructor_table() -> str:
     parts = []
     for folder in folders():
         parts += [f"### {folder.name[:2]}: {title(folder)}", ""]
-        parts += ["| Question | Points | Minutes | What it tests |", "| --- | --- | --- | --- |"]
         parts += [
-            f"| {q['name']} | {q['points']} | {q['minutes']} | {q['tests']} |" for q in questions(folder)
+            "| Question | Points | Minutes | What it tests |",
+            "| --- | --- | --- | --- |",
         ]
-        parts += ["", "| Wrong solution | Misconception | Loses |", "| --- | --- | --- |"]
+        parts += [
+            f"| {q['name']} | {q['points']} | {q['minutes']} | {q['tests']} |"
+            for q in questions(folder)
+        ]
+        parts += [
+            "",
+            "| Wrong solution | Misconception | Loses |",
+            "| --- | --- | --- |",
+        ]
         for wrong in wrongs(folder):
-            lost = ", ".join(f"{name}: {points:g}" for name, points in wrong["lost"].items())
+            lost = ", ".join(
+                f"{name}: {points:g}" for name, points in wrong["lost"].items()
+            )
             parts.append(f"| {wrong['name']} | {wrong['why']} | {lost} |")
         parts.append("")
     return "\n".join(parts).strip()
@@ -176,7 +227,9 @@ def filled(page: str) -> str:
     """The page with its table made anew."""
     text = (ROOT / "book" / page).read_text(encoding="utf-8")
     before, rest = text.split(MARKS[0])
-    return f"{before}{MARKS[0]}\n\n{PAGES[page]()}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+    return (
+        f"{before}{MARKS[0]}\n\n{PAGES[page]()}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+    )
 
 
 def main(number: str = "") -> None:

@@ -1,5 +1,6 @@
-"""How does the cost grow with the image, the depth, the slices and the patients? A training step of each size, and what
-it keeps in memory for its way back."""
+"""How does the cost grow with the image, the depth, the slices and the patients? A
+training step of each size, and what it keeps in memory for its way back.
+"""
 
 import json
 from functools import partial
@@ -13,10 +14,18 @@ from medlib.models.resnet import small_resnet
 GOAL = "no goal: time and memory beside each other"
 REPEATS = 7
 AXES = {  # what grows: {size: the network, the shape of a batch}
-    "side of the image, small U-Net": {n: (SmallUNet, (8, 1, n, n)) for n in (64, 96, 128, 192, 256)},
-    "layers, small ResNet": {n: (partial(small_resnet, n), (32, 1, 28, 28)) for n in (8, 14, 20, 32, 56)},
-    "slices, 3D U-Net": {n: (partial(UNet3D, 1, 4, width=4), (1, 1, n, 64, 64)) for n in (4, 8, 16, 32)},
-    "images in a batch, small U-Net": {n: (SmallUNet, (n, 1, 96, 96)) for n in (1, 2, 4, 8, 16)},
+    "side of the image, small U-Net": {
+        n: (SmallUNet, (8, 1, n, n)) for n in (64, 96, 128, 192, 256)
+    },
+    "layers, small ResNet": {
+        n: (partial(small_resnet, n), (32, 1, 28, 28)) for n in (8, 14, 20, 32, 56)
+    },
+    "slices, 3D U-Net": {
+        n: (partial(UNet3D, 1, 4, width=4), (1, 1, n, 64, 64)) for n in (4, 8, 16, 32)
+    },
+    "images in a batch, small U-Net": {
+        n: (SmallUNet, (n, 1, 96, 96)) for n in (1, 2, 4, 8, 16)
+    },
 }
 
 
@@ -43,8 +52,19 @@ def measure() -> dict:
     for axis, sizes in AXES.items():
         t = cost.alternate({n: step(*job) for n, job in sizes.items()}, REPEATS)
         for n, (build, shape) in sizes.items():
-            rows.append([axis, n, float(np.median(t[n])), shape[0] * cost.kept(build, shape[1:]) / 1e6])
-        slopes[axis] = float(np.polyfit(np.log(list(sizes)), [np.log(np.median(t[n])) for n in sizes], 1)[0])
+            rows.append(
+                [
+                    axis,
+                    n,
+                    float(np.median(t[n])),
+                    shape[0] * cost.kept(build, shape[1:]) / 1e6,
+                ]
+            )
+        slopes[axis] = float(
+            np.polyfit(
+                np.log(list(sizes)), [np.log(np.median(t[n])) for n in sizes], 1
+            )[0]
+        )
     note = (
         "Time grows with the size to the power "
         + ", ".join(f"{v:.2f} ({k})" for k, v in slopes.items())

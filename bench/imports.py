@@ -1,4 +1,6 @@
-"""What does `import medlib` cost beside `import torch`? CPU-seconds of a fresh Python each, in turn."""
+"""What does `import medlib` cost beside `import torch`? CPU-seconds of a fresh Python
+each, in turn.
+"""
 
 import json
 import resource
@@ -18,7 +20,11 @@ STATEMENTS = {
 
 def seconds(statement: str) -> float:
     before = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
-    subprocess.run([sys.executable, "-W", "ignore", "-c", statement], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", statement],
+        check=True,
+        capture_output=True,
+    )
     return sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2]) - before
 
 
@@ -31,7 +37,10 @@ def measure() -> dict:
     early = subprocess.run(
         [sys.executable, "-c", show], check=True, capture_output=True, text=True
     ).stdout.strip()
-    rows = [[statement, sorted(t[name])[REPEATS // 2]] for name, statement in STATEMENTS.items()]
+    rows = [
+        [statement, sorted(t[name])[REPEATS // 2]]
+        for name, statement in STATEMENTS.items()
+    ]
     ratios = {
         f"{name} / torch": [a / b for a, b in zip(t[name], t["torch"], strict=True)]
         for name in STATEMENTS
@@ -42,7 +51,8 @@ def measure() -> dict:
         "rows": rows,
         "ratios": ratios,
         "means": {},
-        "note": f"Of torchvision, MONAI and scipy, `from medlib import fit, load` brings in: {early.strip('[]') or 'none'}.",
+        "note": "Of torchvision, MONAI and scipy, `from medlib import fit, load` "
+        f"brings in: {early.strip('[]') or 'none'}.",
     }
 
 

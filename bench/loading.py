@@ -1,5 +1,7 @@
-"""How many images a second reach the network? One pass over PneumoniaMNIST, from the file and from memory, in shuffled
-batches of 128: ours, torch's DataLoader as MedMNIST uses it, MONAI's CacheDataset."""
+"""How many images a second reach the network? One pass over PneumoniaMNIST, from the
+file and from memory, in shuffled batches of 128: ours, torch's DataLoader as MedMNIST
+uses it, MONAI's CacheDataset.
+"""
 
 import json
 import warnings
@@ -16,7 +18,9 @@ REPEATS = 5
 
 
 class FromFile(Dataset):
-    """As MedMNIST's own class: the array in memory, each image through PIL and a transform."""
+    """As MedMNIST's own class: the array in memory, each image through PIL and a
+    transform.
+    """
 
     def __init__(self):
         with np.load(find(REGISTRY["pneumoniamnist"]["file"][0])[0]) as z:
@@ -29,7 +33,9 @@ class FromFile(Dataset):
         from PIL import Image
         from torchvision.transforms.functional import normalize, to_tensor
 
-        return normalize(to_tensor(Image.fromarray(self.images[i])), [0.5], [0.5]), int(self.labels[i, 0])
+        return normalize(to_tensor(Image.fromarray(self.images[i])), [0.5], [0.5]), int(
+            self.labels[i, 0]
+        )
 
 
 def measure() -> dict:
@@ -48,7 +54,9 @@ def measure() -> dict:
 
     def cached():
         data = load("pneumoniamnist")
-        items = [{"x": x, "y": y} for x, y in zip(data.train.x, data.train.y, strict=True)]
+        items = [
+            {"x": x, "y": y} for x, y in zip(data.train.x, data.train.y, strict=True)
+        ]
         return CacheDataset(items, Compose([EnsureTyped(["x", "y"])]), progress=False)
 
     data, files, monai = load("pneumoniamnist").standardise(), FromFile(), cached()
@@ -70,7 +78,12 @@ def measure() -> dict:
             rows.append([where, name, round(1000 * n / float(np.median(t[name])))])
             if name != "ours":
                 ratios[f"from {where}: {name} / ours"] = (t[name] / t["ours"]).tolist()
-    return {"headers": ["from", "loader", "images a second"], "rows": rows, "ratios": ratios, "means": {}}
+    return {
+        "headers": ["from", "loader", "images a second"],
+        "rows": rows,
+        "ratios": ratios,
+        "means": {},
+    }
 
 
 if __name__ == "__main__":

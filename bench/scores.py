@@ -1,4 +1,6 @@
-"""Are our metrics slower than the libraries' that they agree with? Whole hearts of ACDC, mask against a moved mask."""
+"""Are our metrics slower than the libraries' that they agree with? Whole hearts of
+ACDC, mask against a moved mask.
+"""
 
 import json
 import warnings
@@ -13,7 +15,9 @@ REPEATS, HEARTS = 10, 6
 
 
 def libraries():
-    with warnings.catch_warnings(action="ignore"):  # MONAI's imports warn of other packages
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # MONAI's imports warn of other packages
         import surface_distance
         from monai import metrics as monai
         from skimage.metrics import hausdorff_distance
@@ -51,7 +55,9 @@ def measure() -> dict:
             batch(a), batch(b), [2.0], include_background=True, spacing=mm
         ).item()
 
-    contests = {  # score: ours, the peers', the largest difference allowed (they measure surfaces in their own ways)
+    # score: ours, the peers', the largest difference allowed (they measure surfaces in
+    # their own ways)
+    contests = {
         "Dice": (lambda a, b, mm: metrics.dice(a, b), {
             "MONAI": lambda a, b, mm: monai.compute_dice(batch(a), batch(b)).item(),
             "surface-distance": lambda a, b, mm: surface.compute_dice_coefficient(a, b)}, 1e-5),

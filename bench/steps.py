@@ -1,5 +1,7 @@
-"""Does code that is written to be read cost time? A training step and an inference of each network beside its twin in
-torchvision, timm or MONAI: at equal settings, and each by its own default."""
+"""Does code that is written to be read cost time? A training step and an inference of
+each network beside its twin in torchvision, timm or MONAI: at equal settings, and each
+by its own default.
+"""
 
 import json
 from functools import partial
@@ -11,7 +13,16 @@ import torchvision.models as tv
 from timm.layers import cbam
 
 from medlib import attention, cost
-from medlib.models import LRASPP, VGG, AlexNet, EfficientNet, MobileNetV1, MobileNetV3, ResNet, VNet
+from medlib.models import (
+    LRASPP,
+    VGG,
+    AlexNet,
+    EfficientNet,
+    MobileNetV1,
+    MobileNetV3,
+    ResNet,
+    VNet,
+)
 from medlib.models.alexnet import LAYERS_2014
 from medlib.models.resnet import resnet50
 from medlib.models.vgg import A
@@ -45,7 +56,9 @@ TWINS = {  # name: ours, the peer's, the shape of a batch
 
 
 def actions(build, shape, *, fast: bool):
-    """A training step and an inference; `fast`: as `fit` does it, channels_last and, where the processor multiplies in it, bf16."""
+    """A training step and an inference; `fast`: as `fit` does it, channels_last and,
+    where the processor multiplies in it, bf16.
+    """
     torch.manual_seed(0)
     model, x = build(), torch.randn(shape)
     layout = torch.channels_last_3d if x.ndim == 5 else torch.channels_last
@@ -55,7 +68,9 @@ def actions(build, shape, *, fast: bool):
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-5)
 
     def forward():
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast and precision() == "bf16"):
+        with torch.autocast(
+            "cpu", torch.bfloat16, enabled=fast and precision() == "bf16"
+        ):
             y = model(x)
         return (y["out"] if isinstance(y, dict) else y).float()
 
@@ -82,20 +97,39 @@ def measure() -> dict:
             "theirs": actions(theirs, shape, fast=False),
         }
         for what in ("training", "inference"):
-            t = cost.alternate({kind: both[what] for kind, both in kinds.items()}, repeats=REPEATS)
+            t = cost.alternate(
+                {kind: both[what] for kind, both in kinds.items()}, repeats=REPEATS
+            )
             equal, default = t["ours"] / t["theirs"], t["theirs"] / t["ours by default"]
             rows.append(
-                [name, what, *(float(np.median(v)) for v in (t["ours"], t["theirs"], t["ours by default"]))]
+                [
+                    name,
+                    what,
+                    *(
+                        float(np.median(v))
+                        for v in (t["ours"], t["theirs"], t["ours by default"])
+                    ),
+                ]
             )
             ratios[f"{name}, {what}: ours / theirs, equal settings"] = equal.tolist()
             ratios[f"{name}, {what}: theirs / ours, each by default"] = default.tolist()
     return {
-        "headers": ["network", "what", "ours, ms", "the peer, ms", "ours by default, ms"],
+        "headers": [
+            "network",
+            "what",
+            "ours, ms",
+            "the peer, ms",
+            "ours by default, ms",
+        ],
         "rows": rows,
         "ratios": ratios,
         "means": {
-            "training and inference, ours / theirs, equal settings": [k for k in ratios if "equal" in k],
-            "training and inference, theirs / ours, each by default": [k for k in ratios if "default" in k],
+            "training and inference, ours / theirs, equal settings": [
+                k for k in ratios if "equal" in k
+            ],
+            "training and inference, theirs / ours, each by default": [
+                k for k in ratios if "default" in k
+            ],
         },
     }
 

@@ -1,6 +1,8 @@
-"""The built book (_build/html) as one PDF, _build/book.pdf: Chromium prints each page, pypdf binds them.
+"""The built book (_build/html) as one PDF, _build/book.pdf: Chromium prints each page,
+pypdf binds them.
 
-Links between pages become links inside the PDF; the contents become its outline. `make pdf` runs this.
+Links between pages become links inside the PDF; the contents become its outline. `make
+pdf` runs this.
 """
 
 import io
@@ -31,7 +33,10 @@ FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span cla
 def contents() -> list[tuple[str, list[str]]]:
     """The parts of the book, each with its pages."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    parts = [(part["caption"], [entry["file"] for entry in part["chapters"]]) for part in toc["parts"]]
+    parts = [
+        (part["caption"], [entry["file"] for entry in part["chapters"]])
+        for part in toc["parts"]
+    ]
     return [("", [toc["root"]]), *parts]
 
 
@@ -47,16 +52,24 @@ def printed(pages: list[str]) -> dict[str, tuple[str, bytes]]:
     found = {}
     with sync_playwright() as p:
         browser = p.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+            executable_path=shutil.which("chromium"),
+            args=["--no-sandbox", "--disable-gpu"],
         )
         tab = browser.new_context(color_scheme="light").new_page()
-        tab.route(lambda url: urlsplit(url).hostname != "127.0.0.1", lambda route: route.abort())
+        tab.route(
+            lambda url: urlsplit(url).hostname != "127.0.0.1",
+            lambda route: route.abort(),
+        )
         for page in tqdm(pages, unit="page"):
-            tab.goto(f"http://127.0.0.1:{server.server_port}/{page}.html", wait_until="networkidle")
+            tab.goto(
+                f"http://127.0.0.1:{server.server_port}/{page}.html",
+                wait_until="networkidle",
+            )
             tab.evaluate(READY)
             made = tab.pdf(
                 format="A4", print_background=True, display_header_footer=True, header_template="<i></i>",
-                footer_template=FOOTER.replace("<span", f"{page.split('/')[-1]} · <span"),
+                footer_template=FOOTER.replace("<span", f"{page.split('/')[-1]} · "
+                                                        "<span"),
                 margin={"top": "15mm", "bottom": "17mm", "left": "17mm", "right": "17mm"},
             )  # fmt: skip
             found[page] = tab.title().split(" — ")[0], made
@@ -73,12 +86,20 @@ def bind(pages: dict[str, tuple[str, bytes]]) -> PdfWriter:
         writer.append(PdfReader(io.BytesIO(made)), import_outline=False)
     for caption, files in contents():
         start = first[f"/{files[0]}.html"]
-        parent = writer.add_outline_item(title=caption, page_number=start) if caption else None
+        parent = (
+            writer.add_outline_item(title=caption, page_number=start)
+            if caption
+            else None
+        )
         for file in files:
             start = first[f"/{file}.html"]
-            writer.add_outline_item(title=pages[file][0], page_number=start, parent=parent)
+            writer.add_outline_item(
+                title=pages[file][0], page_number=start, parent=parent
+            )
     for sheet in writer.pages:
-        for link in [annotation.get_object() for annotation in sheet.get("/Annots", [])]:
+        for link in [
+            annotation.get_object() for annotation in sheet.get("/Annots", [])
+        ]:
             target = urlsplit(str(link.get("/A", {}).get("/URI", "")))
             if target.hostname == "127.0.0.1" and target.path in first:
                 del link["/A"]
@@ -92,9 +113,14 @@ def main() -> int:
         print("no book in _build/html: run `make book`", file=sys.stderr)
         return 1
     writer = bind(printed([file for _, files in contents() for file in files]))
-    writer.add_metadata({"/Title": "Deep Learning for Medical Images: a review, tested claim by claim"})
+    writer.add_metadata(
+        {"/Title": "Deep Learning for Medical Images: a review, tested claim by claim"}
+    )
     writer.write(TARGET)
-    print(f"{TARGET.relative_to(ROOT)}: {len(writer.pages)} pages, {TARGET.stat().st_size / 1e6:.1f} MB")
+    print(
+        f"{TARGET.relative_to(ROOT)}: {len(writer.pages)} pages, "
+        f"{TARGET.stat().st_size / 1e6:.1f} MB"
+    )
     return 0
 
 

@@ -1,17 +1,21 @@
-"""medlib: the small shared package of the book. Each idea once, in a file to read in one sitting.
+"""medlib: the small shared package of the book. Each idea once, in a file to read in
+one sitting.
 
 models/    one file a paper, under the paper's name
 attention/ drop-in modules, one file a family: maps in, maps of the same shape out
-data       load(name) → images and labels, from cache, mirror or upstream, checksum verified
+data       load(name) → images and labels, from cache, mirror or upstream, checksum
+           verified
 phantom    a beating heart whose masks, volumes and motion are known exactly
 train      device, seed, profile, fit, repeat, evaluate
 pretrained ImageNet weights for the full-size networks
 baselines  classical classifiers, to be beaten first
-cardiac    ACDC-style folders: reading, splitting patients, preparing slices, segmenting volumes
+cardiac    ACDC-style folders: reading, splitting patients, preparing slices, segmenting
+           volumes
 sunnybrook hearts of another hospital, to test on
 function   cardiac function from masks: volumes, ejection fraction, wall thickness
 cine       two moments of a heart as pairs, and masks carried between them
-motion     fields of motion: reading along them, chaining, flowing, strain; classical estimators
+motion     fields of motion: reading along them, chaining, flowing, strain; classical
+           estimators
 losses     Dice and its kin, focal loss, U-Net's weight map
 graphcut   maximum flow, and the cut that splits an image at the least cost
 metrics    accuracy, AUC, calibration error; Dice, IoU and surface distances in mm

@@ -7,7 +7,9 @@ import sys
 def main(arguments=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m medlib", description=__doc__)
     parser.add_argument(
-        "command", choices=["doctor"], help="check packages, device and data, and foresee the minutes"
+        "command",
+        choices=["doctor"],
+        help="check packages, device and data, and foresee the minutes",
     )
     parser.parse_args(arguments)
     from medlib import doctor

@@ -1,4 +1,6 @@
-"""What a sensible person tries before a network: four classical classifiers of small grey images."""
+"""What a sensible person tries before a network: four classical classifiers of small
+grey images.
+"""
 
 from typing import NamedTuple
 
@@ -21,7 +23,9 @@ def pixels(x: Tensor) -> np.ndarray:
 
 
 def gradients(x: Tensor) -> np.ndarray:
-    """Histograms of oriented gradients (Dalal & Triggs 2005): eight directions in cells of 7 × 7 pixels."""
+    """Histograms of oriented gradients (Dalal & Triggs 2005): eight directions in cells
+    of 7 × 7 pixels.
+    """
     from skimage.feature import hog
 
     return np.stack([hog(image, 8, (7, 7), (2, 2)) for image in x[:, 0].cpu().numpy()])
@@ -51,20 +55,29 @@ NAMES = ("logistic regression", "SVM", "random forest", "HOG + logistic regressi
 
 
 def train(name: str, data: Dataset, *, seed: int = 0) -> Baseline:
-    """Train the method `name` on `data.train` with each of its settings; keep the best on `data.val`.
+    """Train the method `name` on `data.train` with each of its settings; keep the best
+    on `data.val`.
 
     Two classes. Only the random forest uses the seed.
     """
     if len(data.classes) != 2:
-        raise ValueError(f"{data.name} has {len(data.classes)} classes; the rule for baselines: 2")
+        raise ValueError(
+            f"{data.name} has {len(data.classes)} classes; the rule for baselines: 2"
+        )
     describe, settings = methods(seed)[name]
-    features = {part: describe(getattr(data, part).x) for part in ("train", "val", "test")}
+    features = {
+        part: describe(getattr(data, part).x) for part in ("train", "val", "test")
+    }
     found = []
     for model in settings:
         model.fit(features["train"], data.train.y.cpu().numpy())
         rank = model.decision_function if hasattr(model, "decision_function") else None
         rank = rank or (lambda x, model=model: model.predict_proba(x)[:, 1] - 0.5)
         found.append(
-            Baseline(rank(features["test"]), auc(rank(features["val"]), data.val.y.cpu()), str(model))
+            Baseline(
+                rank(features["test"]),
+                auc(rank(features["val"]), data.val.y.cpu()),
+                str(model),
+            )
         )
     return max(found, key=lambda baseline: baseline.validation)

@@ -1,8 +1,10 @@
-"""The review's claims: a chapter observes an effect, and the verdict follows from its interval.
+"""The review's claims: a chapter observes an effect, and the verdict follows from its
+interval.
 
-book/claims.toml holds each claim's prediction and the rule that the effect must obey, written before
-the experiment. `observe` compares the interval with the rule, shows the verdict, and leaves a record in
-the output's metadata, which is all that the ledger page and the tests read.
+book/claims.toml holds each claim's prediction and the rule that the effect must obey,
+written before the experiment. `observe` compares the interval with the rule, shows the
+verdict, and leaves a record in the output's metadata, which is all that the ledger page
+and the tests read.
 """
 
 import json
@@ -17,18 +19,24 @@ SYMBOL = {"supported": "✔", "nuanced": "≈", "refuted": "✘", "not testable 
 @cache
 def claims() -> dict[str, dict]:
     """The 113 claims of the review, by id."""
-    listed = tomllib.loads((ROOT / "book" / "claims.toml").read_text(encoding="utf-8"))["claim"]
+    listed = tomllib.loads((ROOT / "book" / "claims.toml").read_text(encoding="utf-8"))[
+        "claim"
+    ]
     return {claim["id"]: claim for claim in listed}
 
 
 def claim(id: str) -> dict:
     if id not in claims():
-        raise KeyError(f"no claim {id!r} in book/claims.toml; the ids are C001 to C{len(claims()):03}")
+        raise KeyError(
+            f"no claim {id!r} in book/claims.toml; the ids are C001 to "
+            f"C{len(claims()):03}"
+        )
     return claims()[id]
 
 
 def verdict(rule: str, low: float, high: float) -> str:
-    """supported where the whole interval obeys `rule`, refuted where none of it does, else nuanced.
+    """supported where the whole interval obeys `rule`, refuted where none of it does,
+    else nuanced.
 
     Rules: "> x", "< x", "= x", "within x" (at most x from zero).
     """
@@ -40,18 +48,27 @@ def verdict(rule: str, low: float, high: float) -> str:
         case ["=", x]:
             obeyed, broken = low == high == float(x), high < float(x) or low > float(x)
         case ["within", x]:
-            obeyed, broken = -float(x) <= low and high <= float(x), high < -float(x) or low > float(x)
+            obeyed, broken = (
+                -float(x) <= low and high <= float(x),
+                high < -float(x) or low > float(x),
+            )
         case _:
-            raise ValueError(f"rule {rule!r}; the form: '> x', '< x', '= x' or 'within x'")
+            raise ValueError(
+                f"rule {rule!r}; the form: '> x', '< x', '= x' or 'within x'"
+            )
     return "supported" if obeyed else "refuted" if broken else "nuanced"
 
 
 def combine(verdicts: list[str]) -> str:
-    """The verdict of a claim seen under several conditions: theirs if they agree, else nuanced."""
+    """The verdict of a claim seen under several conditions: theirs if they agree, else
+    nuanced.
+    """
     return verdicts[0] if len(set(verdicts)) == 1 else "nuanced"
 
 
-def observe(id: str, effect: float, ci: tuple[float, float] | None = None, *, n: int, where: str) -> None:
+def observe(
+    id: str, effect: float, ci: tuple[float, float] | None = None, *, n: int, where: str
+) -> None:
     """Record the measured effect of claim `id` and print the verdict.
 
     effect   as the claim's `predicts` defines it
@@ -62,7 +79,8 @@ def observe(id: str, effect: float, ci: tuple[float, float] | None = None, *, n:
     this = claim(id)
     if "rule" not in this:
         raise ValueError(
-            f"{id} has no rule in book/claims.toml: it is marked as not testable ({this['reason']})"
+            f"{id} has no rule in book/claims.toml: it is marked as not testable "
+            f"({this['reason']})"
         )
     low, high = (float(v) for v in (ci or (effect, effect)))
     if not low <= effect <= high:
@@ -79,15 +97,20 @@ def observe(id: str, effect: float, ci: tuple[float, float] | None = None, *, n:
             "where": where,
             "verdict": found,
         },
-        f"*{this['predicts']}* Measured ({where}, n = {n:,}): **{measured}**; the rule is “{this['rule']}”.",
+        f"*{this['predicts']}* Measured ({where}, n = {n:,}): **{measured}**; the "
+        f"rule is “{this['rule']}”.",
     )
 
 
 def untestable(id: str) -> None:
-    """Say that no experiment here decides claim `id`, with the reason that book/claims.toml states."""
+    """Say that no experiment here decides claim `id`, with the reason that
+    book/claims.toml states.
+    """
     this = claim(id)
     if "reason" not in this:
-        raise ValueError(f"{id} has a rule in book/claims.toml ({this['rule']}): observe it")
+        raise ValueError(
+            f"{id} has a rule in book/claims.toml ({this['rule']}): observe it"
+        )
     _show({"id": id, "verdict": "not testable here"}, this["reason"])
 
 
@@ -97,7 +120,8 @@ def _show(record: dict, text: str) -> None:
     this, found = claim(record["id"]), record["verdict"]
     display(
         Markdown(
-            f"{SYMBOL[found]} **{this['id']} · {found}** “{this['quote']}” (section {this['section']})\n\n{text}"
+            f"{SYMBOL[found]} **{this['id']} · {found}** “{this['quote']}” (section "
+            f"{this['section']})\n\n{text}"
         ),
         metadata={"medlib": {"claim": record}},
     )
@@ -108,7 +132,8 @@ def box(*ids: str) -> None:
     from IPython.display import Markdown, display
 
     rows = "\n".join(
-        f"- **{c['id']}** “{c['quote']}”. *{c.get('predicts') or 'No experiment decides this: ' + c['reason']}*"
+        f"- **{c['id']}** “{c['quote']}”. "
+        f"*{c.get('predicts') or 'No experiment decides this: ' + c['reason']}*"
         for c in map(claim, ids)
     )
     display(Markdown(rows))
@@ -120,12 +145,18 @@ def box(*ids: str) -> None:
 def records(notebook: Path) -> list[dict]:
     """The records that `observe` and `untestable` left in an executed notebook."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    metadata = [o.get("metadata", {}).get("medlib", {}) for c in cells for o in c.get("outputs", [])]
+    metadata = [
+        o.get("metadata", {}).get("medlib", {})
+        for c in cells
+        for o in c.get("outputs", [])
+    ]
     return [m["claim"] for m in metadata if "claim" in m]
 
 
 def ledger(folder: Path = ROOT / "chapters") -> list[dict]:
-    """One row a claim: the claim, its records, its verdict ("planned" where its chapter is not written)."""
+    """One row a claim: the claim, its records, its verdict ("planned" where its chapter
+    is not written).
+    """
     written = {path.name[:2] for path in folder.glob("[0-9][0-9]_*.ipynb")}
     found = {}
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):

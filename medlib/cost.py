@@ -14,22 +14,30 @@ def parameters(model: nn.Module) -> int:
 
 
 def count(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> tuple[int, int]:
-    """(parameters, multiply-adds) of `build()` on one input of `shape` (C, H, W) or (C, D, H, W).
+    """(parameters, multiply-adds) of `build()` on one input of `shape` (C, H, W) or (C,
+    D, H, W).
 
-    Counted on the meta device, which holds shapes without numbers: nothing is computed, and any size
-    fits. Multiply-adds are those of convolutions and matrix products, as papers count them.
+    Counted on the meta device, which holds shapes without numbers: nothing is computed,
+    and any size fits. Multiply-adds are those of convolutions and matrix products, as
+    papers count them.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with (
+        torch.device("meta"),
+        torch.no_grad(),
+        FlopCounterMode(display=False) as counter,
+    ):
         model = build().eval()
         model(torch.empty(1, *shape))
     return parameters(model), counter.get_total_flops() // 2
 
 
 def kept(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
-    """Bytes that one training step of `build()` keeps for its way back, in fp32, for one input of `shape`: what
-    fills the memory, besides the weights. Counted on the meta device."""
+    """Bytes that one training step of `build()` keeps for its way back, in fp32, for
+    one input of `shape`: what fills the memory, besides the weights. Counted on the
+    meta device.
+    """
     with torch.device("meta"):
         model, x = build(), torch.empty(1, *shape)
         own = {p.untyped_storage()._cdata for p in model.parameters()}
@@ -41,14 +49,19 @@ def kept(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> int:
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
             model(x)
-    return sum(storage.nbytes() for number, storage in storages.items() if number not in own)
+    return sum(
+        storage.nbytes() for number, storage in storages.items() if number not in own
+    )
 
 
-def alternate(actions: dict[str, Callable[[], object]], repeats: int = 10) -> dict[str, np.ndarray]:
-    """Milliseconds of each action, `repeats` times, in turn, so that a busy moment hits all of them.
+def alternate(
+    actions: dict[str, Callable[[], object]], repeats: int = 10
+) -> dict[str, np.ndarray]:
+    """Milliseconds of each action, `repeats` times, in turn, so that a busy moment hits
+    all of them.
 
-    On a CPU these are seconds of this process, which a neighbour's work does not enter; on a GPU, wall
-    time with the queue emptied before and after.
+    On a CPU these are seconds of this process, which a neighbour's work does not enter;
+    on a GPU, wall time with the queue emptied before and after.
     """
     on_gpu = torch.cuda.is_available()
     clock = time.perf_counter if on_gpu else time.process_time
@@ -67,7 +80,9 @@ def alternate(actions: dict[str, Callable[[], object]], repeats: int = 10) -> di
 
 
 def forward(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None]:
-    """An action for `alternate`: one prediction on a batch of `shape` (B, C, H, W), in fp32."""
+    """An action for `alternate`: one prediction on a batch of `shape` (B, C, H, W), in
+    fp32.
+    """
     from medlib.train import device
 
     model, x = model.to(device()).eval(), torch.zeros(shape, device=device())

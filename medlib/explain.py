@@ -1,8 +1,10 @@
-"""Where did the network look? Grad-CAM, and the test that it is about the network at all.
+"""Where did the network look? Grad-CAM, and the test that it is about the network at
+all.
 
-Grad-CAM (Selvaraju et al. 2017) weights the maps of one layer by the mean gradient of a class score and
-keeps the positive part of their sum. Captum computes it. A map that stays the same when the weights are
-randomised explains the image, not the network (Adebayo et al. 2018): `sanity` measures that.
+Grad-CAM (Selvaraju et al. 2017) weights the maps of one layer by the mean gradient of a
+class score and keeps the positive part of their sum. Captum computes it. A map that
+stays the same when the weights are randomised explains the image, not the network
+(Adebayo et al. 2018): `sanity` measures that.
 """
 
 import copy
@@ -15,19 +17,26 @@ from medlib.train import evaluating
 
 
 def cases(split, each: int = 4) -> Tensor:
-    """The test images that every chapter looks at: the first `each` of class 0, then of class 1, …"""
+    """The test images that every chapter looks at: the first `each` of class 0, then of
+    class 1, …
+    """
     y = split.y.cpu()
-    return torch.cat([(y == c).nonzero().flatten()[:each] for c in range(int(y.max()) + 1)])
+    return torch.cat(
+        [(y == c).nonzero().flatten()[:each] for c in range(int(y.max()) + 1)]
+    )
 
 
 def surest_mistakes(result, n: int = 8) -> Tensor:
-    """Indices of the `n` images of an `Evaluation` whose true class got the least probability, worst first."""
+    """Indices of the `n` images of an `Evaluation` whose true class got the least
+    probability, worst first.
+    """
     probability = result.logits.softmax(1).gather(1, result.target[:, None])[:, 0]
     return probability.argsort()[:n].cpu()
 
 
 def grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, target: Tensor) -> Tensor:
-    """Maps (B, H, W) from 0 to 1 of where `layer` of `model` speaks for class `target` (B,), at the size of x.
+    """Maps (B, H, W) from 0 to 1 of where `layer` of `model` speaks for class `target`
+    (B,), at the size of x.
 
     A map of zeros means that nothing in that layer speaks for the class.
     """
@@ -38,14 +47,18 @@ def grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, target: Tensor) -> T
         maps = LayerGradCam(model, layer).attribute(
             x.to(where), target=target.to(where), relu_attributions=True
         )
-    maps = LayerAttribution.interpolate(maps.detach().float(), tuple(x.shape[-2:]), "bilinear")[:, 0]
+    maps = LayerAttribution.interpolate(
+        maps.detach().float(), tuple(x.shape[-2:]), "bilinear"
+    )[:, 0]
     return maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
 
 
 def feature_maps(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
     """What `layer` of `model` gives for x, (B, C, H, W)."""
     seen = []
-    hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().float()))
+    hook = layer.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.detach().float())
+    )
     try:
         with torch.no_grad(), evaluating(model):
             model(x.to(next(model.parameters()).device))
@@ -65,8 +78,11 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     return model
 
 
-def sanity(model: nn.Module, find_layer, x: Tensor, target: Tensor, seed: int = 0) -> list[float]:
-    """Rank correlation of each image's map before and after the weights are randomised; near 0 is well.
+def sanity(
+    model: nn.Module, find_layer, x: Tensor, target: Tensor, seed: int = 0
+) -> list[float]:
+    """Rank correlation of each image's map before and after the weights are randomised;
+    near 0 is well.
 
     find_layer   model → the layer to explain, e.g. lambda m: m.features
     Images whose map is flat on either side have no ranks and are left out.
@@ -79,21 +95,30 @@ def sanity(model: nn.Module, find_layer, x: Tensor, target: Tensor, seed: int = 
         grad_cam(other, find_layer(other), x, target).cpu().flatten(1),
         strict=True,
     )
-    return [float(spearmanr(a, b).statistic) for a, b in pairs if a.std() > 0 and b.std() > 0]
+    return [
+        float(spearmanr(a, b).statistic)
+        for a, b in pairs
+        if a.std() > 0 and b.std() > 0
+    ]
 
 
 def sanity_says(ranks: list[float], n: int) -> str:
-    """What `sanity` found for n images, as a sentence: the mean, its interval over images, and what follows."""
+    """What `sanity` found for n images, as a sentence: the mean, its interval over
+    images, and what follows.
+    """
     if not ranks:
         return f"None of the {n} images has a map on both sides to compare."
     mean = bootstrap(ranks)
     text = (
-        f"Rank correlation of the maps before and after all weights are randomised: **{mean}**, over the {mean.n} of {n} "
+        "Rank correlation of the maps before and after all weights are randomised: "
+        f"**{mean}**, over the {mean.n} of {n} "
         "images that have a map on both sides. "
     )
     if abs(mean.mean) < 0.1:
         return text + "That is close to zero: the maps depend on what was learnt."
     return text + (
-        f"That is not zero. Trained and random maps tend to {'share places' if mean.mean > 0 else 'lie in opposite places'}, so a "
-        "part of each map comes from the image and the layout of the network. Read them with care."
+        "That is not zero. Trained and random maps tend to "
+        f"{'share places' if mean.mean > 0 else 'lie in opposite places'}, so a "
+        "part of each map comes from the image and the layout of the network. Read "
+        "them with care."
     )

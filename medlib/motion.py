@@ -1,10 +1,13 @@
-"""Motion as a field of arrows: how to draw an image through it, to chain it, to run it backwards, to read strain off it.
+"""Motion as a field of arrows: how to draw an image through it, to chain it, to run it
+backwards, to read strain off it.
 
-A field u (B, 2, H, W) holds for every pixel x of the later image an arrow (rows, columns), in pixels, to the place where
-that tissue was before: later(x) = earlier(x + u(x)). So one field carries images, masks and contours of the earlier moment
-to the later one. `exponential` follows Arsigny et al., "A Log-Euclidean Framework for Statistics on Diffeomorphisms",
-MICCAI 2006; `demons` is SimpleITK's form of Thirion, Medical Image Analysis 2, 1998; `tvl1` is scikit-image's form of Zach,
-Pock and Bischof, DAGM 2007. Pixels are square here; multiply by their side for mm. Chapter 20.
+A field u (B, 2, H, W) holds for every pixel x of the later image an arrow (rows,
+columns), in pixels, to the place where that tissue was before: later(x) = earlier(x +
+u(x)). So one field carries images, masks and contours of the earlier moment to the
+later one. `exponential` follows Arsigny et al., "A Log-Euclidean Framework for
+Statistics on Diffeomorphisms", MICCAI 2006; `demons` is SimpleITK's form of Thirion,
+Medical Image Analysis 2, 1998; `tvl1` is scikit-image's form of Zach, Pock and Bischof,
+DAGM 2007. Pixels are square here; multiply by their side for mm. Chapter 20.
 """
 
 import torch
@@ -19,7 +22,8 @@ from medlib.data import warp as read_at
 def check(u: Tensor) -> Tensor:
     if u.ndim != 4 or u.shape[1] != 2 or min(u.shape[2:]) < 2:
         raise ValueError(
-            f"a field {tuple(u.shape)}; the rule: (B, 2, H, W), rows then columns, H and W at least 2"
+            f"a field {tuple(u.shape)}; the rule: (B, 2, H, W), rows then columns, H "
+            "and W at least 2"
         )
     return u
 
@@ -27,15 +31,21 @@ def check(u: Tensor) -> Tensor:
 def pixels(u: Tensor) -> Tensor:
     """(2, H, W): the row and the column of every pixel."""
     return torch.stack(
-        torch.meshgrid(*(torch.arange(n, device=u.device, dtype=u.dtype) for n in u.shape[2:]), indexing="ij")
+        torch.meshgrid(
+            *(torch.arange(n, device=u.device, dtype=u.dtype) for n in u.shape[2:]),
+            indexing="ij",
+        )
     )
 
 
 def warp(x: Tensor, u: Tensor) -> Tensor:
-    """x(place + u): images (B, C, H, W), bilinear, or masks (B, H, W) of integers, nearest; the edge is repeated."""
+    """x(place + u): images (B, C, H, W), bilinear, or masks (B, H, W) of integers,
+    nearest; the edge is repeated.
+    """
     if len(x) != len(check(u)) or x.shape[-2:] != u.shape[-2:]:
         raise ValueError(
-            f"x {tuple(x.shape)}, field {tuple(u.shape)}; the rule: as many, of one height and width"
+            f"x {tuple(x.shape)}, field {tuple(u.shape)}; the rule: as many, of one "
+            "height and width"
         )
     size = torch.tensor(u.shape[2:], device=u.device, dtype=u.dtype).view(2, 1, 1)
     places = (2 * (pixels(u) + u) + 1) / size - 1
@@ -43,12 +53,16 @@ def warp(x: Tensor, u: Tensor) -> Tensor:
 
 
 def compose(u: Tensor, v: Tensor) -> Tensor:
-    """The field of "through v, then through u": warp(x, compose(u, v)) is warp(warp(x, u), v)."""
+    """The field of "through v, then through u": warp(x, compose(u, v)) is warp(warp(x,
+    u), v).
+    """
     return v + warp(u, v)
 
 
 def exponential(v: Tensor, steps: int = 7) -> Tensor:
-    """Where a steady current v, in pixels a unit of time, takes a particle in one unit: scaling and squaring."""
+    """Where a steady current v, in pixels a unit of time, takes a particle in one unit:
+    scaling and squaring.
+    """
     if steps < 0:
         raise ValueError(f"steps={steps}; the rule: 0 or more")
     u = check(v) / 2**steps
@@ -58,38 +72,50 @@ def exponential(v: Tensor, steps: int = 7) -> Tensor:
 
 
 def gradient(u: Tensor) -> Tensor:
-    """(B, 2, 2, H, W): the derivative of each component (first 2) by row and by column (second 2)."""
+    """(B, 2, 2, H, W): the derivative of each component (first 2) by row and by column
+    (second 2).
+    """
     return torch.stack(torch.gradient(check(u), dim=(2, 3)), 2)
 
 
 def jacobian(u: Tensor) -> Tensor:
-    """(B, H, W): the determinant of the derivative of x + u, that is, area before over area now. Negative: folded."""
+    """(B, H, W): the determinant of the derivative of x + u, that is, area before over
+    area now. Negative: folded.
+    """
     (a, b), (c, d) = (row.unbind(1) for row in gradient(u).unbind(1))
     return (1 + a) * (1 + d) - b * c
 
 
 def folded(u: Tensor) -> Tensor:
-    """(B, H, W) bool: pixels at which one of the four triangles with their neighbours has turned over. Stricter than
-    the sign of `jacobian`, whose central differences do not see a field that alternates from pixel to pixel."""
+    """(B, H, W) bool: pixels at which one of the four triangles with their neighbours
+    has turned over. Stricter than the sign of `jacobian`, whose central differences do
+    not see a field that alternates from pixel to pixel.
+    """
     framed = F.pad(check(u), (1, 1, 1, 1), mode="replicate")
     down, right = framed.diff(dim=2)[..., 1:-1], framed.diff(dim=3)[:, :, 1:-1]
     found = torch.zeros_like(u[:, 0], dtype=torch.bool)
     for row in (down[:, :, :-1], down[:, :, 1:]):
         for column in (right[..., :-1], right[..., 1:]):
-            found |= (1 + row[:, 0]) * (1 + column[:, 1]) - row[:, 1] * column[:, 0] <= 0
+            found |= (1 + row[:, 0]) * (1 + column[:, 1]) - row[:, 1] * column[
+                :, 0
+            ] <= 0
     return found
 
 
 def polar(u: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit arrows (B, 2, H, W) away from `centre` (B, 2), in pixels, and around it, clockwise in the image."""
+    """Unit arrows (B, 2, H, W) away from `centre` (B, 2), in pixels, and around it,
+    clockwise in the image.
+    """
     out = pixels(check(u)) - centre.to(u)[:, :, None, None]
     out = out / out.norm(dim=1, keepdim=True).clamp(min=1e-6)
     return out, torch.stack((out[:, 1], -out[:, 0]), 1)
 
 
 def strain(u: Tensor, direction: Tensor) -> Tensor:
-    """(B, H, W): how much longer (+) or shorter (−), as a share of its earlier length, is a short line of tissue that now
-    lies along `direction` (B, 2, H, W)? Its earlier length is |(I + ∇u) direction|."""
+    """(B, H, W): how much longer (+) or shorter (−), as a share of its earlier length,
+    is a short line of tissue that now lies along `direction` (B, 2, H, W)? Its earlier
+    length is |(I + ∇u) direction|.
+    """
     before = direction + (gradient(u) * direction[:, None]).sum(2)
     return 1 / before.norm(dim=1).clamp(min=1e-6) - 1
 
@@ -98,10 +124,13 @@ def strain(u: Tensor, direction: Tensor) -> Tensor:
 
 
 def local_correlation(a: Tensor, b: Tensor, window: int = 9) -> Tensor:
-    """Mean squared correlation of two images (B, 1, H, W) in windows of `window` × `window` pixels; 1 is best."""
+    """Mean squared correlation of two images (B, 1, H, W) in windows of `window` ×
+    `window` pixels; 1 is best.
+    """
     if a.shape != b.shape or window % 2 == 0:
         raise ValueError(
-            f"{tuple(a.shape)}, {tuple(b.shape)}, window {window}; the rule: one shape, an odd window"
+            f"{tuple(a.shape)}, {tuple(b.shape)}, window {window}; the rule: one "
+            "shape, an odd window"
         )
 
     def mean(x: Tensor) -> Tensor:
@@ -113,19 +142,31 @@ def local_correlation(a: Tensor, b: Tensor, window: int = 9) -> Tensor:
 
 
 def roughness(u: Tensor) -> Tensor:
-    """Mean square of the differences between neighbouring arrows; 0 for a field that moves all alike."""
+    """Mean square of the differences between neighbouring arrows; 0 for a field that
+    moves all alike.
+    """
     return (check(u).diff(dim=2).square().mean() + u.diff(dim=3).square().mean()) / 2
 
 
-# ---------------------------------------------------------------- classical baselines: (N, 1, H, W) twice → (N, 2, H, W)
+# ---------------------------------------------------------------- classical baselines:
+# (N, 1, H, W) twice → (N, 2, H, W)
 
 
-def affine(moving: Tensor, fixed: Tensor, *, steps: int = 80, lr: float = 0.02) -> Tensor:
-    """Shift, turn, stretch and shear that make the square difference small: six numbers an image, by Adam."""
+def affine(
+    moving: Tensor, fixed: Tensor, *, steps: int = 80, lr: float = 0.02
+) -> Tensor:
+    """Shift, turn, stretch and shear that make the square difference small: six numbers
+    an image, by Adam.
+    """
     theta = nn.Parameter(torch.zeros(len(moving), 2, 3, device=moving.device))
-    optimizer, u = torch.optim.Adam([theta], lr), torch.zeros_like(moving).expand(-1, 2, -1, -1)
+    optimizer, u = (
+        torch.optim.Adam([theta], lr),
+        torch.zeros_like(moving).expand(-1, 2, -1, -1),
+    )
     half = torch.tensor(moving.shape[2:], device=moving.device).view(2, 1, 1) / 2
-    place = (pixels(u) + 0.5) / half - 1  # from −1 to 1, so that one rate suits shifts and stretches
+    place = (
+        pixels(u) + 0.5
+    ) / half - 1  # from −1 to 1, so that one rate suits shifts and stretches
     place = torch.cat((place, torch.ones_like(place[:1])))
     for _ in range(steps):
         u = torch.einsum("bij,jhw->bihw", theta, place) * half
@@ -136,10 +177,17 @@ def affine(moving: Tensor, fixed: Tensor, *, steps: int = 80, lr: float = 0.02) 
 
 
 def demons(
-    moving: Tensor, fixed: Tensor, *, sigma: float = 1.5, levels: tuple[int, ...] = (2, 1), steps: int = 60
+    moving: Tensor,
+    fixed: Tensor,
+    *,
+    sigma: float = 1.5,
+    levels: tuple[int, ...] = (2, 1),
+    steps: int = 60,
 ) -> Tensor:
-    """Thirion's demons in their symmetric form: each pixel is pushed along the slope of the images, and the field is blurred
-    with a Gaussian of `sigma` pixels after each of `steps`; first on images smaller by the factors in `levels`."""
+    """Thirion's demons in their symmetric form: each pixel is pushed along the slope of
+    the images, and the field is blurred with a Gaussian of `sigma` pixels after each of
+    `steps`; first on images smaller by the factors in `levels`.
+    """
     import SimpleITK as sitk
 
     filter = sitk.FastSymmetricForcesDemonsRegistrationFilter()
@@ -149,23 +197,42 @@ def demons(
     filter.SetStandardDeviations(sigma)
     u = torch.zeros_like(moving).expand(-1, 2, -1, -1)
     for level in levels:
-        small = [F.avg_pool2d(x, level)[:, 0].double().cpu().numpy() for x in (fixed, moving)]
+        small = [
+            F.avg_pool2d(x, level)[:, 0].double().cpu().numpy() for x in (fixed, moving)
+        ]
         scale = small[0].shape[-1] / u.shape[-1]
         u = F.interpolate(u, small[0].shape[1:], mode="bilinear") * scale
         found = []
-        for f, m, start in zip(*small, u.double().cpu().movedim(1, -1).flip(-1).numpy(), strict=True):
+        for f, m, start in zip(
+            *small, u.double().cpu().movedim(1, -1).flip(-1).numpy(), strict=True
+        ):
             field = sitk.GetImageFromArray(start, isVector=True)
-            found.append(sitk.GetArrayFromImage(filter.Execute(*map(sitk.GetImageFromArray, (f, m)), field)))
-        u = torch.stack([torch.from_numpy(f) for f in found]).flip(-1).movedim(-1, 1).to(moving)
+            found.append(
+                sitk.GetArrayFromImage(
+                    filter.Execute(*map(sitk.GetImageFromArray, (f, m)), field)
+                )
+            )
+        u = (
+            torch.stack([torch.from_numpy(f) for f in found])
+            .flip(-1)
+            .movedim(-1, 1)
+            .to(moving)
+        )
     return u
 
 
 def tvl1(moving: Tensor, fixed: Tensor, *, attachment: float = 15.0) -> Tensor:
-    """Optical flow with a total-variation prior: absolute differences of the images, and few places where the field
-    jumps. A larger `attachment` follows the images more closely."""
+    """Optical flow with a total-variation prior: absolute differences of the images,
+    and few places where the field jumps. A larger `attachment` follows the images more
+    closely.
+    """
     from skimage.registration import optical_flow_tvl1
 
-    pairs = zip(fixed[:, 0].double().cpu().numpy(), moving[:, 0].double().cpu().numpy(), strict=True)
-    return torch.stack([torch.from_numpy(optical_flow_tvl1(*p, attachment=attachment)) for p in pairs]).to(
-        moving
+    pairs = zip(
+        fixed[:, 0].double().cpu().numpy(),
+        moving[:, 0].double().cpu().numpy(),
+        strict=True,
     )
+    return torch.stack(
+        [torch.from_numpy(optical_flow_tvl1(*p, attachment=attachment)) for p in pairs]
+    ).to(moving)

@@ -1,4 +1,6 @@
-"""Other toolkits' pipelines, trained as their own tutorials train them, to stand beside ours in the same run."""
+"""Other toolkits' pipelines, trained as their own tutorials train them, to stand beside
+ours in the same run.
+"""
 
 import copy
 import time
@@ -16,11 +18,13 @@ from medlib.train import seed as set_seed
 def monai_unet(
     data: Dataset, *, goal: float, until: float, limit: float, seed: int = 0
 ) -> tuple[float, nn.Module]:
-    """MONAI's BasicUNet by MONAI's ordinary pipeline (Cardoso et al. 2022): CacheDataset, random affine transforms,
-    DataLoader, Dice loss, Adam at 1e-3, fp32. 495,956 parameters.
+    """MONAI's BasicUNet by MONAI's ordinary pipeline (Cardoso et al. 2022):
+    CacheDataset, random affine transforms, DataLoader, Dice loss, Adam at 1e-3, fp32.
+    495,956 parameters.
 
-    Returns the CPU-seconds of training until `losses.mean_dice` on data.val reached `goal` (inf if it did not within
-    `limit` CPU-seconds), and the model as it was after `until`. Looking at data.val is not counted.
+    Returns the CPU-seconds of training until `losses.mean_dice` on data.val reached
+    `goal` (inf if it did not within `limit` CPU-seconds), and the model as it was after
+    `until`. Looking at data.val is not counted.
     """
     with warnings.catch_warnings(action="ignore"):  # its imports warn of other packages
         from monai import transforms as mt
@@ -29,15 +33,23 @@ def monai_unet(
         from monai.networks.nets import BasicUNet
     set_seed(seed)
     keys, where = ("image", "label"), device()
-    turn = {"rotate_range": 0.26, "scale_range": (0.1, 0.1), "translate_range": 6, "padding_mode": "border"}
+    turn = {
+        "rotate_range": 0.26,
+        "scale_range": (0.1, 0.1),
+        "translate_range": 6,
+        "padding_mode": "border",
+    }
     affine = mt.RandAffined(keys, prob=1, mode=("bilinear", "nearest"), **turn)
     contrast = mt.RandScaleIntensityd("image", 0.3, prob=1)
     items = [
-        {"image": x, "label": y[None]} for x, y in zip(data.train.x.cpu(), data.train.y.cpu(), strict=True)
+        {"image": x, "label": y[None]}
+        for x, y in zip(data.train.x.cpu(), data.train.y.cpu(), strict=True)
     ]
     cached = CacheDataset(items, mt.Compose([affine, contrast]), progress=False)
     batches = DataLoader(cached, batch_size=16, shuffle=True, drop_last=True)
-    model = BasicUNet(2, 1, len(data.classes), features=(16, 16, 32, 64, 128, 16)).to(where)
+    model = BasicUNet(2, 1, len(data.classes), features=(16, 16, 32, 64, 128, 16)).to(
+        where
+    )
     loss, adam = (
         DiceLoss(softmax=True, to_onehot_y=True, include_background=False),
         torch.optim.Adam(model.parameters(), 1e-3),
@@ -54,7 +66,9 @@ def monai_unet(
             value.backward()
             adam.step()
         spent += time.process_time() - started
-        score = losses.mean_dice(predict(model, data.val.x.to(where)), data.val.y.to(where))
+        score = losses.mean_dice(
+            predict(model, data.val.x.to(where)), data.val.y.to(where)
+        )
         reached = min(reached, spent if score >= goal else float("inf"))
         if then is None and spent >= until:
             then = copy.deepcopy(model)

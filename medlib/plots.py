@@ -1,7 +1,7 @@
 """Figures, tables and source listings in one style.
 
-A figure reaches a page through `show`, which asks for its alt text and caption. Functions here draw and
-return a matplotlib Figure; none of them calls plt.show.
+A figure reaches a page through `show`, which asks for its alt text and caption.
+Functions here draw and return a matplotlib Figure; none of them calls plt.show.
 """
 
 import base64
@@ -30,21 +30,32 @@ STYLE = {
     "image.interpolation": "nearest",  # show the pixels that are there
     # Okabe and Ito's palette, which colour-blind readers can tell apart.
     "axes.prop_cycle": mpl.cycler(
-        color=["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+        color=[
+            "#0072B2",
+            "#D55E00",
+            "#009E73",
+            "#CC79A7",
+            "#E69F00",
+            "#56B4E9",
+            "#000000",
+        ]
     ),
 }
 mpl.rcParams.update(STYLE)
 
 
-def panels(columns: int, rows: int = 1, *, width: float = 7.2, height: float = 2.6, **kwargs):
+def panels(
+    columns: int, rows: int = 1, *, width: float = 7.2, height: float = 2.6, **kwargs
+):
     """A figure and its axes, `height` inches a row."""
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     return figure, figure.subplots(rows, columns, **kwargs)
 
 
 def show(figure: Figure, *, alt: str, caption: str, name: str | None = None) -> None:
-    """Put `figure` on the page. `alt` says what a reader who cannot see it should know; `caption` stands
-    below it in the book; `name` is its label for cross-references."""
+    """Put `figure` on the page. `alt` says what a reader who cannot see it should know;
+    `caption` stands below it in the book; `name` is its label for cross-references.
+    """
     from IPython.display import display
 
     if not alt.strip() or not caption.strip():
@@ -52,7 +63,10 @@ def show(figure: Figure, *, alt: str, caption: str, name: str | None = None) -> 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     display(
-        {"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": f"Figure: {caption}"},
+        {
+            "image/png": base64.b64encode(buffer.getvalue()).decode(),
+            "text/plain": f"Figure: {caption}",
+        },
         raw=True,
         metadata={
             "image/png": {"alt": alt},
@@ -66,7 +80,11 @@ def table(rows: list, headers: list[str]) -> None:
     from IPython.display import Markdown, display
 
     lines = [headers, ["---"] + ["---:"] * (len(headers) - 1), *rows]
-    display(Markdown("\n".join("| " + " | ".join(str(v) for v in line) + " |" for line in lines)))
+    display(
+        Markdown(
+            "\n".join("| " + " | ".join(str(v) for v in line) + " |" for line in lines)
+        )
+    )
 
 
 def say(sentence: str) -> None:
@@ -82,21 +100,38 @@ def show_source(*objects) -> None:
 
     for thing in objects:
         source = inspect.getsource(thing).rstrip()
-        display(Markdown(f"`{thing.__module__.replace('.', '/')}.py`\n\n```python\n{source}\n```"))
+        display(
+            Markdown(
+                f"`{thing.__module__.replace('.', '/')}.py`\n\n```python\n{source}\n```"
+            )
+        )
 
 
 def _array(image) -> np.ndarray:
-    return image.detach().cpu().numpy() if hasattr(image, "detach") else np.asarray(image)
+    return (
+        image.detach().cpu().numpy() if hasattr(image, "detach") else np.asarray(image)
+    )
 
 
 def grid(
-    images, titles=None, *, columns: int = 8, size: float = 0.95, cmap: str = "gray", limits=None
+    images,
+    titles=None,
+    *,
+    columns: int = 8,
+    size: float = 0.95,
+    cmap: str = "gray",
+    limits=None,
 ) -> Figure:
-    """Images (N, H, W) or (N, 1, H, W) side by side, each with its title. `limits`: grey values of black and white."""
+    """Images (N, H, W) or (N, 1, H, W) side by side, each with its title. `limits`:
+    grey values of black and white.
+    """
     images = [_array(image).squeeze() for image in images]
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(columns * size, rows * (size + (0.32 if titles else 0))), layout="constrained")
+    figure = Figure(
+        figsize=(columns * size, rows * (size + (0.32 if titles else 0))),
+        layout="constrained",
+    )
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     low, high = limits or (None, None)
     for i, axis in enumerate(axes):
@@ -108,11 +143,19 @@ def grid(
 
 
 def curves(histories: dict) -> Figure:
-    """Learning curves of one or more `fit` histories: loss on the left, validation score on the right."""
+    """Learning curves of one or more `fit` histories: loss on the left, validation
+    score on the right.
+    """
     figure, (left, right) = panels(2)
     for i, (name, h) in enumerate(histories.items()):
         left.plot(h.step, h.train_loss, color=f"C{i}", label=f"{name}, training")
-        left.plot(h.step, h.val_loss, color=f"C{i}", linestyle="--", label=f"{name}, validation")
+        left.plot(
+            h.step,
+            h.val_loss,
+            color=f"C{i}",
+            linestyle="--",
+            label=f"{name}, validation",
+        )
         right.plot(h.step, h.score, color=f"C{i}", label=name)
         right.plot(h.step[h.best], h.score[h.best], "o", color=f"C{i}")
     left.set(xlabel="step", ylabel="loss", ylim=(0, None))
@@ -122,21 +165,32 @@ def curves(histories: dict) -> Figure:
 
 
 def intervals(rows: dict, *, xlabel: str, references: dict | None = None) -> Figure:
-    """One line a row of {name: Interval}, its mean a dot; `references` {name: value} are dotted verticals."""
+    """One line a row of {name: Interval}, its mean a dot; `references` {name: value}
+    are dotted verticals.
+    """
     figure, axis = panels(1, height=1.0 + 0.27 * len(rows))
     for i, interval in enumerate(rows.values()):
         axis.plot([interval.low, interval.high], [i, i], color="C0", linewidth=2)
         axis.plot(interval.mean, i, "o", color="C0")
     for i, (name, value) in enumerate((references or {}).items()):
         axis.axvline(value, color=f"C{i + 1}", linestyle=":", label=name)
-    axis.set(yticks=range(len(rows)), yticklabels=list(rows), xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
+    axis.set(
+        yticks=range(len(rows)),
+        yticklabels=list(rows),
+        xlabel=xlabel,
+        ylim=(len(rows) - 0.4, -0.6),
+    )
     if references:
         axis.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     return figure
 
 
-def overlay(images, maps, titles=None, *, columns: int = 8, size: float = 0.95) -> Figure:
-    """`grid` of grey images (N, H, W) with maps (N, H, W) from 0 to 1 laid over them in colour."""
+def overlay(
+    images, maps, titles=None, *, columns: int = 8, size: float = 0.95
+) -> Figure:
+    """`grid` of grey images (N, H, W) with maps (N, H, W) from 0 to 1 laid over them in
+    colour.
+    """
     figure = grid(images, titles, columns=columns, size=size)
     for axis, heat in zip(figure.axes, maps, strict=False):
         heat = _array(heat)
@@ -144,12 +198,18 @@ def overlay(images, maps, titles=None, *, columns: int = 8, size: float = 0.95) 
     return figure
 
 
-OUTLINES = {1: "#56B4E9", 2: "#F0E442", 3: "#D55E00"}  # RV, myocardium, LV; Okabe and Ito's palette
+OUTLINES = {
+    1: "#56B4E9",
+    2: "#F0E442",
+    3: "#D55E00",
+}  # RV, myocardium, LV; Okabe and Ito's palette
 _scrubbers = itertools.count()
 
 
 def outlined(image, mask, *, zoom: int = 2, limits=None) -> np.ndarray:
-    """(H, W) grey values and labels → (zoom · H, zoom · W, 3) uint8: the picture with the outline of each label."""
+    """(H, W) grey values and labels → (zoom · H, zoom · W, 3) uint8: the picture with
+    the outline of each label.
+    """
     from medlib.metrics import surface
 
     image, mask = _array(image).astype(float), _array(mask)
@@ -158,14 +218,20 @@ def outlined(image, mask, *, zoom: int = 2, limits=None) -> np.ndarray:
     picture, mask = (a.repeat(zoom, 0).repeat(zoom, 1) for a in (grey, mask))
     picture = np.stack([picture] * 3, -1).astype(np.uint8)
     for label, colour in OUTLINES.items():
-        picture[surface(mask == label)] = [round(255 * c) for c in mpl.colors.to_rgb(colour)]
+        picture[surface(mask == label)] = [
+            round(255 * c) for c in mpl.colors.to_rgb(colour)
+        ]
     return picture
 
 
-def scrubber(frames, *, sliders: tuple[str, ...], alt: str, caption: str, quality: int = 80) -> None:
-    """Pictures to move through with the mouse or the keyboard, in a page that needs no server.
+def scrubber(
+    frames, *, sliders: tuple[str, ...], alt: str, caption: str, quality: int = 80
+) -> None:
+    """Pictures to move through with the mouse or the keyboard, in a page that needs no
+    server.
 
-    frames    (N, H, W, 3) uint8 for one slider, (M, N, H, W, 3) for two, the first over M
+    frames    (N, H, W, 3) uint8 for one slider, (M, N, H, W, 3) for two, the first over
+              M
     sliders   their names, for one "iteration", say; the last one gets a play button
     Without JavaScript, the middle picture stands still.
     """
@@ -177,12 +243,18 @@ def scrubber(frames, *, sliders: tuple[str, ...], alt: str, caption: str, qualit
     rows, columns, height, width = frames.shape[:4]
     if len(sliders) != 1 + (rows > 1):
         raise ValueError(
-            f"{len(sliders)} slider(s) for frames {frames.shape}; the rule: one, or two for (M, N, …)"
+            f"{len(sliders)} slider(s) for frames {frames.shape}; the rule: one, or "
+            "two for (M, N, …)"
         )
-    sheet = Image.fromarray(frames.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3))
+    sheet = Image.fromarray(
+        frames.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
+    )
     buffer = io.BytesIO()
     sheet.save(buffer, "WEBP", quality=quality, method=6)
-    name, at = f"scrubber-{next(_scrubbers)}", (rows // 2 if rows > 2 else 0, columns // 2)
+    name, at = (
+        f"scrubber-{next(_scrubbers)}",
+        (rows // 2 if rows > 2 else 0, columns // 2),
+    )
     place = [100 * i / max(n - 1, 1) for i, n in zip(at, (rows, columns), strict=True)]
     inputs = "".join(
         f'<label>{html.escape(text)} <input type="range" min="0" max="{n - 1}" value="{i}" data-axis="{axis}">'
@@ -224,11 +296,16 @@ background-size:{100 * columns}% {100 * rows}%;background-position:{place[1]:.3f
   }});
   draw();
 }})();</script>"""
-    display({"text/html": page, "text/plain": f"Pictures to move through: {caption}"}, raw=True)
+    display(
+        {"text/html": page, "text/plain": f"Pictures to move through: {caption}"},
+        raw=True,
+    )
 
 
 def confusion(evaluation, classes) -> Figure:
-    """Confusion matrix of an `Evaluation`: counts, coloured by the share of each true class."""
+    """Confusion matrix of an `Evaluation`: counts, coloured by the share of each true
+    class.
+    """
     k = len(classes)
     index = evaluation.target.cpu() * k + evaluation.logits.argmax(1).cpu()
     counts = np.bincount(index, minlength=k * k).reshape(k, k)
@@ -236,17 +313,30 @@ def confusion(evaluation, classes) -> Figure:
     figure, axis = panels(1, width=1.6 + 0.75 * k, height=1.2 + 0.6 * k)
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axis.grid(False)
-    axis.set(xticks=range(k), yticks=range(k), xticklabels=classes, xlabel="predicted", ylabel="true")
+    axis.set(
+        xticks=range(k),
+        yticks=range(k),
+        xticklabels=classes,
+        xlabel="predicted",
+        ylabel="true",
+    )
     axis.set_yticklabels(classes, rotation=90, va="center")
     for (i, j), count in np.ndenumerate(counts):
         axis.text(
-            j, i, f"{count:,}", ha="center", va="center", color="white" if share[i, j] > 0.6 else "black"
+            j,
+            i,
+            f"{count:,}",
+            ha="center",
+            va="center",
+            color="white" if share[i, j] > 0.6 else "black",
         )
     return figure
 
 
 def roc(scores: dict, target, *, resamples: int = 200) -> Figure:
-    """ROC curves of {name: (N,) scores of class 1}, with a 95 % band from resampled cases."""
+    """ROC curves of {name: (N,) scores of class 1}, with a 95 % band from resampled
+    cases.
+    """
     target = np.asarray(target)
     rng = np.random.default_rng(0)
     x = np.linspace(0, 1, 101)
@@ -254,16 +344,22 @@ def roc(scores: dict, target, *, resamples: int = 200) -> Figure:
     def sensitivity(score, truth):
         order = np.argsort(-score, kind="stable")
         hits, falls = np.cumsum(truth[order] == 1), np.cumsum(truth[order] == 0)
-        return np.interp(x, np.r_[0, falls / max(falls[-1], 1)], np.r_[0, hits / max(hits[-1], 1)])
+        return np.interp(
+            x, np.r_[0, falls / max(falls[-1], 1)], np.r_[0, hits / max(hits[-1], 1)]
+        )
 
     figure, axis = panels(1, width=4.2, height=3.6)
     for name, score in scores.items():
         score = np.asarray(score)
         draws = rng.integers(0, len(target), (resamples, len(target)))
-        low, high = np.quantile([sensitivity(score[d], target[d]) for d in draws], [0.025, 0.975], axis=0)
+        low, high = np.quantile(
+            [sensitivity(score[d], target[d]) for d in draws], [0.025, 0.975], axis=0
+        )
         (line,) = axis.plot(x, sensitivity(score, target), label=name)
         axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     axis.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="chance")
-    axis.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
+    axis.set(
+        xlabel="1 − specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01)
+    )
     axis.legend(loc="lower right", fontsize=8)
     return figure

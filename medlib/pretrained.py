@@ -1,4 +1,6 @@
-"""The networks at full size: ImageNet weights, fetched through torchvision, and the training at 224 pixels."""
+"""The networks at full size: ImageNet weights, fetched through torchvision, and the
+training at 224 pixels.
+"""
 
 from pathlib import Path
 
@@ -13,25 +15,36 @@ FOLDER = Path(__file__).resolve().parents[1] / "data" / "cache" / "weights"
 
 
 class NoWeights(RuntimeError):
-    """The weights could not be fetched, or are of another network; the message says which and why."""
+    """The weights could not be fetched, or are of another network; the message says
+    which and why.
+    """
 
 
 def imagenet_weights(model: nn.Module, name: str) -> nn.Module:
-    """Give `model` torchvision's ImageNet weights of the network `name` ("resnet18", …); return it.
+    """Give `model` torchvision's ImageNet weights of the network `name` ("resnet18",
+    …); return it.
 
-    Three input channels become one by adding up their weights. The last layer keeps its own start where the
-    number of classes differs. Weights are kept in data/cache/weights; their checksum is part of their name.
-    Raises NoWeights where they cannot be had.
+    Three input channels become one by adding up their weights. The last layer keeps its
+    own start where the number of classes differs. Weights are kept in
+    data/cache/weights; their checksum is part of their name. Raises NoWeights where
+    they cannot be had.
     """
     from torchvision.models import get_model_weights
 
     try:
         url = get_model_weights(name)["IMAGENET1K_V1"].url
     except (KeyError, ValueError):
-        raise NoWeights(f"torchvision has no ImageNet weights of a network {name!r}") from None
+        raise NoWeights(
+            f"torchvision has no ImageNet weights of a network {name!r}"
+        ) from None
     try:
         theirs = torch.hub.load_state_dict_from_url(
-            url, FOLDER, map_location="cpu", check_hash=True, progress=False, weights_only=True
+            url,
+            FOLDER,
+            map_location="cpu",
+            check_hash=True,
+            progress=False,
+            weights_only=True,
         )
     except (OSError, RuntimeError) as error:
         raise NoWeights(f"{url} could not be fetched ({error})") from None
@@ -40,26 +53,35 @@ def imagenet_weights(model: nn.Module, name: str) -> nn.Module:
 
 
 def copy_weights(model: nn.Module, theirs: dict[str, torch.Tensor]) -> None:
-    """Copy a state dict of the same network under other names: by order, shapes checked."""
+    """Copy a state dict of the same network under other names: by order, shapes
+    checked.
+    """
     own = model.state_dict()
     if len(own) != len(theirs):
-        raise NoWeights(f"{len(theirs)} tensors for a network of {len(own)}: not the same network")
+        raise NoWeights(
+            f"{len(theirs)} tensors for a network of {len(own)}: not the same network"
+        )
     last = len(own) - 2  # the weights and the bias of the last layer
-    for i, ((key, mine), value) in enumerate(zip(own.items(), theirs.values(), strict=True)):
+    for i, ((key, mine), value) in enumerate(
+        zip(own.items(), theirs.values(), strict=True)
+    ):
         if not i and mine.shape != value.shape and mine.shape[1] == 1:
             value = value.sum(1, keepdim=True)
         if i >= last and mine.shape != value.shape:
             continue
         if mine.shape != value.shape:
-            raise NoWeights(f"{key} is {tuple(mine.shape)}, the weights are {tuple(value.shape)}")
+            raise NoWeights(
+                f"{key} is {tuple(mine.shape)}, the weights are {tuple(value.shape)}"
+            )
         mine.copy_(value)
 
 
 def train_full_size(model: nn.Module, data: Dataset, name: str | None = None) -> None:
-    """Train a paper's own network on 224 × 224 images, from ImageNet weights `name` if they can be had; print
-    what it is worth on the test images.
+    """Train a paper's own network on 224 × 224 images, from ImageNet weights `name` if
+    they can be had; print what it is worth on the test images.
 
-    Only the gpu profile has the time. The others take two steps at 64 × 64, which shows that the path works.
+    Only the gpu profile has the time. The others take two steps at 64 × 64, which shows
+    that the path works.
     """
     start = "random weights"
     if name and profile() == "gpu":
@@ -69,17 +91,36 @@ def train_full_size(model: nn.Module, data: Dataset, name: str | None = None) ->
         except NoWeights as error:
             start = f"random weights, since {error}"
     steps, side, batch = profile(smoke=(2, 64, 8), cpu=(2, 64, 8), gpu=(1000, 224, 64))
-    some = data if profile() == "gpu" else data.subset(16).map(lambda s: Split(s.x[:16], s.y[:16]))
+    some = (
+        data
+        if profile() == "gpu"
+        else data.subset(16).map(lambda s: Split(s.x[:16], s.y[:16]))
+    )
     some = some.resize(side)
-    # lr: a tenth of what the small twins take; weights that are already good should not be thrown far.
+    # lr: a tenth of what the small twins take; weights that are already good should not
+    # be thrown far.
     epochs = steps / max(1, len(some.train.x) // batch)
-    history = fit(model, some, epochs=epochs, lr=3e-4, batch_size=batch, validations=min(steps // 2, 10))
+    history = fit(
+        model,
+        some,
+        epochs=epochs,
+        lr=3e-4,
+        batch_size=batch,
+        validations=min(steps // 2, 10),
+    )
     print(
-        f"{type(model).__name__}, {parameters(model):,} parameters, {side} × {side} pixels, from {start}: ",
+        f"{type(model).__name__}, {parameters(model):,} parameters, {side} × {side} "
+        f"pixels, from {start}: ",
         end="",
     )
     if profile() == "gpu":
         result = evaluate(model, some.test)
-        print(f"test AUC {result.auc:.3f}, accuracy {result.accuracy:.3f} after {steps} steps of {batch}")
+        print(
+            f"test AUC {result.auc:.3f}, accuracy {result.accuracy:.3f} after {steps} "
+            f"steps of {batch}"
+        )
     else:
-        print(f"two steps, loss {history.train_loss[-1]:.2f}. Set MEDLIB_PROFILE=gpu to train it.")
+        print(
+            f"two steps, loss {history.train_loss[-1]:.2f}. Set MEDLIB_PROFILE=gpu to "
+            "train it."
+        )

@@ -1,4 +1,6 @@
-"""How sure are we? Intervals over seeds and over patients, paired tests, several comparisons at once."""
+"""How sure are we? Intervals over seeds and over patients, paired tests, several
+comparisons at once.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,12 +24,15 @@ class Interval(NamedTuple):
         return above if self.low > 0 else below if self.high < 0 else neither
 
 
-def bootstrap(values, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0) -> Interval:
+def bootstrap(
+    values, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Interval:
     """Bootstrap interval of the mean of `values` (one a seed, say).
 
-    The percentile interval is too short for few values: with five seeds it covers about four times in
-    five, not nineteen in twenty. We widen its percentiles as Hesterberg (2015, section 4.3) does, so
-    that it agrees with Student's t where the values are Gaussian.
+    The percentile interval is too short for few values: with five seeds it covers about
+    four times in five, not nineteen in twenty. We widen its percentiles as Hesterberg
+    (2015, section 4.3) does, so that it agrees with Student's t where the values are
+    Gaussian.
     """
     from scipy.stats import norm, t
 
@@ -35,7 +40,8 @@ def bootstrap(values, *, level: float = 0.95, resamples: int = 10_000, seed: int
     n = len(values)
     if n == 0 or not np.isfinite(values).all():
         raise ValueError(
-            f"{n} values, {int((~np.isfinite(values)).sum())} of them not finite; the rule: 1 or more, finite"
+            f"{n} values, {int((~np.isfinite(values)).sum())} of them not finite; the "
+            "rule: 1 or more, finite"
         )
     if n == 1:
         return Interval(values[0], -np.inf, np.inf, 1)
@@ -46,7 +52,8 @@ def bootstrap(values, *, level: float = 0.95, resamples: int = 10_000, seed: int
 
 
 def paired(a, b, *, level: float = 0.95) -> tuple[Interval, float]:
-    """Interval of the mean of a − b, paired by seed, and the p-value of an exact sign-flip test.
+    """Interval of the mean of a − b, paired by seed, and the p-value of an exact
+    sign-flip test.
 
     With n pairs that p-value cannot fall below 2 / 2ⁿ: five seeds never reach .05.
     """
@@ -56,7 +63,10 @@ def paired(a, b, *, level: float = 0.95) -> tuple[Interval, float]:
     if a.shape != b.shape:
         raise ValueError(f"{a.shape} against {b.shape} values; the rule: pairs")
     test = permutation_test(
-        (a, b), lambda x, y, axis: np.mean(x - y, axis), permutation_type="samples", vectorized=True
+        (a, b),
+        lambda x, y, axis: np.mean(x - y, axis),
+        permutation_type="samples",
+        vectorized=True,
     )
     return bootstrap(a - b, level=level), float(test.pvalue)
 
@@ -71,20 +81,29 @@ def bootstrap_cases(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """Interval that carries both chances: which patients were tested, and which seed was drawn.
+    """Interval that carries both chances: which patients were tested, and which seed
+    was drawn.
 
     metric    of medlib.metrics, or `mean_value`: (scores, target, weight) → (R,)
-    scores    (seeds, N) or (seeds, N, num_classes): one row a seed; `baseline` likewise, for the difference
+    scores    (seeds, N) or (seeds, N, num_classes): one row a seed; `baseline`
+              likewise, for the difference
     target    (N,)
-    Each resample draws N cases and as many seeds, the same for both sides of a difference. Draws that
-    lack a class are drawn again. `n` of the result is the number of cases.
+    Each resample draws N cases and as many seeds, the same for both sides of a
+    difference. Draws that lack a class are drawn again. `n` of the result is the number
+    of cases.
     """
     scores, target = np.atleast_2d(scores), np.asarray(target)
     sides = [scores] if baseline is None else [scores, np.atleast_2d(baseline)]
     if any(side.shape[1] != len(target) for side in sides):
-        raise ValueError(f"scores {scores.shape} for {len(target)} cases; the rule: (seeds, cases, …)")
+        raise ValueError(
+            f"scores {scores.shape} for {len(target)} cases; the rule: (seeds, cases, "
+            "…)"
+        )
     if len({len(side) for side in sides}) > 1:
-        raise ValueError(f"{len(sides[0])} seeds against {len(sides[1])}; the rule: as many on both sides")
+        raise ValueError(
+            f"{len(sides[0])} seeds against {len(sides[1])}; the rule: as many on "
+            "both sides"
+        )
     rng, n = np.random.default_rng(seed), len(target)
     classes = np.stack([target == c for c in np.unique(target)], 1).astype(float)
     weight = np.empty((0, n))
@@ -92,11 +111,15 @@ def bootstrap_cases(
         drawn = rng.multinomial(n, np.full(n, 1 / n), resamples).astype(float)
         weight = np.concatenate([weight, drawn[(drawn @ classes > 0).all(1)]])
     weight = weight[:resamples]
-    lots = rng.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), resamples) / len(scores)
+    lots = rng.multinomial(
+        len(scores), np.full(len(scores), 1 / len(scores)), resamples
+    ) / len(scores)
 
     def values(rows):  # (resamples, seeds), and the value without resampling
         found = np.stack([np.asarray(metric(row, target, weight)) for row in rows], 1)
-        return (lots * found).sum(1), np.mean([float(metric(row, target)) for row in rows])
+        return (lots * found).sum(1), np.mean(
+            [float(metric(row, target)) for row in rows]
+        )
 
     (draws, value), *rest = (values(side) for side in sides)
     for other, centre in rest:
@@ -114,10 +137,13 @@ def mean_value(values, target, weight=None):
 def holm(p_values) -> np.ndarray:
     """Holm's (1979) adjusted p-values: compare them with .05 as if there were one test.
 
-    The smallest of m is multiplied by m, the next by m − 1, …, and none may fall below the one before.
+    The smallest of m is multiplied by m, the next by m − 1, …, and none may fall below
+    the one before.
     """
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p)
     adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
+    adjusted[order] = np.minimum(
+        1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    )
     return adjusted

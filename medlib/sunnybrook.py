@@ -1,13 +1,17 @@
-"""Sunnybrook: hearts of another hospital, to see what a network is worth away from home.
+"""Sunnybrook: hearts of another hospital, to see what a network is worth away from
+home.
 
-Radau et al., "Evaluation Framework for Algorithms Segmenting Short Axis Cardiac MRI", MIDAS Journal, 2009. An expert
-drew the LV's inner border at ED and ES and its outer border at ED, as polygons; the RV was not drawn. `read` takes the
-original DICOM files or a copy as JPEG, in any folders that carry the patients' names:
+Radau et al., "Evaluation Framework for Algorithms Segmenting Short Axis Cardiac MRI",
+MIDAS Journal, 2009. An expert drew the LV's inner border at ED and ES and its outer
+border at ED, as polygons; the RV was not drawn. `read` takes the original DICOM files
+or a copy as JPEG, in any folders that carry the patients' names:
 
-    …/SC-HF-I-05/…/IM-0001-0120-icontour-manual.txt   inner border on image 120; …-ocontour-…: outer, only at ED
+    …/SC-HF-I-05/…/IM-0001-0120-icontour-manual.txt   inner border on image 120;
+                                                      …-ocontour-…: outer, only at ED
     …/HF-I-05/d-120.jpg or …/IM-0001-0120.dcm         image 120
 
-Images are numbered through the phases of one slice and then through the slices, base to apex. Chapter 18.
+Images are numbered through the phases of one slice and then through the slices, base to
+apex. Chapter 18.
 """
 
 import re
@@ -21,28 +25,43 @@ from medlib.data import DataError
 
 PHASES = 20  # of every slice
 LARGEST = 2**24  # pixels of an image; a header that claims more is wrong
-ASSUMED = (8.0, 1.25, 1.25)  # mm; what the set is described with, where a copy as JPEG says nothing
+ASSUMED = (
+    8.0,
+    1.25,
+    1.25,
+)  # mm; what the set is described with, where a copy as JPEG says nothing
 
 
 def load(folder: str | Path | None = None) -> list[Patient]:
-    """The patients under `folder`, data/cache/sunnybrook or MEDLIB_MIRROR/sunnybrook; Unreachable where there is none."""
-    place, data.loaded["sunnybrook"] = (Path(folder), "folder") if folder else data.folder("sunnybrook")
+    """The patients under `folder`, data/cache/sunnybrook or MEDLIB_MIRROR/sunnybrook;
+    Unreachable where there is none.
+    """
+    place, data.loaded["sunnybrook"] = (
+        (Path(folder), "folder") if folder else data.folder("sunnybrook")
+    )
     return read(place)
 
 
 def read(folder: str | Path) -> list[Patient]:
     """Patients with the slices that were drawn at both moments, base to apex, by name.
 
-    Mask labels are those of medlib.cardiac: 3 LV, 2 myocardium (at ED alone); the RV stays background.
+    Mask labels are those of medlib.cardiac: 3 LV, 2 myocardium (at ED alone); the RV
+    stays background.
     """
-    inner, outer = (_numbered(folder, f"IM-*-{which}contour-manual.txt") for which in "io")
+    inner, outer = (
+        _numbered(folder, f"IM-*-{which}contour-manual.txt") for which in "io"
+    )
     images = _numbered(folder, "*.jpg") | _numbered(folder, "*.dcm")
     names = sorted({name for name, _ in inner})
     if not names:
         raise DataError(
-            f"{folder}: no contour; the rule: IM-0001-NNNN-icontour-manual.txt in a patient's folder"
+            f"{folder}: no contour; the rule: IM-0001-NNNN-icontour-manual.txt in a "
+            "patient's folder"
         )
-    return [_patient(name, *(_of(name, files) for files in (images, inner, outer))) for name in names]
+    return [
+        _patient(name, *(_of(name, files) for files in (images, inner, outer)))
+        for name in names
+    ]
 
 
 def _numbered(folder: str | Path, pattern: str) -> dict[tuple[str, int], Path]:
@@ -50,7 +69,9 @@ def _numbered(folder: str | Path, pattern: str) -> dict[tuple[str, int], Path]:
     found = {}
     for path in Path(folder).rglob(pattern):
         names = [
-            part.removeprefix("SC-") for part in path.parts if re.fullmatch(r"(SC-)?(HF|HYP|N)-.*\d", part)
+            part.removeprefix("SC-")
+            for part in path.parts
+            if re.fullmatch(r"(SC-)?(HF|HYP|N)-.*\d", part)
         ]
         numbers = re.findall(r"\d+", path.stem.removeprefix("IM-0001"))
         if names and numbers:
@@ -63,7 +84,9 @@ def _of(name: str, files: dict) -> dict[int, Path]:
 
 
 def _patient(name: str, images: dict, inner: dict, outer: dict) -> Patient:
-    drawn = sorted(inner.keys() & images.keys())  # the set has a few contours whose image is missing
+    drawn = sorted(
+        inner.keys() & images.keys()
+    )  # the set has a few contours whose image is missing
     ed = {(n - 1) // PHASES: n for n in drawn if n in outer}
     es = {(n - 1) // PHASES: n for n in drawn if n not in outer}
     both = sorted(ed.keys() & es.keys())
@@ -76,7 +99,9 @@ def _patient(name: str, images: dict, inner: dict, outer: dict) -> Patient:
     )
 
 
-def _volume(name: str, numbers: list[int], images: dict, inner: dict, outer: dict) -> Volume:
+def _volume(
+    name: str, numbers: list[int], images: dict, inner: dict, outer: dict
+) -> Volume:
     from skimage.draw import polygon2mask
 
     slices, masks = [], []
@@ -89,7 +114,10 @@ def _volume(name: str, numbers: list[int], images: dict, inner: dict, outer: dic
         slices.append(image)
         masks.append(mask)
     if len({i.shape for i in slices}) > 1:
-        raise DataError(f"{name}: slices of {sorted({i.shape for i in slices})} pixels; the rule: all alike")
+        raise DataError(
+            f"{name}: slices of {sorted({i.shape for i in slices})} pixels; the rule: "
+            "all alike"
+        )
     return Volume(np.stack(slices), np.stack(masks), spacing)
 
 
@@ -99,18 +127,30 @@ def _image(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
             import pydicom
 
             scan = pydicom.dcmread(path)
-            if not 0 < scan.Rows * scan.Columns * int(scan.get("NumberOfFrames", 1)) <= LARGEST:
+            if (
+                not 0
+                < scan.Rows * scan.Columns * int(scan.get("NumberOfFrames", 1))
+                <= LARGEST
+            ):
                 raise ValueError(f"{scan.Rows} × {scan.Columns} pixels")
             image = scan.pixel_array.astype(np.float32)
-            spacing = tuple(map(float, (scan.get("SliceThickness", ASSUMED[0]), *scan.PixelSpacing)))
-            if image.ndim != 2 or len(spacing) != 3 or not (np.isfinite(spacing).all() and min(spacing) > 0):
+            spacing = tuple(
+                map(float, (scan.get("SliceThickness", ASSUMED[0]), *scan.PixelSpacing))
+            )
+            if (
+                image.ndim != 2
+                or len(spacing) != 3
+                or not (np.isfinite(spacing).all() and min(spacing) > 0)
+            ):
                 raise ValueError(f"an image of {image.shape} pixels, {spacing} mm")
             return image, spacing
         from PIL import Image
 
         return np.asarray(Image.open(path).convert("L"), np.float32), ASSUMED
     except Exception as error:  # noqa: BLE001 — whatever a damaged file does to its reader
-        raise DataError(f"{path.name} cannot be read ({error}); fetch it anew") from None
+        raise DataError(
+            f"{path.name} cannot be read ({error}); fetch it anew"
+        ) from None
 
 
 def _polygon(path: Path) -> np.ndarray:
@@ -121,6 +161,7 @@ def _polygon(path: Path) -> np.ndarray:
         raise DataError(f"{path.name} cannot be read ({error})") from None
     if points.shape[1:] != (2,) or len(points) < 3 or not np.isfinite(points).all():
         raise DataError(
-            f"{path.name} holds {points.shape} numbers; the rule: three or more points of x and y"
+            f"{path.name} holds {points.shape} numbers; the rule: three or more "
+            "points of x and y"
         )
     return points[:, ::-1]

@@ -1,9 +1,10 @@
 """Training: one loop for every chapter.
 
-`fit` draws batches from tensors that already lie on the device, follows a one-cycle schedule
-(Smith & Topin 2019), keeps the weights that score best on the validation images, and can stop and
-resume exactly. accelerate places the model and runs its forward pass in bf16 where the hardware has
-matrix units for it; losses and metrics stay in fp32. Under `accelerate launch` the processes share each batch.
+`fit` draws batches from tensors that already lie on the device, follows a one-cycle
+schedule (Smith & Topin 2019), keeps the weights that score best on the validation
+images, and can stop and resume exactly. accelerate places the model and runs its
+forward pass in bf16 where the hardware has matrix units for it; losses and metrics stay
+in fp32. Under `accelerate launch` the processes share each batch.
 """
 
 import functools
@@ -28,7 +29,10 @@ from medlib.stats import bootstrap_cases
 
 PROFILES = ("smoke", "cpu", "gpu")
 fitted: list[tuple[int, int]] = []  # (parameters, seed) of each training, for the stamp
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes of a batch
+CHANNELS_LAST = {
+    4: torch.channels_last,
+    5: torch.channels_last_3d,
+}  # by the number of axes of a batch
 
 
 def profile(**sizes):
@@ -38,21 +42,29 @@ def profile(**sizes):
 
     >>> epochs = profile(smoke=1, cpu=10, gpu=30)
     """
-    name = os.environ.get("MEDLIB_PROFILE") or ("gpu" if torch.cuda.is_available() else "cpu")
+    name = os.environ.get("MEDLIB_PROFILE") or (
+        "gpu" if torch.cuda.is_available() else "cpu"
+    )
     if name not in PROFILES:
-        raise ValueError(f"MEDLIB_PROFILE={name!r}; the rule: one of {', '.join(PROFILES)}")
+        raise ValueError(
+            f"MEDLIB_PROFILE={name!r}; the rule: one of {', '.join(PROFILES)}"
+        )
     return sizes[name] if sizes else name
 
 
 def precision() -> str:
-    """ "bf16" on a GPU or a CPU that multiplies in bf16 (AMX, AVX-512 BF16), else "no"; MEDLIB_PRECISION overrides.
-    A T4 only imitates bf16: torch calls it supported, and it is slow."""
+    """ "bf16" on a GPU or a CPU that multiplies in bf16 (AMX, AVX-512 BF16), else "no";
+     MEDLIB_PRECISION overrides.
+    A T4 only imitates bf16: torch calls it supported, and it is slow.
+    """
     if choice := os.environ.get("MEDLIB_PRECISION"):
         if choice not in ("bf16", "no"):
             raise ValueError(f"MEDLIB_PRECISION={choice!r}; the rule: bf16 or no")
         return choice
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        return (
+            "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        )
     able = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "no"
 
@@ -78,7 +90,9 @@ def seed(value: int = 0) -> None:
 
 @dataclass
 class History:
-    """What `fit` saw. All lists have one entry a validation; `seconds` are wall time, `cpu` those of the processor."""
+    """What `fit` saw. All lists have one entry a validation; `seconds` are wall time,
+    `cpu` those of the processor.
+    """
 
     step: list[int] = field(default_factory=list)
     train_loss: list[float] = field(default_factory=list)
@@ -120,43 +134,61 @@ def fit(
     seed: int = 0,
     checkpoint: str | Path | None = None,
 ) -> History:
-    """Train `model` in place on `data.train`; leave it with the weights that scored best on `data.val`.
+    """Train `model` in place on `data.train`; leave it with the weights that scored
+    best on `data.val`.
 
-    `data` holds one label an image, or masks; then `loss` and `score` must be of medlib.losses, say.
+    `data` holds one label an image, or masks; then `loss` and `score` must be of
+    medlib.losses, say.
 
-    optimizer    called as optimizer(parameters, lr=lr); SGD: functools.partial(torch.optim.SGD, momentum=0.9)
-    schedule     called as schedule(optimizer, steps), steps being their number; by default one cycle
-    loss, score  (logits, target) → scalar tensor, lower is better / float, higher is better
-    augment      on a whole batch: (x, generator) → x; with masks (x, y, generator) → x, y
+    optimizer    called as optimizer(parameters, lr=lr); SGD:
+                 functools.partial(torch.optim.SGD, momentum=0.9)
+    schedule     called as schedule(optimizer, steps), steps being their number; by
+                 default one cycle
+    loss, score  (logits, target) → scalar tensor, lower is better / float, higher is
+                 better
+    augment      on a whole batch: (x, generator) → x; with masks (x, y, generator) → x,
+                 y
     keep         "best", or "last": the final weights, whatever `data.val` says
-    validations  how often to validate, evenly spaced; by default once an epoch, at most 20 times
+    validations  how often to validate, evenly spaced; by default once an epoch, at most
+                 20 times
     target       finish early once the validation score reaches it
-    seed         of the batches and the augmentation; seed the weights before you build the model
-    checkpoint   a file: written at each validation, and read when it exists, so that a run cut short
-                 goes on to the same weights. Delete it to start anew. By default, where MEDLIB_RESUME names a
-                 folder, a file there for each call in turn: `make run` so goes on with a chapter that was killed.
-                 Only in a process that trains alone; several count their calls apart.
+    seed         of the batches and the augmentation; seed the weights before you build
+                 the model
+    checkpoint   a file: written at each validation, and read when it exists, so that a
+                 run cut short goes on to the same weights. Delete it to start anew. By
+                 default, where MEDLIB_RESUME names a folder, a file there for each call
+                 in turn: `make run` so goes on with a chapter that was killed. Only in
+                 a process that trains alone; several count their calls apart.
 
-    Several processes (`accelerate launch`) take a part of each batch each, and of the validation images: `batch_size`
-    is that of all together, and the weights that come out are those of one process, but for two things that see only
-    a process's own part: batch norm, and a loss that sums over the batch, such as Dice. Chapter 21.
+    Several processes (`accelerate launch`) take a part of each batch each, and of the
+    validation images: `batch_size` is that of all together, and the weights that come
+    out are those of one process, but for two things that see only a process's own part:
+    batch norm, and a loss that sums over the batch, such as Dice. Chapter 21.
 
-    Raises ValueError on a bad argument and FloatingPointError where the loss stops being finite.
+    Raises ValueError on a bad argument and FloatingPointError where the loss stops
+    being finite.
     """
     n = len(data.train.x)
     if keep not in ("best", "last"):
         raise ValueError(f"keep={keep!r}; the rule: best or last")
     if epochs <= 0 or lr <= 0 or batch_size < 1:
-        raise ValueError(f"epochs={epochs}, lr={lr}, batch_size={batch_size}; the rule: all positive")
+        raise ValueError(
+            f"epochs={epochs}, lr={lr}, batch_size={batch_size}; the rule: all positive"
+        )
     batch_size = min(batch_size, n)
-    per_epoch = n // batch_size  # a short last batch is dropped; the next shuffle brings its images back
+    per_epoch = (
+        n // batch_size
+    )  # a short last batch is dropped; the next shuffle brings its images back
     total = max(1, round(epochs * per_epoch))
     every = max(1, total // (validations or min(20, max(1, round(epochs)))))
 
     accelerator = _accelerator()
     rank, world = accelerator.process_index, accelerator.num_processes
     if batch_size < world:
-        raise ValueError(f"batches of {batch_size} for {world} processes; the rule: an image each, or more")
+        raise ValueError(
+            f"batches of {batch_size} for {world} processes; the rule: an image each, "
+            "or more"
+        )
     fitted.append((sum(p.numel() for p in model.parameters()), seed))
     data = data.to(accelerator.device)
     layout = CHANNELS_LAST.get(data.train.x.ndim)
@@ -183,16 +215,26 @@ def fit(
     first = (history.step or [0])[-1]
     # tqdm's notebook form ignores the variable; one bar is enough for all processes.
     quiet = bool(os.environ.get("TQDM_DISABLE")) or not accelerator.is_main_process
-    bar = tqdm(range(first, total), initial=first, total=total, desc="training", leave=False, disable=quiet)
+    bar = tqdm(
+        range(first, total),
+        initial=first,
+        total=total,
+        desc="training",
+        leave=False,
+        disable=quiet,
+    )
     model.train()
     try:
         for step in bar:
             if history.reached_target:
                 break
-            # Drawn from (seed, epoch) and (seed, step) alone, so that a resumed run sees the same batches.
+            # Drawn from (seed, epoch) and (seed, step) alone, so that a resumed run
+            # sees the same batches.
             if step == first or step % per_epoch == 0:
                 order = torch.randperm(n, generator=_generator(seed, step // per_epoch))
-            index = order[(step % per_epoch) * batch_size :][:batch_size].to(accelerator.device)
+            index = order[(step % per_epoch) * batch_size :][:batch_size].to(
+                accelerator.device
+            )
             x, y = data.train.x[index], data.train.y[index]
             if augment:
                 draw = _generator(seed + 1_000_003, step)
@@ -200,7 +242,8 @@ def fit(
             x, y = x[rank::world], y[rank::world]
             if layout:
                 x = x.contiguous(memory_format=layout)
-            # The mean over processes is then the mean over images, though their parts may differ by one.
+            # The mean over processes is then the mean over images, though their parts
+            # may differ by one.
             value = loss(model(x).float(), y) * (len(x) * world / batch_size)
             opt.zero_grad()
             accelerator.backward(value)
@@ -213,10 +256,13 @@ def fit(
             running = []
             if not np.isfinite(train_loss):
                 raise FloatingPointError(
-                    f"the training loss became {train_loss} before step {step + 1}; try a smaller lr than {lr}, "
+                    f"the training loss became {train_loss} before step {step + 1}; "
+                    f"try a smaller lr than {lr}, "
                     "and check that the images are standardised"
                 )
-            logits = _gathered(accelerator, predict(model, data.val.x[rank::world]), len(data.val.x))
+            logits = _gathered(
+                accelerator, predict(model, data.val.x[rank::world]), len(data.val.x)
+            )
             history.step.append(step + 1)
             history.train_loss.append(train_loss)
             history.val_loss.append(loss(logits, data.val.y).item())
@@ -239,9 +285,11 @@ def fit(
 
 
 def exact_layers(model: nn.Module, where: torch.device) -> list[nn.Module]:
-    """Let some layers run in fp32 on a processor, and return them. Convolutions in groups: in bf16 they take twice the
-    time, and with holes torch 2.14 gets their weight gradients wrong (up to 1e35). Large dense layers: rounding their
-    weights anew in each step costs more than it saves."""
+    """Let some layers run in fp32 on a processor, and return them. Convolutions in
+    groups: in bf16 they take twice the time, and with holes torch 2.14 gets their
+    weight gradients wrong (up to 1e35). Large dense layers: rounding their weights anew
+    in each step costs more than it saves.
+    """
     if where.type != "cpu" or precision() == "no":
         return []
     found = [
@@ -261,7 +309,9 @@ def _in_fp32(forward: Callable, x: Tensor) -> Tensor:
 
 
 def _gathered(accelerator, part: Tensor, n: int) -> Tensor:
-    """The n rows of which each process has every world-th, in their order; parts may differ by one row."""
+    """The n rows of which each process has every world-th, in their order; parts may
+    differ by one row.
+    """
     if accelerator.num_processes == 1:
         return part
     parts = accelerator.gather(accelerator.pad_across_processes(part)).unflatten(
@@ -293,7 +343,8 @@ class _State:
             saved = torch.load(self.path, weights_only=True)
             if saved["settings"] != settings:
                 raise ValueError(
-                    f"{self.path} is of another run ({saved['settings']}) than this one ({settings}); "
+                    f"{self.path} is of another run ({saved['settings']}) than this "
+                    f"one ({settings}); "
                     "delete it or name another file"
                 )
             for name, part in self.parts.items():
@@ -304,16 +355,28 @@ class _State:
 
     def save(self, write: bool) -> None:
         if self.history.best == len(self.history.score) - 1:
-            self.best = {k: v.detach().clone() for k, v in self.parts["model"].state_dict().items()}
+            self.best = {
+                k: v.detach().clone()
+                for k, v in self.parts["model"].state_dict().items()
+            }
         if self.path and write:
             partial = self.path.with_name(self.path.name + ".part")
             torch.save(
                 {name: part.state_dict() for name, part in self.parts.items()}
-                | {"settings": self.settings, "history": asdict(self.history), "best": self.best}
-                | {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all()},
+                | {
+                    "settings": self.settings,
+                    "history": asdict(self.history),
+                    "best": self.best,
+                }
+                | {
+                    "rng": torch.get_rng_state(),
+                    "cuda_rng": torch.cuda.get_rng_state_all(),
+                },
                 partial,
             )
-            os.replace(partial, self.path)  # a crash leaves the old file or the new one, never half of one
+            os.replace(
+                partial, self.path
+            )  # a crash leaves the old file or the new one, never half of one
 
 
 @contextmanager
@@ -328,22 +391,33 @@ def evaluating(model: nn.Module):
 
 @torch.no_grad()
 def predict(model: nn.Module, x: Tensor, batch_size: int = 0) -> Tensor:
-    """Logits of `model` for x (N, C, H, W), in fp32 and in batches: by default of 256 images, fewer where they
-    are larger than 64 × 64. They lie where the model lies; its mode is left as found."""
+    """Logits of `model` for x (N, C, H, W), in fp32 and in batches: by default of 256
+    images, fewer where they are larger than 64 × 64. They lie where the model lies; its
+    mode is left as found.
+    """
     where = next(model.parameters(), x).device
     batch_size = batch_size or max(1, 256 * 64**2 // max(x[0].numel(), 64**2))
     with evaluating(model):
-        return torch.cat([model(part.to(where)).float() for part in x.split(batch_size)])
+        return torch.cat(
+            [model(part.to(where)).float() for part in x.split(batch_size)]
+        )
 
 
 def evaluate(
-    model: nn.Module, split: Split, *, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    model: nn.Module,
+    split: Split,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
 ) -> Evaluation:
-    """Logits of `model` on `split`, in fp32, and what they are worth. The model's mode is left as found."""
+    """Logits of `model` on `split`, in fp32, and what they are worth. The model's mode
+    is left as found.
+    """
     logits = predict(model, split.x)
     y = split.y.to(logits.device)
     check(split, logits.shape[1], "evaluate")
-    return Evaluation(logits, y, loss(logits, y).item(), accuracy(logits, y), auc(logits, y))
+    return Evaluation(
+        logits, y, loss(logits, y).item(), accuracy(logits, y), auc(logits, y)
+    )
 
 
 class Runs(NamedTuple):
@@ -355,12 +429,17 @@ class Runs(NamedTuple):
     seconds: list[float]  # of the processor, one a seed; wall time on a GPU
     model: nn.Module  # of the first seed
 
-    def interval(self, metric: Callable[..., float] = auc, baseline: "Runs | None" = None):
-        """The metric's mean over seeds, or its lead over a baseline's, with a 95 % interval over seeds and
-        test images (medlib.stats.bootstrap_cases)."""
+    def interval(
+        self, metric: Callable[..., float] = auc, baseline: "Runs | None" = None
+    ):
+        """The metric's mean over seeds, or its lead over a baseline's, with a 95 %
+        interval over seeds and test images (medlib.stats.bootstrap_cases).
+        """
         rival = None if baseline is None else baseline.logits
         resamples = profile(smoke=20, cpu=1000, gpu=1000)
-        return bootstrap_cases(metric, self.logits, self.target, rival, resamples=resamples)
+        return bootstrap_cases(
+            metric, self.logits, self.target, rival, resamples=resamples
+        )
 
 
 def repeat(
@@ -371,18 +450,25 @@ def repeat(
     judge: Callable[[nn.Module], np.ndarray] | None = None,
     **options,
 ) -> Runs:
-    """`fit(build(), data, **options)` with seeds 0, 1, …; the seed draws weights, batches and augmentation.
+    """`fit(build(), data, **options)` with seeds 0, 1, …; the seed draws weights,
+    batches and augmentation.
 
-    judge   model → (N,) one number a test case, such as its Dice, for `interval(mean_value)`; by default the
-            logits of data.test are kept
+    judge   model → (N,) one number a test case, such as its Dice, for
+            `interval(mean_value)`; by default the logits of data.test are kept
     """
     logits, histories, seconds, models = [], [], [], []
     for s in range(seeds):
         seed(s)
         model = build()
         histories.append(fit(model, data, seed=s, **options))
-        seconds.append((histories[-1].seconds if torch.cuda.is_available() else histories[-1].cpu)[-1])
-        logits.append(judge(model) if judge else predict(model, data.test.x).cpu().numpy())
+        seconds.append(
+            (histories[-1].seconds if torch.cuda.is_available() else histories[-1].cpu)[
+                -1
+            ]
+        )
+        logits.append(
+            judge(model) if judge else predict(model, data.test.x).cpu().numpy()
+        )
         models = models or [model]
     target = np.zeros(len(logits[0])) if judge else data.test.y.cpu().numpy()
     return Runs(np.stack(logits), target, histories, seconds, models[0])

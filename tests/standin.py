@@ -1,8 +1,10 @@
-"""A stand-in for a GPU: tensors that say they lie on another device, while the processor computes them. What mixes both
-devices fails here as it would on a GPU, in the forward and the backward pass, in scores and figures.
+"""A stand-in for a GPU: tensors that say they lie on another device, while the
+processor computes them. What mixes both devices fails here as it would on a GPU, in the
+forward and the backward pass, in scores and figures.
 
-Once it is imported, as startup.py does in a notebook's kernel, medlib.train.device() is the stand-in. Unlike on a GPU,
-net.to(device) makes new parameters: an optimizer that was made before it goes on with the old ones.
+Once it is imported, as startup.py does in a notebook's kernel, medlib.train.device() is
+the stand-in. Unlike on a GPU, net.to(device) makes new parameters: an optimizer that
+was made before it goes on with the old ones.
 """
 
 import os
@@ -19,12 +21,14 @@ CPU = torch.device("cpu")
 COPIES = {aten.copy_.default, aten._to_copy.default}  # between the devices
 # The indices may lie on the processor.
 INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
-# A tensor of the processor without axes will do, except in these and where it is written.
+# A tensor of the processor without axes will do, except in these and where it is
+# written.
 TOGETHER = "cat stack embedding equal gather index_select nll_loss_forward take"
-FLOATS = (
-    "mm bmm addmm mv dot convolution avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices"
+FLOATS = "mm bmm addmm mv dot convolution avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices"
+TOGETHER, FLOATS = (
+    {getattr(aten, name).default for name in names.split()}
+    for names in (TOGETHER, FLOATS)
 )
-TOGETHER, FLOATS = ({getattr(aten, name).default for name in names.split()} for names in (TOGETHER, FLOATS))
 
 
 class Backend:
@@ -34,7 +38,9 @@ class Backend:
     _is_in_bad_fork = staticmethod(lambda: False)
     device_count = staticmethod(lambda: 1)
     current_device = staticmethod(lambda: 0)
-    manual_seed_all = staticmethod(lambda seed: None)  # torch seeds the processor, which computes
+    manual_seed_all = staticmethod(
+        lambda seed: None
+    )  # torch seeds the processor, which computes
     get_rng_state = staticmethod(lambda device=None: torch.get_rng_state())
     set_rng_state = staticmethod(lambda state, device=None: None)
     get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16])
@@ -45,8 +51,14 @@ class There(torch.Tensor):
 
     @staticmethod
     def __new__(cls, here):
-        layout = {"strides": here.stride(), "storage_offset": here.storage_offset(), "dtype": here.dtype}
-        there = torch.Tensor._make_wrapper_subclass(cls, here.shape, **layout, device=DEVICE)
+        layout = {
+            "strides": here.stride(),
+            "storage_offset": here.storage_offset(),
+            "dtype": here.dtype,
+        }
+        there = torch.Tensor._make_wrapper_subclass(
+            cls, here.shape, **layout, device=DEVICE
+        )
         there.here = here
         return there
 
@@ -79,7 +91,9 @@ class There(torch.Tensor):
         target = options.get("device")
         leaves = target and torch.device(target).type != DEVICE.type
         arguments, keywords = pytree.tree_map_only(There, numbers, (args, options))
-        found = function(*arguments, **keywords | ({"device": CPU} if target and not leaves else {}))
+        found = function(
+            *arguments, **keywords | ({"device": CPU} if target and not leaves else {})
+        )
         if function is aten.copy_.default and not isinstance(args[0], There):
             return args[0]
         if leaves:
@@ -88,7 +102,9 @@ class There(torch.Tensor):
         found = return_and_correct_aliasing(function, args, options, found)
         for there in pytree.tree_leaves((args, options)):
             if isinstance(there, There) and there.shape != there.here.shape:
-                raise NotImplementedError(f"{function}: a tensor on the stand-in cannot change its size")
+                raise NotImplementedError(
+                    f"{function}: a tensor on the stand-in cannot change its size"
+                )
         return found
 
 
@@ -102,15 +118,20 @@ def check(function, args, options):
         return
     if function in INDEXED:  # what is written, and where
         args, options = (args[0], *args[2:]), {}
-    tensors = [t for t in pytree.tree_leaves((args, options)) if isinstance(t, torch.Tensor)]
+    tensors = [
+        t for t in pytree.tree_leaves((args, options)) if isinstance(t, torch.Tensor)
+    ]
     if function in FLOATS and tensors[0].dtype in (torch.uint8, torch.int, torch.long):
         raise RuntimeError(f"{function}: a GPU has no kernel for {tensors[0].dtype}")
     generator, strict = options.get("generator"), function in TOGETHER
     written = args[0] if args and function._schema.is_mutable else None
     here = [t for t in tensors if not isinstance(t, There)]
-    if (generator and generator.device == CPU) or any(t.ndim or strict or t is written for t in here):
+    if (generator and generator.device == CPU) or any(
+        t.ndim or strict or t is written for t in here
+    ):
         raise RuntimeError(
-            f"{function}: expected all tensors on one device, found some on {DEVICE} and some on cpu"
+            f"{function}: expected all tensors on one device, found some on {DEVICE} "
+            "and some on cpu"
         )
 
 
@@ -130,7 +151,9 @@ def copy_from(source, target, non_blocking=False):
 
 
 def gru_cell(inputs, hidden, h, *biases):
-    """On other devices torch makes a GRU's step in one kernel; its second answer is for its own backward pass."""
+    """On other devices torch makes a GRU's step in one kernel; its second answer is for
+    its own backward pass.
+    """
     if biases and biases[0] is not None:
         inputs, hidden = inputs + biases[0], hidden + biases[1]
     i, g = inputs.chunk(3, 1), hidden.chunk(3, 1)
@@ -152,4 +175,8 @@ MAKERS = """arange arange.start arange.start_step empty.memory_format empty_stri
 randperm randperm.generator scalar_tensor tril_indices triu_indices"""
 for name in MAKERS.split():
     packet, _, overload = name.partition(".")
-    library.impl(name, makes(getattr(getattr(aten, packet), overload or "default")), "PrivateUse1")
+    library.impl(
+        name,
+        makes(getattr(getattr(aten, packet), overload or "default")),
+        "PrivateUse1",
+    )

@@ -26,13 +26,20 @@ def test_maps_of_2012_have_the_sides_of_the_paper():
         for layer in net.features:
             x = layer(x)
             sides.append((type(layer).__name__, x.shape[1], x.shape[2]))
-    assert sides[0] == ("Conv2d", 96, 55) and sides[4] == ("Conv2d", 256, 27) and sides[-1][1:] == (256, 6)
+    assert (
+        sides[0] == ("Conv2d", 96, 55)
+        and sides[4] == ("Conv2d", 256, 27)
+        and sides[-1][1:] == (256, 6)
+    )
 
 
 def test_equals_torchvision():
     from torchvision.models import alexnet
 
-    theirs, ours = alexnet(num_classes=3).eval(), AlexNet(3, 3, layers=LAYERS_2014).eval()
+    theirs, ours = (
+        alexnet(num_classes=3).eval(),
+        AlexNet(3, 3, layers=LAYERS_2014).eval(),
+    )
     copy_weights(ours, theirs.state_dict())
     x = torch.randn(1, 3, 70, 90)
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
@@ -41,7 +48,9 @@ def test_equals_torchvision():
 def test_response_norm_is_that_of_the_paper():
     x = torch.randn(2, 7, 3, 4)
     # PyTorch divides alpha by n, the paper does not.
-    torch.testing.assert_close(LocalResponseNorm()(x), F.local_response_norm(x, 5, 5e-4, 0.75, 2.0))
+    torch.testing.assert_close(
+        LocalResponseNorm()(x), F.local_response_norm(x, 5, 5e-4, 0.75, 2.0)
+    )
 
 
 def test_a_group_sees_half_of_the_maps():
@@ -54,7 +63,9 @@ def test_a_group_sees_half_of_the_maps():
 def test_every_parameter_gets_a_finite_gradient(device):
     with torch.device(device):
         net = small_alexnet(dropout=0.0)
-        F.cross_entropy(net(torch.randn(16, 1, 28, 28)), torch.zeros(16, dtype=torch.long)).backward()
+        F.cross_entropy(
+            net(torch.randn(16, 1, 28, 28)), torch.zeros(16, dtype=torch.long)
+        ).backward()
     grads = [p.grad for p in net.parameters()]
     assert all(g is not None for g in grads)
     assert device == "meta" or all(g.isfinite().all() and g.any() for g in grads)

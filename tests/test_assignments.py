@@ -1,4 +1,6 @@
-"""The reference gets all points, the untouched notebook none, and each wrong solution loses what it should."""
+"""The reference gets all points, the untouched notebook none, and each wrong solution
+loses what it should.
+"""
 
 import copy
 import gc
@@ -14,12 +16,21 @@ from assignments import make
 
 FOLDERS = make.folders()
 NAMES = [folder.name for folder in FOLDERS]
-WRONG = [pytest.param(f, w, id=f"{f.name}-{w['name']}") for f in FOLDERS for w in make.wrongs(f)]
+WRONG = [
+    pytest.param(f, w, id=f"{f.name}-{w['name']}")
+    for f in FOLDERS
+    for w in make.wrongs(f)
+]
 each = pytest.mark.parametrize("folder", FOLDERS, ids=NAMES)
-# of otter and what it imports: calls that newer versions of others deprecate, and the socket of its log
+# of otter and what it imports: calls that newer versions of others deprecate, and the
+# socket of its log
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:Traits should be given as instances:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame:DeprecationWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:Traits should be given as instances:DeprecationWarning"
+    ),
+    pytest.mark.filterwarnings(
+        "ignore:The inplace keyword in DataFrame:DeprecationWarning"
+    ),
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]
 
@@ -43,7 +54,10 @@ def grade(built, tmp_path, monkeypatch):
         nbformat.write(notebook, tmp_path / f"{folder.name}.ipynb")
         archive = built / folder.name / f"{folder.name}-autograder.zip"
         results = otter_run(
-            str(tmp_path / f"{folder.name}.ipynb"), autograder=str(archive), output_dir=None, no_logo=True
+            str(tmp_path / f"{folder.name}.ipynb"),
+            autograder=str(archive),
+            output_dir=None,
+            no_logo=True,
         )
         gc.collect()  # that socket, here where its warning is expected
         return {name: file.score for name, file in results.results.items()}
@@ -52,11 +66,15 @@ def grade(built, tmp_path, monkeypatch):
 
 
 def notebook(built, folder, part):
-    return nbformat.read(built / folder.name / part / f"{folder.name}.ipynb", as_version=4)
+    return nbformat.read(
+        built / folder.name / part / f"{folder.name}.ipynb", as_version=4
+    )
 
 
 def points(folder):
-    return {q["name"]: q["points"] for q in make.questions(folder) if not q.get("manual")}
+    return {
+        q["name"]: q["points"] for q in make.questions(folder) if not q.get("manual")
+    }
 
 
 def spoil(notebook, change):
@@ -83,13 +101,21 @@ def test_reference_gets_all_points(built, grade, folder):
 
 @each
 def test_untouched_notebook_gets_none(built, grade, folder):
-    assert grade(folder, notebook(built, folder, "student")) == dict.fromkeys(points(folder), 0)
+    assert grade(folder, notebook(built, folder, "student")) == dict.fromkeys(
+        points(folder), 0
+    )
 
 
 @pytest.mark.parametrize("folder, wrong", WRONG)
 def test_wrong_solution_loses_what_it_should(built, grade, folder, wrong):
-    scores = grade(folder, spoil(notebook(built, folder, "autograder"), wrong["change"]))
-    lost = {name: full - scores[name] for name, full in points(folder).items() if scores[name] != full}
+    scores = grade(
+        folder, spoil(notebook(built, folder, "autograder"), wrong["change"])
+    )
+    lost = {
+        name: full - scores[name]
+        for name, full in points(folder).items()
+        if scores[name] != full
+    }
     assert lost == wrong["lost"]
 
 
@@ -106,12 +132,16 @@ def test_twenty_points_and_five_misconceptions(folder):
 @each
 def test_published_files_are_those_of_the_master(built, folder):
     made = built / folder.name / "student"
-    files = sorted(p.relative_to(made) for p in made.rglob("*") if p.suffix in (".py", ".ipynb"))
+    files = sorted(
+        p.relative_to(made) for p in made.rglob("*") if p.suffix in (".py", ".ipynb")
+    )
     assert sorted(p.name for p in (folder / "tests").glob("*.py")) == [
         f.name for f in files if f.suffix == ".py"
     ]
     for file in files:
-        assert (folder / file).read_bytes() == (made / file).read_bytes(), f"{file}: run make assignments"
+        assert (folder / file).read_bytes() == (made / file).read_bytes(), (
+            f"{file}: run make assignments"
+        )
 
 
 @each
@@ -139,9 +169,13 @@ def test_nothing_leaks_to_students(built, folder):
 @each
 def test_a_leak_would_be_seen(built, folder):
     reference = json.dumps(notebook(built, folder, "autograder"))
-    assert leaks(reference) and leaks((folder / "master.py").read_text(encoding="utf-8"))
+    assert leaks(reference) and leaks(
+        (folder / "master.py").read_text(encoding="utf-8")
+    )
     with_hidden = [
-        p for p in (built / folder.name / "autograder" / "tests").glob("*.py") if leaks(p.read_text())
+        p
+        for p in (built / folder.name / "autograder" / "tests").glob("*.py")
+        if leaks(p.read_text())
     ]
     assert len(with_hidden) >= 5
 
@@ -150,20 +184,25 @@ def test_a_leak_would_be_seen(built, folder):
 def test_first_code_cell_starts_on_colab_and_is_short(folder):
     cells = nbformat.read(folder / f"{folder.name}.ipynb", as_version=4).cells
     assert cells[0].source.startswith("# ") and "colab" in cells[1].metadata.tags
-    assert make.repository() in cells[1].source and f"assignments/{folder.name}" in cells[1].source
+    assert (
+        make.repository() in cells[1].source
+        and f"assignments/{folder.name}" in cells[1].source
+    )
     code = [len(c.source.splitlines()) for c in cells if c.cell_type == "code"]
     assert max(code) <= 25
 
 
 @pytest.mark.parametrize("page", make.PAGES)
 def test_tables_are_those_of_the_masters(page):
-    assert make.filled(page) == (make.ROOT / "book" / page).read_text(encoding="utf-8"), (
-        "run make assignments"
-    )
+    assert make.filled(page) == (make.ROOT / "book" / page).read_text(
+        encoding="utf-8"
+    ), "run make assignments"
 
 
 def test_otter_run_says_the_same(built, tmp_path):
-    """The command that instructors type, once; the tests above call the function behind it."""
+    """The command that instructors type, once; the tests above call the function behind
+    it.
+    """
     import subprocess
     import sys
 
@@ -184,5 +223,7 @@ def test_otter_run_says_the_same(built, tmp_path):
         capture_output=True,
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
     )
-    scores = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["tests"]
+    scores = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))[
+        "tests"
+    ]
     assert sum(test.get("score", 0) for test in scores) == 20

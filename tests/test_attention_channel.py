@@ -31,7 +31,8 @@ def test_what_resnets_pay(build, small, large):
 
 
 @pytest.mark.parametrize(
-    "channels, kernel", [(4, 1), (16, 3), (64, 3), (128, 5), (256, 5), (1024, 5), (2048, 7)]
+    "channels, kernel",
+    [(4, 1), (16, 3), (64, 3), (128, 5), (256, 5), (1024, 5), (2048, 7)],
 )
 def test_eca_kernel(channels, kernel):
     assert ECA(channels).conv.kernel_size == (kernel,)
@@ -40,7 +41,11 @@ def test_eca_kernel(channels, kernel):
 @pytest.mark.parametrize("bias", [True, False])
 @torch.no_grad()
 def test_se_equals_torchvisions(bias):
-    ours, theirs, x = SE(32, bias=bias), SqueezeExcitation(32, 4), torch.randn(2, 32, 7, 9)
+    ours, theirs, x = (
+        SE(32, bias=bias),
+        SqueezeExcitation(32, 4),
+        torch.randn(2, 32, 7, 9),
+    )
     ours.squeeze = torch.nn.Linear(32, 4, bias)
     for a, b in ((ours.squeeze, theirs.fc1), (ours.excite, theirs.fc2)):
         a.weight.copy_(b.weight[:, :, 0, 0])
@@ -51,7 +56,9 @@ def test_se_equals_torchvisions(bias):
 @torch.no_grad()
 def test_se_by_hand():
     net, x = SE(2), torch.tensor([3.0, -1.0]).view(1, 2, 1, 1)
-    net.squeeze.weight.copy_(torch.tensor([[1.0, 1.0], [0.0, 1.0]]))  # → (2, −1), then ReLU → (2, 0)
+    net.squeeze.weight.copy_(
+        torch.tensor([[1.0, 1.0], [0.0, 1.0]])
+    )  # → (2, −1), then ReLU → (2, 0)
     net.excite.weight.copy_(torch.tensor([[0.5, 9.0], [-0.5, 9.0]]))  # → (1, −1)
     y = net(x).flatten().tolist()
     assert y == pytest.approx([3 / (1 + math.exp(-1)), -1 / (1 + math.exp(1))])
@@ -71,7 +78,9 @@ def test_fca_hears_a_wave_of_its_own_frequency_and_no_other():
     assert net.frequencies[::2].tolist() == [[0, 0], [0, 1], [1, 0], [0, 2]]
     wave = torch.cos(torch.pi * (torch.arange(9) + 0.5) / 9).expand(1, 8, 7, 9)
     net(wave)
-    torch.testing.assert_close(heard[0][0], torch.tensor([0, 0, 0.5, 0.5, 0, 0, 0, 0]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        heard[0][0], torch.tensor([0, 0, 0.5, 0.5, 0, 0, 0, 0]), atol=1e-6, rtol=0
+    )
 
 
 def test_eca_listens_to_neighbours_only():
@@ -85,7 +94,9 @@ def test_sk_chooses_between_its_kernels():
     y = net(x)
     torch.testing.assert_close(net.weights.sum(1), torch.ones(2, 16, 1, 1))
     small, large = (branch(x) for branch in net.branches)
-    torch.testing.assert_close(y, net.weights[:, 0] * small + net.weights[:, 1] * large, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        y, net.weights[:, 0] * small + net.weights[:, 1] * large, rtol=1e-4, atol=1e-5
+    )
 
 
 @torch.no_grad()

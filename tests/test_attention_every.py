@@ -56,11 +56,15 @@ FORMULAS = {
     "AttentionGate": lambda c: c * c + c + 1,
     "STN": lambda c: 9 * c * 16 + 97 * 16 + 6,
     "CoordinateAttention": lambda c: 3 * c * 8 + 3 * 8 + 2 * c,
-    "MaskBranch": lambda c: 5 * (c * c // 2 + 9 * c * c // 16 + 3 * c) + 2 * c * c + 5 * c,
+    "MaskBranch": lambda c: (
+        5 * (c * c // 2 + 9 * c * c // 16 + 3 * c) + 2 * c * c + 5 * c
+    ),
     "ReverseAttention": lambda c: c + 1,
     "GaussianWindow": lambda c: 6 * c + 15,
     "CBAM": lambda c: c * c // 8 + 98,
-    "BAM": lambda c: 3 * c * (c // 16) + 18 * (c // 16) ** 2 + 5 * (c // 16) + 2 * c + 2,
+    "BAM": lambda c: (
+        3 * c * (c // 16) + 18 * (c // 16) ** 2 + 5 * (c // 16) + 2 * c + 2
+    ),
     "SCSE": lambda c: c * c + 5 * c // 2 + 1,
     "SimAM": lambda c: 0,
     "TripletAttention": lambda c: 300,
@@ -80,11 +84,15 @@ FORMULAS = {
 
 
 def warm(cls, channels=8):
-    """A module off its starting point, where scales of 0 would hide what is behind them."""
+    """A module off its starting point, where scales of 0 would hide what is behind
+    them.
+    """
     torch.manual_seed(0)
     net = cls(channels)
     for p in net.parameters():
-        nn.init.normal_(p, std=0.03 if cls is STN else 0.3)  # more, and the window leaves the image
+        nn.init.normal_(
+            p, std=0.03 if cls is STN else 0.3
+        )  # more, and the window leaves the image
     return net
 
 
@@ -93,7 +101,11 @@ def loss_of(net, x):
     loss = (y * torch.randn_like(y)).sum() + (y**2).mean()
     if getattr(net, "kl", None) is not None:
         loss = loss + net.kl
-    return loss + net.surrogate((y**2).mean((1, 2, 3))) if isinstance(net, BernoulliGate) else loss
+    return (
+        loss + net.surrogate((y**2).mean((1, 2, 3)))
+        if isinstance(net, BernoulliGate)
+        else loss
+    )
 
 
 def close(a, b, **tolerance):
@@ -102,7 +114,9 @@ def close(a, b, **tolerance):
 
 def test_there_are_enough():
     assert len(set(ALL)) == len(ALL) == 31 and not set(SOFT) & set(HARD)
-    assert Additive not in ALL and set(FORMULAS) == {cls.__name__ for cls in ALL} - {"ECA"}
+    assert Additive not in ALL and set(FORMULAS) == {cls.__name__ for cls in ALL} - {
+        "ECA"
+    }
 
 
 @pytest.mark.parametrize("cls", ALL)
@@ -133,7 +147,10 @@ def test_every_parameter_gets_a_finite_gradient(cls):
     net, x = warm(cls), torch.randn(2, 8, 7, 9, requires_grad=True)
     loss_of(net, x).backward()
     assert x.grad.isfinite().all() and x.grad.any()
-    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
+    assert all(
+        p.grad is not None and p.grad.isfinite().all() and p.grad.any()
+        for p in net.parameters()
+    )
 
 
 @pytest.mark.parametrize("cls", ALL)
@@ -148,13 +165,17 @@ def test_a_training_step_on_the_meta_device(cls):
 @pytest.mark.parametrize("cls", SOFT)
 def test_gradcheck(cls):
     net, x = warm(cls, 4).double().eval(), torch.randn(2, 4, 4, 5, dtype=torch.double)
-    names, values = zip(*net.named_parameters(), strict=True) if parameters(net) else ((), ())
+    names, values = (
+        zip(*net.named_parameters(), strict=True) if parameters(net) else ((), ())
+    )
     values = [x, *(v.detach() for v in values)]
 
     def run(x, *p):
         return functional_call(net, dict(zip(names, p, strict=True)), (x,))
 
-    assert torch.autograd.gradcheck(run, [v.requires_grad_() for v in values], fast_mode=True)
+    assert torch.autograd.gradcheck(
+        run, [v.requires_grad_() for v in values], fast_mode=True
+    )
 
 
 @pytest.mark.parametrize("cls", SOFT)
@@ -178,7 +199,10 @@ def test_samples_follow_the_seed_and_eval_draws_nothing(cls):
 
 @pytest.mark.parametrize("cls", ALL)
 def test_bf16_autocast_is_close_to_fp32(cls):
-    net, x = warm(cls).eval(), nn.functional.interpolate(torch.randn(2, 8, 3, 3), (7, 9), mode="bilinear")
+    net, x = (
+        warm(cls).eval(),
+        nn.functional.interpolate(torch.randn(2, 8, 3, 3), (7, 9), mode="bilinear"),
+    )
     y = net(x)
     with torch.autocast("cpu", torch.bfloat16):
         z, narrow = net(x), net(x.bfloat16())
@@ -208,7 +232,11 @@ def test_weights_are_kept_without_their_graph_and_the_module_can_be_copied(cls):
     loss_of(net, x)
     net = copy.deepcopy(net)
     kept = net.rows.weights if cls is Axial else net.weights
-    assert not kept.requires_grad and len(kept) in (2, 14) and "weights" not in net.state_dict()
+    assert (
+        not kept.requires_grad
+        and len(kept) in (2, 14)
+        and "weights" not in net.state_dict()
+    )
 
 
 @pytest.mark.parametrize("cls", [*SELF, VariationalAttention, BayesianAttention])
@@ -218,7 +246,8 @@ def test_the_identity_at_the_start(cls):
 
 
 @pytest.mark.parametrize(
-    "cls", [AttentionGate, ReverseAttention, BernoulliGate, GumbelGate, GaussianContext, STN]
+    "cls",
+    [AttentionGate, ReverseAttention, BernoulliGate, GumbelGate, GaussianContext, STN],
 )
 def test_near_the_identity_at_the_start(cls):
     torch.manual_seed(0)
@@ -229,7 +258,12 @@ def test_near_the_identity_at_the_start(cls):
 
 def equivariant(net, x, axis):
     order = torch.randperm(x.shape[axis])
-    close(net(x.index_select(axis, order)), net(x).index_select(axis, order), rtol=1e-4, atol=1e-5)
+    close(
+        net(x.index_select(axis, order)),
+        net(x).index_select(axis, order),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("cls", [
@@ -265,4 +299,9 @@ def test_one_image_in_training_says_so(cls):
 
 
 def test_families_are_disjoint():
-    assert not set(CHANNEL) & set(MIXED) and len(SOFT) == 27 and ChannelGate in CHANNEL and CrissCross in SELF
+    assert (
+        not set(CHANNEL) & set(MIXED)
+        and len(SOFT) == 27
+        and ChannelGate in CHANNEL
+        and CrissCross in SELF
+    )

@@ -1,4 +1,6 @@
-"""Hard attention: what is sampled, and whether its gradients are those of the expectation."""
+"""Hard attention: what is sampled, and whether its gradients are those of the
+expectation.
+"""
 
 import copy
 import itertools
@@ -7,7 +9,14 @@ import math
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Categorical, Gamma, LogNormal, Normal, Weibull, kl_divergence
+from torch.distributions import (
+    Categorical,
+    Gamma,
+    LogNormal,
+    Normal,
+    Weibull,
+    kl_divergence,
+)
 from torch.nn import functional as F
 
 from medlib.attention import (
@@ -28,7 +37,10 @@ close = torch.testing.assert_close
 def test_gumbel_softmax_straight_through_is_one_hot_with_a_gradient():
     logits = torch.randn(50, 6, requires_grad=True)
     sample = gumbel_softmax(logits, 1.0, 1)
-    assert torch.equal(sample.sum(1), torch.ones(50)) and sample.unique().tolist() == [0, 1]
+    assert torch.equal(sample.sum(1), torch.ones(50)) and sample.unique().tolist() == [
+        0,
+        1,
+    ]
     (sample * torch.randn(6)).sum().backward()
     assert logits.grad.isfinite().all() and logits.grad.any()
 
@@ -37,7 +49,9 @@ def test_gumbel_softmax_goes_to_one_hot_as_the_temperature_falls():
     torch.manual_seed(0)
     logits, far = torch.randn(2000, 4), []
     for temperature in (5.0, 1.0, 0.1, 0.001):
-        far.append(float(1 - gumbel_softmax(logits, temperature, 1, hard=False).amax(1).mean()))
+        far.append(
+            float(1 - gumbel_softmax(logits, temperature, 1, hard=False).amax(1).mean())
+        )
     assert far == sorted(far, reverse=True) and far[0] > 0.5 and far[-1] < 1e-3
 
 
@@ -67,7 +81,9 @@ def test_the_mean_of_many_samples_is_the_probability(gate):
 def test_in_eval_the_likelier_choice(gate):
     net, x = gate(4).eval(), torch.randn(2, 4, 9, 11)
     nn.init.normal_(net.score.weight, std=2)
-    assert torch.equal(net(x), x * (net.probability >= 0.5)) and 0 < net.weights.mean() < 1
+    assert (
+        torch.equal(net(x), x * (net.probability >= 0.5)) and 0 < net.weights.mean() < 1
+    )
 
 
 def test_or_the_mean():
@@ -92,7 +108,11 @@ def test_cells_share_a_coin(size):
 def test_log_prob_is_that_of_the_sample():
     net = BernoulliGate(4)
     net(torch.randn(3, 4, 5, 5))
-    log_p = torch.distributions.Bernoulli(net.probability).log_prob(net.weights).sum((1, 2, 3))
+    log_p = (
+        torch.distributions.Bernoulli(net.probability)
+        .log_prob(net.weights)
+        .sum((1, 2, 3))
+    )
     close(net.log_prob.detach(), log_p)
     assert net.log_prob.shape == (3,) and net.log_prob.requires_grad
 
@@ -111,8 +131,13 @@ def exact_gradient(net):
     expected = 0
     for z in itertools.product((0.0, 1.0), repeat=4):
         z = torch.tensor(z)
-        expected = expected + torch.prod(torch.where(z > 0, p, 1 - p)) * cost(X * z.view(1, 1, 2, 2))[0]
-    return torch.cat([g.flatten() for g in torch.autograd.grad(expected, list(net.parameters()))])
+        expected = (
+            expected
+            + torch.prod(torch.where(z > 0, p, 1 - p)) * cost(X * z.view(1, 1, 2, 2))[0]
+        )
+    return torch.cat(
+        [g.flatten() for g in torch.autograd.grad(expected, list(net.parameters()))]
+    )
 
 
 def estimates(baseline, n=3000):
@@ -124,7 +149,10 @@ def estimates(baseline, n=3000):
     slope = (net.weights - net.probability).flatten(1)  # ∂ log p / ∂ logit
     each = torch.stack([(slope * X.flatten()).sum(1), slope.sum(1)], 1)
     mean = torch.cat(
-        [g.flatten() for g in torch.autograd.grad(net.surrogate(losses), list(net.parameters()))]
+        [
+            g.flatten()
+            for g in torch.autograd.grad(net.surrogate(losses), list(net.parameters()))
+        ]
     )
     return net, (losses - (cost(X).mean() if baseline else 0))[:, None] * each, mean
 
@@ -158,7 +186,9 @@ def test_gumbel_gate_learns_which_pixels_cost():
     net, x = GumbelGate(2), torch.randn(16, 2, 6, 6)
     optimizer = torch.optim.Adam(net.parameters(), 0.1)
     for _ in range(60):
-        loss = (net(x)[:, 0] - F.relu(x[:, 0])).square().mean()  # keep where the first map is positive
+        loss = (
+            (net(x)[:, 0] - F.relu(x[:, 0])).square().mean()
+        )  # keep where the first map is positive
         optimizer.zero_grad(), loss.backward(), optimizer.step()
     assert ((net.eval()(x)[:, 0] > 0) == (x[:, 0] > 0)).float().mean() > 0.9
 
@@ -203,12 +233,16 @@ def test_a_narrow_window_of_spacing_1_reads_a_crop(gamma):
 
 def test_between_pixels_it_reads_their_mean_as_bilinear_resampling_does():
     x = torch.randn(1, 1, 16, 18).double()
-    glimpse = GaussianWindow(1, size=4).read(x, five(9.0, 6.0, 1.0, 0.05, 1.0))  # centres at .5
+    glimpse = GaussianWindow(1, size=4).read(
+        x, five(9.0, 6.0, 1.0, 0.05, 1.0)
+    )  # centres at .5
     close(glimpse, F.avg_pool2d(x, 2, 1)[..., 4:8, 7:11])
 
 
 def test_a_window_outside_the_image_is_still_finite():
-    glimpse = GaussianWindow(1).read(torch.randn(1, 1, 8, 8).double(), five(-900.0, 900.0, 1.0, 0.1, 1.0))
+    glimpse = GaussianWindow(1).read(
+        torch.randn(1, 1, 8, 8).double(), five(-900.0, 900.0, 1.0, 0.1, 1.0)
+    )
     assert glimpse.isfinite().all()
 
 
@@ -239,16 +273,28 @@ def test_variational_kl_without_evidence_is_that_to_the_uniform():
     net(x)
     q = Categorical(probs=net.weights.flatten(1))
     close(
-        net.kl.detach(), kl_divergence(q, Categorical(logits=torch.zeros(3, 20))).mean(), rtol=1e-4, atol=1e-6
+        net.kl.detach(),
+        kl_divergence(q, Categorical(logits=torch.zeros(3, 20))).mean(),
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 
 def test_variational_kl_with_evidence_is_that_of_posterior_to_prior():
-    net, x, label = VariationalAttention(8, evidence=3), torch.randn(3, 8, 4, 5), torch.eye(3)
+    net, x, label = (
+        VariationalAttention(8, evidence=3),
+        torch.randn(3, 8, 4, 5),
+        torch.eye(3),
+    )
     net(x, label)
     keys = net.key(x).flatten(2)
-    prior, more = ((t[:, None] @ keys)[:, 0] / 2 for t in (net.query(x.mean((2, 3))), net.hint(label)))
-    expected = kl_divergence(Categorical(logits=prior + more), Categorical(logits=prior)).mean()
+    prior, more = (
+        (t[:, None] @ keys)[:, 0] / 2
+        for t in (net.query(x.mean((2, 3))), net.hint(label))
+    )
+    expected = kl_divergence(
+        Categorical(logits=prior + more), Categorical(logits=prior)
+    ).mean()
     close(net.kl, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -256,7 +302,11 @@ def test_variational_attention_looks_at_one_pixel_in_training_and_at_the_mean_in
     torch.manual_seed(0)
     net, x = VariationalAttention(8), torch.randn(3, 8, 4, 5)
     net(x)
-    assert net.weights.flatten(1).sum(1).tolist() == [1, 1, 1] and net.weights.unique().tolist() == [0, 1]
+    assert net.weights.flatten(1).sum(1).tolist() == [
+        1,
+        1,
+        1,
+    ] and net.weights.unique().tolist() == [0, 1]
     net.eval()(x)
     assert (net.weights > 0).all()
 
@@ -271,7 +321,9 @@ def test_the_elbo_gradient_reaches_the_evidence():
     net, x = VariationalAttention(8, evidence=3), torch.randn(3, 8, 4, 5)
     nn.init.ones_(net.scale)
     (net(x, torch.eye(3)).square().mean() + net.kl).backward()
-    assert net.hint.weight.grad.any() and all(p.grad.isfinite().all() for p in net.parameters())
+    assert net.hint.weight.grad.any() and all(
+        p.grad.isfinite().all() for p in net.parameters()
+    )
 
 
 @pytest.mark.parametrize("lognormal", [True, False])
@@ -298,7 +350,11 @@ def test_both_posteriors_have_mean_exp_phi_and_the_same_spread(lognormal):
 
 
 def test_lognormal_divergence_is_that_of_torch_distributions():
-    net, phi, log_alpha = BayesianAttention(8, lognormal=True), torch.randn(5), torch.randn(5)
+    net, phi, log_alpha = (
+        BayesianAttention(8, lognormal=True),
+        torch.randn(5),
+        torch.randn(5),
+    )
     q, p = Normal(phi - net.sigma**2 / 2, net.sigma), Normal(log_alpha - 0.5, 1.0)
     close(net.divergence(phi, log_alpha), kl_divergence(q, p))
     close(LogNormal(log_alpha - 0.5, 1.0).mean, log_alpha.exp())
@@ -309,9 +365,16 @@ def test_weibull_divergence_by_quadrature():
     net = BayesianAttention(8, shape=4.0)
     q = Weibull((phi - net.log_gamma).exp(), torch.full_like(phi, 4.0))
     p = Gamma(log_alpha.exp(), torch.ones_like(phi))
-    u = (torch.arange(200_000).double()[:, None] + 0.5) / 200_000  # S at the quantiles of q
+    u = (
+        torch.arange(200_000).double()[:, None] + 0.5
+    ) / 200_000  # S at the quantiles of q
     s = (phi - net.log_gamma).exp() * (-torch.log(u)) ** 0.25
-    close(net.divergence(phi, log_alpha), (q.log_prob(s) - p.log_prob(s)).mean(0), rtol=1e-3, atol=1e-3)
+    close(
+        net.divergence(phi, log_alpha),
+        (q.log_prob(s) - p.log_prob(s)).mean(0),
+        rtol=1e-3,
+        atol=1e-3,
+    )
 
 
 @pytest.mark.parametrize("lognormal", [True, False])
@@ -324,12 +387,17 @@ def test_a_small_divergence_has_a_finite_gradient(lognormal):
 
 @pytest.mark.parametrize("lognormal", [True, False])
 def test_a_large_shape_is_plain_attention(lognormal):
-    net, x = BayesianAttention(8, lognormal=lognormal, shape=1e4), torch.randn(2, 8, 3, 4)
+    net, x = (
+        BayesianAttention(8, lognormal=lognormal, shape=1e4),
+        torch.randn(2, 8, 3, 4),
+    )
     nn.init.ones_(net.scale)
     close(net(x), net.eval()(x), rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize("cls", [VariationalAttention, BayesianAttention, BernoulliGate])
+@pytest.mark.parametrize(
+    "cls", [VariationalAttention, BayesianAttention, BernoulliGate]
+)
 def test_a_copy_leaves_the_graph_behind(cls):
     net = cls(8)
     net(torch.randn(2, 8, 5, 5))
@@ -342,7 +410,8 @@ def test_a_copy_leaves_the_graph_behind(cls):
     (lambda: GumbelGate(4, temperature=0), "temperature 0.*above 0"),
     (lambda: BayesianAttention(4, shape=-1), "shape -1.*above 0"),
     (lambda: BernoulliGate(4).surrogate(torch.zeros(2)), "forward pass in training"),
-    (lambda: VariationalAttention(4, evidence=3)(torch.zeros(2, 4, 5, 5)), r"evidence none.*\(2, 3\)"),
+    (lambda: VariationalAttention(4, evidence=3)(torch.zeros(2, 4, 5, 5)), r"evidence "
+                                                                           r"none.*\(2, 3\)"),
     (lambda: VariationalAttention(4, evidence=3)(X.expand(2, 4, 2, 2), torch.zeros(2, 2)), r"\(2, 2\).*\(2, 3\)"),
 ])  # fmt: skip
 def test_errors_that_teach(act, words):

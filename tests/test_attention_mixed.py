@@ -13,17 +13,25 @@ RESNET50 = [256] * 3 + [512] * 4 + [1024] * 6 + [2048] * 3
 
 
 @pytest.mark.parametrize(
-    "cls, small, large", [(CBAM, 87_824, 2_516_512), (SimAM, 0, 0), (TripletAttention, 2400, 4800)]
+    "cls, small, large",
+    [(CBAM, 87_824, 2_516_512), (SimAM, 0, 0), (TripletAttention, 2400, 4800)],
 )
 def test_what_resnets_pay(cls, small, large):
     with torch.device("meta"):
-        assert [sum(parameters(cls(c)) for c in widths) for widths in (RESNET18, RESNET50)] == [small, large]
+        assert [
+            sum(parameters(cls(c)) for c in widths) for widths in (RESNET18, RESNET50)
+        ] == [small, large]
 
 
 def test_cbam_is_channels_then_pixels():
     net, x = CBAM(8), torch.randn(2, 8, 7, 9)
     close(net(x), x * net.channel.weights * net.weights)
-    assert net.weights.shape == (2, 1, 7, 9) and net.channel.weights.shape == (2, 8, 1, 1)
+    assert net.weights.shape == (2, 1, 7, 9) and net.channel.weights.shape == (
+        2,
+        8,
+        1,
+        1,
+    )
 
 
 def test_the_channel_gate_on_flat_maps_is_se_on_twice_the_logits():
@@ -42,7 +50,16 @@ def test_bam_keeps_x_and_adds_the_gated():
 
 def test_bam_by_hand_in_eval():
     net, x = BAM(8).eval(), torch.randn(2, 8, 7, 9)
-    close(net(x), x * (1 + torch.sigmoid(net.channel(x.mean((2, 3)))[:, :, None, None] + net.spatial(x))))
+    close(
+        net(x),
+        x
+        * (
+            1
+            + torch.sigmoid(
+                net.channel(x.mean((2, 3)))[:, :, None, None] + net.spatial(x)
+            )
+        ),
+    )
 
 
 def test_scse_is_the_sum_of_two_gates():
@@ -77,6 +94,8 @@ def test_triplet_attention_treats_a_turned_cube_alike():
         gate.load_state_dict(net.gates[0].state_dict())
     nn.init.constant_(net.gates[0][0].weight, 0.01)
     for gate in net.gates:
-        nn.init.constant_(gate[0].weight, 0.01)  # kernels that look the same after a turn
+        nn.init.constant_(
+            gate[0].weight, 0.01
+        )  # kernels that look the same after a turn
     x = torch.randn(1, 6, 6, 6)
     close(net(x.transpose(1, 2)).transpose(1, 2), net(x), rtol=1e-4, atol=1e-5)

@@ -1,4 +1,6 @@
-"""Self-attention against PyTorch's own, against plain sums, and by what each pixel can see."""
+"""Self-attention against PyTorch's own, against plain sums, and by what each pixel can
+see.
+"""
 
 import math
 
@@ -42,8 +44,12 @@ def pair(heads):
         nn.MultiheadAttention(12, heads, batch_first=True),
     )
     with torch.no_grad():
-        theirs.in_proj_weight.copy_(torch.cat([ours.query.weight, ours.key.weight, ours.value.weight]))
-        theirs.in_proj_bias.copy_(torch.cat([ours.query.bias, ours.key.bias, ours.value.bias]))
+        theirs.in_proj_weight.copy_(
+            torch.cat([ours.query.weight, ours.key.weight, ours.value.weight])
+        )
+        theirs.in_proj_bias.copy_(
+            torch.cat([ours.query.bias, ours.key.bias, ours.value.bias])
+        )
         theirs.out_proj.load_state_dict(ours.out.state_dict())
     return ours, theirs
 
@@ -82,7 +88,9 @@ def test_dual_attention_by_hand():
     q, k, v, a = (t[0].flatten(1) for t in (net.query(x), net.key(x), net.value(x), x))
     pixels = v @ torch.softmax(q.T @ k, 1).T
     maps = torch.softmax(a @ a.T, 1) @ a
-    close(net(x)[0].flatten(1), a + net.position_scale * pixels + net.channel_scale * maps)
+    close(
+        net(x)[0].flatten(1), a + net.position_scale * pixels + net.channel_scale * maps
+    )
 
 
 def test_dual_attentions_channel_branch_has_no_layers_and_permutes_with_the_maps():
@@ -111,7 +119,9 @@ def test_criss_cross_weights_sum_to_1_and_count_a_pixel_once():
     net = randomise(CrissCross(8))
     net(torch.randn(2, 8, 7, 9))
     close(net.weights.sum(3), torch.ones(2, 7, 9))
-    assert net.weights.shape == (2, 7, 9, 16) and (net.weights > 0).sum(3).unique().tolist() == [15]
+    assert net.weights.shape == (2, 7, 9, 16) and (net.weights > 0).sum(
+        3
+    ).unique().tolist() == [15]
 
 
 def test_criss_cross_on_one_row_is_full_attention():
@@ -169,7 +179,9 @@ def test_em_bases_move_in_training_only_and_keep_length_1():
     close(net.bases.norm(dim=1), torch.ones(1, 5))
 
 
-@pytest.mark.parametrize("cls, power", [(NonLocal, 2), (CrissCross, 1.5), (Axial, 1.5), (LinearAttention, 1)])
+@pytest.mark.parametrize(
+    "cls, power", [(NonLocal, 2), (CrissCross, 1.5), (Axial, 1.5), (LinearAttention, 1)]
+)
 def test_how_memory_for_weights_grows(cls, power):
     numbers = []
     for side in (8, 16):

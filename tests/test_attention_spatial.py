@@ -28,7 +28,9 @@ def test_spatial_gate_by_hand():
     net, x = SpatialGate(3, kernel_size=1), torch.randn(2, 3, 4, 5)
     with torch.no_grad():
         net.conv.weight.copy_(torch.tensor([2.0, -1.0]).view(1, 2, 1, 1))
-    close(net(x), x * torch.sigmoid(2 * x.amax(1, keepdim=True) - x.mean(1, keepdim=True)))
+    close(
+        net(x), x * torch.sigmoid(2 * x.amax(1, keepdim=True) - x.mean(1, keepdim=True))
+    )
     assert net.weights.shape == (2, 1, 4, 5)
 
 
@@ -77,7 +79,9 @@ def test_coordinate_attention_is_row_gate_times_column_gate():
     net = randomise(CoordinateAttention(8))
     net(torch.randn(2, 8, 6, 7))
     w = net.weights  # (B, C, H, W)
-    close(w * w[..., :1, :1], w[..., :1] * w[..., :1, :])  # a matrix of rank 1 for each map
+    close(
+        w * w[..., :1, :1], w[..., :1] * w[..., :1, :]
+    )  # a matrix of rank 1 for each map
 
 
 def test_coordinate_attention_knows_the_place_of_a_spot():
@@ -113,7 +117,10 @@ def test_mask_branch_weighs_its_trunk():
 
 
 def test_the_mask_sees_farther_than_its_convolutions():
-    net, x = randomise(MaskBranch(8)).eval(), torch.randn(1, 8, 33, 33, requires_grad=True)
+    net, x = (
+        randomise(MaskBranch(8)).eval(),
+        torch.randn(1, 8, 33, 33, requires_grad=True),
+    )
     net(x)[0, :, 16, 16].sum().backward()
     rows = x.grad.abs().sum((0, 1, 3)).nonzero()
     assert rows.max() - rows.min() > 16
@@ -131,4 +138,6 @@ def test_reverse_attention_erases_what_is_found():
 
 def test_a_wrong_gating_signal_says_what_is_needed():
     with pytest.raises(ValueError, match=r"\(2, 4, 9, 9\).*\(B, 6, H, W\)"):
-        AttentionGate(4, gating_channels=6)(torch.zeros(2, 4, 9, 9), torch.zeros(2, 4, 9, 9))
+        AttentionGate(4, gating_channels=6)(
+            torch.zeros(2, 4, 9, 9), torch.zeros(2, 4, 9, 9)
+        )

@@ -1,4 +1,6 @@
-"""The built book (_build/html; `make book` makes it), page by page: as files, and in a headless browser."""
+"""The built book (_build/html; `make book` makes it), page by page: as files, and in a
+headless browser.
+"""
 
 import os
 import re
@@ -14,8 +16,14 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ROOT / "_build" / "html"
-CONFIG, TOC = (yaml.safe_load((ROOT / name).read_text("utf-8")) for name in ("_config.yml", "_toc.yml"))
-PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+CONFIG, TOC = (
+    yaml.safe_load((ROOT / name).read_text("utf-8"))
+    for name in ("_config.yml", "_toc.yml")
+)
+PAGES = [
+    TOC["root"],
+    *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]),
+]
 CHAPTERS = [page for page in PAGES if page.startswith("chapters/")]
 ROLE = re.compile(r"\{[a-z:]+\}`")
 LOOK = r"""async () => {
@@ -30,13 +38,19 @@ LOOK = r"""async () => {
 
 
 def absent(why: str):
-    """What a check needs is not there: a failure where CI is set, a skip on a reader's machine."""
+    """What a check needs is not there: a failure where CI is set, a skip on a reader's
+    machine.
+    """
     (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
 
 
 @pytest.fixture(scope="module")
 def book() -> Path:
-    return BUILT if (BUILT / "search.html").exists() else absent("no book in _build/html: run `make book`")
+    return (
+        BUILT
+        if (BUILT / "search.html").exists()
+        else absent("no book in _build/html: run `make book`")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +62,9 @@ def browser():
     path = shutil.which("chromium")  # None: Playwright's own
     with playwright.sync_playwright() as p:
         try:
-            started = p.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+            started = p.chromium.launch(
+                executable_path=path, args=["--no-sandbox", "--disable-gpu"]
+            )
         except playwright.Error as error:
             absent(f"no browser: {error.message.splitlines()[0]}")
         yield started
@@ -60,7 +76,9 @@ def serve():
     servers = []
 
     def start(root: Path) -> str:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=root))
+        server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=root)
+        )
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}"
@@ -77,32 +95,61 @@ def anchors(path: Path) -> set[str]:
 
 
 def dead(link: str, folder: Path) -> bool:
-    path, fragment = folder / unquote(urlsplit(link).path).lstrip("/"), unquote(urlsplit(link).fragment)
+    path, fragment = (
+        folder / unquote(urlsplit(link).path).lstrip("/"),
+        unquote(urlsplit(link).fragment),
+    )
     path = path / "index.html" if path.is_dir() else path
-    return not path.exists() or bool(fragment and path.suffix == ".html" and fragment not in anchors(path))
+    return not path.exists() or bool(
+        fragment and path.suffix == ".html" and fragment not in anchors(path)
+    )
 
 
 def problems(browser, base: str, page: str, folder: Path) -> list[str]:
-    """Everything that is wrong with one page, each a word (its kind), a colon and the evidence."""
+    """Everything that is wrong with one page, each a word (its kind), a colon and the
+    evidence.
+    """
     found, context, local = [], browser.new_context(), (base, "data:", "blob:")
-    context.route(lambda url: urlsplit(url).hostname != "127.0.0.1", lambda route: route.abort())
+    context.route(
+        lambda url: urlsplit(url).hostname != "127.0.0.1", lambda route: route.abort()
+    )
     tab = context.new_page()
-    tab.on("console", lambda m: found.extend([f"console: {m.text}"] * (m.type == "error")))
+    tab.on(
+        "console", lambda m: found.extend([f"console: {m.text}"] * (m.type == "error"))
+    )
     tab.on("pageerror", lambda e: found.append(f"exception: {e}"))
-    tab.on("request", lambda r: found.extend([f"host: {r.url}"] * (not r.url.startswith(local))))
+    tab.on(
+        "request",
+        lambda r: found.extend([f"host: {r.url}"] * (not r.url.startswith(local))),
+    )
     tab.goto(f"{base}/{page}", wait_until="networkidle")
     seen = tab.evaluate(LOOK)
     context.close()
-    found += [f"link: {link}" for link in seen["links"] if link.startswith(base) and dead(link, folder)]
+    found += [
+        f"link: {link}"
+        for link in seen["links"]
+        if link.startswith(base) and dead(link, folder)
+    ]
     found += [f"alt: {source}" for source in seen["images"]]
     found += [f"role: {role}" for role in ROLE.findall(seen["text"])]
-    found += [f"maths: {text}" for text in seen["unrendered"] + re.findall(r"\\\(|\$\$", seen["text"])]
+    found += [
+        f"maths: {text}"
+        for text in seen["unrendered"] + re.findall(r"\\\(|\$\$", seen["text"])
+    ]
     return found
 
 
 def test_pages_are_those_of_the_contents(book):
-    built = {path.relative_to(book).with_suffix("").as_posix() for path in book.rglob("*.html")}
-    assert {page for page in built if not page.startswith("_")} == {*PAGES, "index", "search", "genindex"}
+    built = {
+        path.relative_to(book).with_suffix("").as_posix()
+        for path in book.rglob("*.html")
+    }
+    assert {page for page in built if not page.startswith("_")} == {
+        *PAGES,
+        "index",
+        "search",
+        "genindex",
+    }
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -117,42 +164,75 @@ def test_colab_link_leads_to_the_notebook(book, page):
     html = (book / f"{page}.html").read_text(encoding="utf-8")
     (path,) = set(re.findall(r"https://colab[^\"]+/github/([^\"]+)", html))
     repository = "/".join(CONFIG["parse"]["myst_substitutions"]["repo"].split("/")[-2:])
-    assert path == f"{repository}/blob/main/{page}.ipynb" and (ROOT / f"{page}.ipynb").exists()
+    assert (
+        path == f"{repository}/blob/main/{page}.ipynb"
+        and (ROOT / f"{page}.ipynb").exists()
+    )
 
 
 def test_ledger_has_every_claim_once_and_leads_to_the_cells(book):
     html = (book / "book" / "ledger.html").read_text(encoding="utf-8")
-    assert sorted(re.findall(r'id="(c\d{3})"', html)) == [f"c{i:03}" for i in range(1, 114)]
+    assert sorted(re.findall(r'id="(c\d{3})"', html)) == [
+        f"c{i:03}" for i in range(1, 114)
+    ]
     led_to = set(re.findall(r'href="\.\./chapters/(\w+)\.html#(verdict-[\w-]+)"', html))
-    made = {(f"{page}".split("/")[1], id) for page in CHAPTERS for id in anchors(book / f"{page}.html")}
+    made = {
+        (f"{page}".split("/")[1], id)
+        for page in CHAPTERS
+        for id in anchors(book / f"{page}.html")
+    }
     assert led_to == {(name, id) for name, id in made if id.startswith("verdict-")}
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page_is_light(book, page):
     path = book / f"{page}.html"
-    pictures = set(re.findall(r'<img [^>]*src="([^":]+)"', path.read_text(encoding="utf-8")))
-    assert path.stat().st_size + sum((path.parent / unquote(p)).stat().st_size for p in pictures) < 3_000_000
+    pictures = set(
+        re.findall(r'<img [^>]*src="([^":]+)"', path.read_text(encoding="utf-8"))
+    )
+    assert (
+        path.stat().st_size
+        + sum((path.parent / unquote(p)).stat().st_size for p in pictures)
+        < 3_000_000
+    )
 
 
 def test_every_network_is_held_against_its_paper(book):
     html = (book / "book" / "faithful.html").read_text(encoding="utf-8")
-    files = [p for folder in ("models", "attention") for p in (ROOT / "medlib" / folder).glob("[a-z]*.py")]
-    assert [p.name for p in files if f"medlib/{p.parent.name}/{p.name}" not in html] == []
+    files = [
+        p
+        for folder in ("models", "attention")
+        for p in (ROOT / "medlib" / folder).glob("[a-z]*.py")
+    ]
+    assert [
+        p.name for p in files if f"medlib/{p.parent.name}/{p.name}" not in html
+    ] == []
 
 
 def test_no_solution_of_an_assignment_leaks_into_the_pages(book):
     canary = re.search(
-        r'^CANARY = "(.+)"', (ROOT / "assignments" / "make.py").read_text("utf-8"), re.MULTILINE
+        r'^CANARY = "(.+)"',
+        (ROOT / "assignments" / "make.py").read_text("utf-8"),
+        re.MULTILINE,
     )[1]
     kinds = (".html", ".js", ".txt", ".md", ".py", ".ipynb")
     pages = [path for path in book.rglob("*") if path.suffix in kinds]
-    assert len(pages) > 50 and [p for p in pages if canary in p.read_text(encoding="utf-8")] == []
-    assert all(canary in p.read_text(encoding="utf-8") for p in (ROOT / "assignments").glob("*/master.py"))
+    assert (
+        len(pages) > 50
+        and [p for p in pages if canary in p.read_text(encoding="utf-8")] == []
+    )
+    assert all(
+        canary in p.read_text(encoding="utf-8")
+        for p in (ROOT / "assignments").glob("*/master.py")
+    )
 
 
 def test_map_has_every_chapter():
-    files = re.findall(r'^file = "(\w+)"', (ROOT / "book" / "map.toml").read_text("utf-8"), re.MULTILINE)
+    files = re.findall(
+        r'^file = "(\w+)"',
+        (ROOT / "book" / "map.toml").read_text("utf-8"),
+        re.MULTILINE,
+    )
     assert [f"chapters/{file}" for file in files] == CHAPTERS
 
 
@@ -166,7 +246,10 @@ def test_quiz_answers_to_the_keyboard(book, browser, serve):
     seen = set()
     for _ in range(first.locator("input").count()):
         seen.add(
-            (first.locator("[role=status]").text_content()[0], first.locator("details").get_attribute("open"))
+            (
+                first.locator("[role=status]").text_content()[0],
+                first.locator("details").get_attribute("open"),
+            )
         )
         tab.keyboard.press("ArrowDown")
     assert seen == {("✔", ""), ("✘", None)}
@@ -191,11 +274,16 @@ def test_ledger_filter(book, browser, serve):
 @pytest.mark.parametrize("width", [390, 1280])
 def test_pages_fit_their_window(book, browser, serve, width, scheme):
     base, wide = serve(book), []
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme
+    )
     tab = context.new_page()
     for page in PAGES:
         tab.goto(f"{base}/{page}.html")
-        shown = tab.evaluate("[document.documentElement.scrollWidth, document.documentElement.dataset.theme]")
+        shown = tab.evaluate(
+            "[document.documentElement.scrollWidth, "
+            "document.documentElement.dataset.theme]"
+        )
         wide += [(page, shown)] * (shown != [width, scheme])
     context.close()
     assert wide == []
@@ -206,12 +294,22 @@ def test_pdf_has_every_page_in_its_outline(book):
 
     path = ROOT / "_build" / "book.pdf"
     reader = PdfReader(path) if path.exists() else absent("no PDF: run `make pdf`")
-    entries = [e for part in reader.outline for e in (part if isinstance(part, list) else [part])]
+    entries = [
+        e
+        for part in reader.outline
+        for e in (part if isinstance(part, list) else [part])
+    ]
     starts = [reader.get_destination_page_number(e) for e in entries]
     assert len(entries) == len(PAGES) + len(TOC["parts"]) and starts == sorted(starts)
     k = next(k for k, e in enumerate(entries) if "shortcuts" in e.title)
-    text = "".join(reader.pages[i].extract_text() for i in range(starts[k], starts[k + 1]))
-    assert "A residual block adds its input" in text and "✔" in text and "Show code cell" not in text
+    text = "".join(
+        reader.pages[i].extract_text() for i in range(starts[k], starts[k + 1])
+    )
+    assert (
+        "A residual block adds its input" in text
+        and "✔" in text
+        and "Show code cell" not in text
+    )
 
 
 @pytest.mark.parametrize("page", [*PAGES, "index", "search", "genindex"])
@@ -225,5 +323,17 @@ def test_checker_sees_each_problem(browser, serve, tmp_path):
     (tmp_path / "bad.html").write_text(bad, encoding="utf-8")
     found = problems(browser, serve(tmp_path), "bad.html", tmp_path)
     kinds = [problem.split(":")[0] for problem in found]
-    assert set(kinds) == {"console", "exception", "host", "link", "alt", "role", "maths"}
-    assert kinds.count("link") == 2 and kinds.count("maths") == 2 and "console: one" in found
+    assert set(kinds) == {
+        "console",
+        "exception",
+        "host",
+        "link",
+        "alt",
+        "role",
+        "maths",
+    }
+    assert (
+        kinds.count("link") == 2
+        and kinds.count("maths") == 2
+        and "console: one" in found
+    )

@@ -13,7 +13,14 @@ GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
 
 
 def write(
-    folder, name="patient001", group="NOR", *, seed=0, spacing=(1.5, 1.5, 10), shape=(3, 120, 110), masks=True
+    folder,
+    name="patient001",
+    group="NOR",
+    *,
+    seed=0,
+    spacing=(1.5, 1.5, 10),
+    shape=(3, 120, 110),
+    masks=True,
 ):
     """One patient in ACDC's layout: a bright disc that shrinks, and moves nothing else."""
     import nibabel
@@ -26,10 +33,18 @@ def write(
     far = np.hypot(row - 55, column - 65)
     for frame, radius in ((1, 12), (9, 7)):
         mask = np.zeros(shape, np.uint8)
-        mask[:, far < radius + 5], mask[:, far < radius], mask[:, (far < radius) & (column < 62)] = 2, 3, 1
+        (
+            mask[:, far < radius + 5],
+            mask[:, far < radius],
+            mask[:, (far < radius) & (column < 62)],
+        ) = 2, 3, 1
         image = 100 * (mask == 3) + 5 * rng.random(shape)
-        for suffix, voxels in (("", image.astype(np.int16)), ("_gt", mask))[: 1 + masks]:
-            scan = nibabel.Nifti1Image(voxels.transpose(2, 1, 0), np.diag((*spacing, 1)))
+        for suffix, voxels in (("", image.astype(np.int16)), ("_gt", mask))[
+            : 1 + masks
+        ]:
+            scan = nibabel.Nifti1Image(
+                voxels.transpose(2, 1, 0), np.diag((*spacing, 1))
+            )
             nibabel.save(scan, place / f"{name}_frame{frame:02}{suffix}.nii.gz")
     return place
 
@@ -79,7 +94,9 @@ def damage(place, what):
         case "strange label":
             import nibabel
 
-            scan = nibabel.Nifti1Image(np.full((110, 120, 3), 7, np.uint8), np.diag((1.5, 1.5, 10, 1)))
+            scan = nibabel.Nifti1Image(
+                np.full((110, 120, 3), 7, np.uint8), np.diag((1.5, 1.5, 10, 1))
+            )
             nibabel.save(scan, place / "patient001_frame09_gt.nii.gz")
 
 
@@ -140,7 +157,12 @@ def test_the_heart_is_found_by_its_motion_without_masks(tmp_path):
 def test_slices_are_square_standardised_and_labelled(hearts):
     d = cardiac.slices(*cardiac.split(hearts), side=40, field=60)
     assert d.train.x.shape == (36, 1, 40, 40) and d.train.y.shape == (36, 40, 40)
-    assert d.train.x[:6].mean().abs() < 0.01 and set(d.train.y.unique().tolist()) == {0, 1, 2, 3}
+    assert d.train.x[:6].mean().abs() < 0.01 and set(d.train.y.unique().tolist()) == {
+        0,
+        1,
+        2,
+        3,
+    }
     assert "%" in repr(d)
 
 
@@ -148,7 +170,9 @@ def test_no_pixel_is_interpolated_where_the_sizes_agree(hearts):
     cut = cardiac.window(hearts[0], 20, 30)
     top, left = (int(c - 9.5) for c in cut.centre)
     found = cut.cut(torch.from_numpy(hearts[0].ed.image)[:, None])[:, 0].numpy()
-    assert np.allclose(found, hearts[0].ed.image[:, top : top + 20, left : left + 20], atol=1e-2)
+    assert np.allclose(
+        found, hearts[0].ed.image[:, top : top + 20, left : left + 20], atol=1e-2
+    )
 
 
 class Oracle(torch.nn.Module):
@@ -187,15 +211,29 @@ def test_without_data_phantoms_stand_in(monkeypatch, tmp_path, capsys):
 def test_stacks_hold_the_slices_in_order(hearts):
     train, val, test = cardiac.split(hearts)
     flat, deep = (f(train, val, test) for f in (cardiac.slices, cardiac.stacks))
-    assert deep.train.x.shape == (2 * len(train), 1, 8, 128, 128)  # three slices, and five empty ones
+    assert deep.train.x.shape == (
+        2 * len(train),
+        1,
+        8,
+        128,
+        128,
+    )  # three slices, and five empty ones
     assert torch.equal(deep.train.x[0, 0, :3], flat.train.x[:3, 0])
-    assert torch.equal(deep.train.y[1, :3], flat.train.y[3:6]) and deep.train.y[:, 3:].max() == 0
+    assert (
+        torch.equal(deep.train.y[1, :3], flat.train.y[3:6])
+        and deep.train.y[:, 3:].max() == 0
+    )
 
 
 def test_blocks_cover_a_longer_stack():
-    blocks = cardiac._blocks(torch.arange(20)[:, None], 4)[..., 0]  # ten slices of ED, ten of ES
+    blocks = cardiac._blocks(torch.arange(20)[:, None], 4)[
+        ..., 0
+    ]  # ten slices of ED, ten of ES
     assert blocks[:, 0].tolist() == [0, 10, 3, 13, 6, 16]
-    assert set(blocks.flatten().tolist()) == set(range(20)) and (blocks.diff(dim=1) == 1).all()
+    assert (
+        set(blocks.flatten().tolist()) == set(range(20))
+        and (blocks.diff(dim=1) == 1).all()
+    )
 
 
 def test_a_network_for_stacks_segments_as_one_for_slices(hearts):
@@ -204,16 +242,25 @@ def test_a_network_for_stacks_segments_as_one_for_slices(hearts):
     net = Neighbours(reach=0, width=4)
     stacks = cardiac.segment(net, hearts[0], side=64, whole=True)
     slices = cardiac.segment(net.net, hearts[0], side=64)
-    assert np.mean(stacks[0] == slices[0]) > 0.999 and stacks[1].shape == hearts[0].es.image.shape
+    assert (
+        np.mean(stacks[0] == slices[0]) > 0.999
+        and stacks[1].shape == hearts[0].es.image.shape
+    )
 
 
 def test_augmentation_moves_all_slices_of_a_stack_alike():
     x = torch.rand(2, 1, 1, 32, 32).expand(2, 1, 4, 32, 32)
     y = (x[:, 0] > 0.5).long()
-    moved, labels = data.random_affine(contrast=0)(x, y, torch.Generator().manual_seed(0))
-    assert moved.shape == x.shape and labels.shape == y.shape and not torch.equal(moved, x)
+    moved, labels = data.random_affine(contrast=0)(
+        x, y, torch.Generator().manual_seed(0)
+    )
+    assert (
+        moved.shape == x.shape and labels.shape == y.shape and not torch.equal(moved, x)
+    )
     assert (moved == moved[:, :, :1]).all() and (labels == labels[:, :1]).all()
-    flat, _ = data.random_affine(contrast=0)(x[:, :, 0], y[:, 0], torch.Generator().manual_seed(0))
+    flat, _ = data.random_affine(contrast=0)(
+        x[:, :, 0], y[:, 0], torch.Generator().manual_seed(0)
+    )
     torch.testing.assert_close(flat, moved[:, :, 0])
 
 

@@ -14,9 +14,14 @@ from medlib.phantom import phantom
 def heart(side=110, masks=True, mm=2.0):
     p = phantom(1, shape=(3, side, side + 20), spacing=(10.0, mm, mm), motion=True)
     ed, es = (
-        Volume(p.image[0, t].numpy(), p.mask[0, t].numpy() if masks else None, p.spacing) for t in (0, 1)
+        Volume(
+            p.image[0, t].numpy(), p.mask[0, t].numpy() if masks else None, p.spacing
+        )
+        for t in (0, 1)
     )
-    return Patient("one", "NOR", ed, es), p.motion[0, 1].movedim(1, 0) / mm  # field in pixels, (D, 2, H, W)
+    return Patient("one", "NOR", ed, es), p.motion[0, 1].movedim(
+        1, 0
+    ) / mm  # field in pixels, (D, 2, H, W)
 
 
 def test_a_pair_needs_no_mask():
@@ -32,14 +37,18 @@ def test_training_pairs_run_both_ways_and_carry_no_label():
     a, b = torch.randn(2, 3, 2, 16, 16)
     d = cine.dataset([a], [b])
     assert (
-        torch.equal(d.train.x, torch.cat((a, a.flip(1)))) and torch.equal(d.val.x, b) and not d.train.y.any()
+        torch.equal(d.train.x, torch.cat((a, a.flip(1))))
+        and torch.equal(d.val.x, b)
+        and not d.train.y.any()
     )
 
 
 def test_phantom_pairs():
     pairs = cine.phantom_pairs(2, seed=0, phases=(0.0, 0.2, 0.35), depth=2)
     assert len(pairs) == 4 and pairs[0].shape == (2, 2, 96, 96)
-    assert torch.equal(pairs[0][:, 0], pairs[1][:, 0]) and not torch.equal(pairs[0][:, 1], pairs[1][:, 1])
+    assert torch.equal(pairs[0][:, 0], pairs[1][:, 0]) and not torch.equal(
+        pairs[0][:, 1], pairs[1][:, 1]
+    )
 
 
 def test_the_true_field_carries_the_mask_to_the_other_moment():
@@ -87,7 +96,9 @@ def challenge(tmp_path, monkeypatch):
     place = tmp_path / "cmac" / "LMKS_GT" / "INRIA_COORDINATES"
     place.mkdir(parents=True)
     for t in range(1, 4):
-        scan = nibabel.Nifti1Image(np.random.rand(40, 50, 3).astype(np.float32), np.diag([1.25, 1.25, 8, 1]))
+        scan = nibabel.Nifti1Image(
+            np.random.rand(40, 50, 3).astype(np.float32), np.diag([1.25, 1.25, 8, 1])
+        )
         nibabel.save(scan, tmp_path / "cmac" / f"t{t:02}.nii.gz")
     for k in (1, 2):
         for t in range(2):
@@ -100,11 +111,14 @@ def test_the_challenge_is_read_in_voxels(challenge):
     assert found.image.shape == (3, 3, 50, 40) and found.landmarks.shape == (2, 2, 2, 3)
     np.testing.assert_allclose(found.landmarks[0, 0], [[1, 16, 8], [2, 20, 10]])
     frames, cut = cine.beat(found, 1)
-    assert frames.shape == (3, 3, 1, 96, 96) and cut.step[0] == pytest.approx(cine.MM / 1.25)
+    assert frames.shape == (3, 3, 1, 96, 96) and cut.step[0] == pytest.approx(
+        cine.MM / 1.25
+    )
 
 
 @pytest.mark.parametrize(
-    "text, words", [("POINTS 3 float\n1 2 3\n", "3 numbers.*3 n"), ("nothing", "0 numbers")]
+    "text, words",
+    [("POINTS 3 float\n1 2 3\n", "3 numbers.*3 n"), ("nothing", "0 numbers")],
 )
 def test_damaged_landmarks_are_refused(challenge, text, words):
     (challenge / "obs1_groundTruth01.vtk").write_text(text)

@@ -13,7 +13,12 @@ def test_all_113_claims_stand_in_order():
 @pytest.mark.parametrize("claim", claims.claims().values(), ids=lambda c: c["id"])
 def test_a_claim_has_an_experiment_or_a_reason(claim):
     assert ("rule" in claim and "predicts" in claim) != ("reason" in claim)
-    assert claim["quote"] and claim["literature"] in ("right", "imprecise", "wrong", "unsupported")
+    assert claim["quote"] and claim["literature"] in (
+        "right",
+        "imprecise",
+        "wrong",
+        "unsupported",
+    )
     assert re.fullmatch(r"\d\d", claim["chapter"]) or "reason" in claim
     if "rule" in claim:
         claims.verdict(claim["rule"], 0, 0)
@@ -55,10 +60,18 @@ def test_ledger_verdicts_are_those_of_the_records():
     assert len(rows) == 113 and seen
     for row, r in seen:
         assert r["verdict"] == (
-            claims.verdict(row["rule"], r["low"], r["high"]) if "rule" in row else "not testable here"
+            claims.verdict(row["rule"], r["low"], r["high"])
+            if "rule" in row
+            else "not testable here"
         )
 
 
 def test_written_chapters_decide_their_claims():
-    written = {path.name[:2] for path in (claims.ROOT / "chapters").glob("[0-9][0-9]_*.ipynb")}
-    assert not [r["id"] for r in claims.ledger() if r["chapter"] in written and r["verdict"] == "planned"]
+    written = {
+        path.name[:2] for path in (claims.ROOT / "chapters").glob("[0-9][0-9]_*.ipynb")
+    }
+    assert not [
+        r["id"]
+        for r in claims.ledger()
+        if r["chapter"] in written and r["verdict"] == "planned"
+    ]

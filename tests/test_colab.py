@@ -1,5 +1,7 @@
-"""The first cells of every chapter in a simulated Colab: a fresh environment with the packages that Colab's image is known
-to carry, `google.colab` in sys.modules, and the book's address leading to this repository."""
+"""The first cells of every chapter in a simulated Colab: a fresh environment with the
+packages that Colab's image is known to carry, `google.colab` in sys.modules, and the
+book's address leading to this repository.
+"""
 
 import ast
 import json
@@ -16,7 +18,8 @@ from medlib import chapters, doctor
 
 ROOT = chapters.ROOT
 ADDRESS = "https://github.com/medlib-book/medlib-book"
-# A cautious part of Colab's list (googlecolab/backend-info, pip-freeze.txt): what it has carried for years.
+# A cautious part of Colab's list (googlecolab/backend-info, pip-freeze.txt): what it
+# has carried for years.
 CARRIED = [
     "torch",
     "torchvision",
@@ -32,7 +35,8 @@ CARRIED = [
     "ipython",
     "ipykernel",
 ]
-# Runs the Colab cell, then what the chapter imports, each chapter in a child of one process that has torch.
+# Runs the Colab cell, then what the chapter imports, each chapter in a child of one
+# process that has torch.
 DRIVER = """
 import json, os, sys, types
 from importlib.machinery import ModuleSpec
@@ -64,7 +68,9 @@ def closure(names: list[str]) -> set[str]:
             found.add(name)
             wanted = [Requirement(text) for text in needs]
             waiting += [
-                r.name.lower() for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})
+                r.name.lower()
+                for r in wanted
+                if r.marker is None or r.marker.evaluate({"extra": ""})
             ]
     return found
 
@@ -88,7 +94,11 @@ def colab(tmp_path_factory) -> tuple[Path, Path]:
     carried = home / "carried"
     carried.mkdir()
     for name in closure(CARRIED):
-        for top in {file.parts[0] for file in metadata.files(name) or [] if file.parts[0] != ".."}:
+        for top in {
+            file.parts[0]
+            for file in metadata.files(name) or []
+            if file.parts[0] != ".."
+        }:
             place = Path(metadata.distribution(name).locate_file(top))
             if top != "__pycache__" and not (carried / top).exists():
                 (carried / top).symlink_to(place)
@@ -104,11 +114,22 @@ def ran(colab, tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("content")
     cells = {source.stem: first_cells(source) for source in chapters.sources()}
     (folder / "chapters.json").write_text(json.dumps(cells), encoding="utf-8")
-    redirect = {"COUNT": "1", "KEY_0": f"url.file://{ROOT}.insteadOf", "VALUE_0": ADDRESS}
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MEDLIB_OFFLINE")}
+    redirect = {
+        "COUNT": "1",
+        "KEY_0": f"url.file://{ROOT}.insteadOf",
+        "VALUE_0": ADDRESS,
+    }
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MEDLIB_OFFLINE")
+    }
     environment |= {f"GIT_CONFIG_{key}": value for key, value in redirect.items()}
     done = subprocess.run(
-        [python, "-c", DRIVER], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [python, "-c", DRIVER],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if "No matching distribution" in done.stderr and not os.environ.get("CI"):
         pytest.skip("no package index can be reached")
@@ -122,9 +143,14 @@ def test_first_cells_run_on_colab(ran, source):
 
 def test_torch_and_what_colab_carries_stay(ran, colab):
     python, _ = colab
-    new = {p.name.lower() for p in (python.parents[1] / "lib").glob("python*/site-packages/*.dist-info")}
+    new = {
+        p.name.lower()
+        for p in (python.parents[1] / "lib").glob("python*/site-packages/*.dist-info")
+    }
     names = {name.rsplit("-", 1)[0].split("-")[0].replace("_", "-") for name in new}
-    assert {"monai", "captum"} <= names and not names & {name.lower() for name in CARRIED}
+    assert {"monai", "captum"} <= names and not names & {
+        name.lower() for name in CARRIED
+    }
 
 
 def test_all_chapters_have_the_same_colab_cell_and_it_is_inert_here(capsys):

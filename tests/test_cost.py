@@ -6,7 +6,9 @@ from medlib import cost, device
 
 
 def net():
-    return nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(4 * 36, 3))
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), nn.Linear(4 * 36, 3)
+    )
 
 
 def test_count_by_hand():
@@ -16,8 +18,12 @@ def test_count_by_hand():
 
 def test_alternate_takes_turns():
     calls = []
-    times = cost.alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3)
-    assert calls == ["a", "b"] * 4 and times["a"].shape == (3,) and (times["b"] >= 0).all()
+    times = cost.alternate(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3
+    )
+    assert (
+        calls == ["a", "b"] * 4 and times["a"].shape == (3,) and (times["b"] >= 0).all()
+    )
 
 
 def test_a_training_step_changes_the_weights_and_a_forward_pass_does_not():
@@ -37,4 +43,6 @@ def test_count_of_a_wrong_shape_fails():
 def test_kept_counts_what_a_convolution_needs_for_its_way_back():
     one = cost.kept(lambda: torch.nn.Conv2d(1, 4, 3, padding=1), (1, 8, 8))
     two = cost.kept(lambda: torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 1, 3)), (1, 8, 8))  # fmt: skip
-    assert one == 4 * 64 and two == 4 * 64 + 4 * 4 * 64  # its input; the weights are there anyway
+    assert (
+        one == 4 * 64 and two == 4 * 64 + 4 * 4 * 64
+    )  # its input; the weights are there anyway

@@ -8,13 +8,23 @@ import pytest
 import torch
 
 from medlib import data
-from medlib.data import DataError, Dataset, Split, Unreachable, audit, check, random_shift
+from medlib.data import (
+    DataError,
+    Dataset,
+    Split,
+    Unreachable,
+    audit,
+    check,
+    random_shift,
+)
 
 CONTENT = bytes(range(256)) * 800
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT at /good; misbehaves at the other paths. `asked` keeps the Range headers."""
+    """Serves CONTENT at /good; misbehaves at the other paths. `asked` keeps the Range
+    headers.
+    """
 
     asked: ClassVar[list] = []
     log_message = lambda *_: None
@@ -100,7 +110,12 @@ def fetch(address, tmp_path, monkeypatch):
     def fetch(path):
         digest = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
         return data.find(
-            {"path": "set/file.npz", "url": [address + path], "bytes": len(CONTENT), "hash": [digest]}
+            {
+                "path": "set/file.npz",
+                "url": [address + path],
+                "bytes": len(CONTENT),
+                "hash": [digest],
+            }
         )
 
     fetch.cache = tmp_path / "data" / "cache" / "set"
@@ -127,7 +142,9 @@ def test_a_part_left_behind_is_not_the_set(fetch):
         fetch("/stubborn")
     (part,) = fetch.left()
     assert part.suffix == ".part"
-    assert not (fetch.cache / "file.npz").exists()  # a part is never mistaken for the set
+    assert not (
+        fetch.cache / "file.npz"
+    ).exists()  # a part is never mistaken for the set
 
 
 def test_a_later_call_resumes_what_an_earlier_one_left(fetch):
@@ -142,7 +159,12 @@ def test_a_later_call_resumes_what_an_earlier_one_left(fetch):
 def test_a_wrong_file_is_refused_with_what_to_do(fetch, path):
     with pytest.raises(DataError) as error:
         fetch(path)
-    for word in ("expected: sha256:", "seen:     sha256:", "127.0.0.1", str(fetch.cache)):
+    for word in (
+        "expected: sha256:",
+        "seen:     sha256:",
+        "127.0.0.1",
+        str(fetch.cache),
+    ):
         assert word in str(error.value)
     assert fetch.left() == []
 
@@ -191,7 +213,9 @@ def nan():
 
 @pytest.mark.parametrize("split, match", [
     (Split(torch.zeros(0, 1, 4, 4), torch.zeros(0).long()), "toy/val: no images"), (nan(), "toy/val: image 2 holds NaN"),
-    (Split(torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 7])), "toy/val: image 2 has label 7; the rule: 0 to 1"),
+    (Split(torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 7])), "toy/val: image 2 has "
+                                                              "label 7; the rule: 0 "
+                                                              "to 1"),
     (Split(torch.zeros(3, 4, 4), torch.zeros(3).long()), "toy/val: images.*the rule"),
 ])  # fmt: skip
 def test_a_bad_split_names_set_index_and_rule(split, match):
@@ -212,13 +236,24 @@ def test_audit_finds_copies_across_splits_only(capsys):
     one, two, three = images(4), images(4), images(4)
     two.x[3], one.x[0] = one.x[1], one.x[2]
     pairs = audit(Dataset("toy", ("a", "b"), one, two, three, "simulated"))
-    assert pairs == [("train", 1, "val", 3)] and "1 validation or test image" in capsys.readouterr().out
+    assert (
+        pairs == [("train", 1, "val", 3)]
+        and "1 validation or test image" in capsys.readouterr().out
+    )
 
 
 def test_digits_load_and_are_disjoint():
     digits = data.load("digits", device="cpu")
-    assert [len(s.x) for s in (digits.train, digits.val, digits.test)] == [1257, 180, 360]
-    assert digits.train.x.min() == 0 and digits.train.x.max() == 1 and digits.source == "package"
+    assert [len(s.x) for s in (digits.train, digits.val, digits.test)] == [
+        1257,
+        180,
+        360,
+    ]
+    assert (
+        digits.train.x.min() == 0
+        and digits.train.x.max() == 1
+        and digits.source == "package"
+    )
     assert "0 validation" not in repr(digits) and audit(digits) == []
 
 
@@ -226,18 +261,29 @@ def test_digits_load_and_are_disjoint():
 def test_without_data_a_stand_in_speaks_up(name, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(data, "ROOT", tmp_path)
     monkeypatch.setitem(
-        data.REGISTRY, name, data.REGISTRY[name] | ({"sizes": [20, 6, 8]} if name[0] == "p" else {})
+        data.REGISTRY,
+        name,
+        data.REGISTRY[name] | ({"sizes": [20, 6, 8]} if name[0] == "p" else {}),
     )
     d = data.load(name, device="cpu")
     assert "STAND-IN DATA" in capsys.readouterr().out
-    assert d.source == data.loaded[name] == "stand-in" and d.train.x.shape[1:] == (1, 28, 28)
+    assert d.source == data.loaded[name] == "stand-in" and d.train.x.shape[1:] == (
+        1,
+        28,
+        28,
+    )
     assert len(d.classes) == len(d.train.y.unique())
 
 
 def test_subsets_nest_and_keep_the_class_shares():
     x = torch.arange(1000.0).view(-1, 1, 1, 1)
     d = Dataset(
-        "toy", ("a", "b"), Split(x, (torch.arange(1000) % 10 == 0).long()), images(), images(), "simulated"
+        "toy",
+        ("a", "b"),
+        Split(x, (torch.arange(1000) % 10 == 0).long()),
+        images(),
+        images(),
+        "simulated",
     )
     small, large = (set(d.subset_index(n, seed=3).tolist()) for n in (50, 200))
     assert small < large and d.subset(50, seed=3).train.y.sum() == 5
@@ -248,9 +294,18 @@ def test_subsets_nest_and_keep_the_class_shares():
 
 def test_standardise_uses_the_training_images_alone():
     d = Dataset(
-        "toy", ("a", "b"), images(), Split(images().x + 5, images().y), images(), "simulated"
+        "toy",
+        ("a", "b"),
+        images(),
+        Split(images().x + 5, images().y),
+        images(),
+        "simulated",
     ).standardise()
-    assert abs(d.train.x.mean()) < 1e-6 and abs(d.train.x.std() - 1) < 1e-5 and d.val.x.mean() > 5
+    assert (
+        abs(d.train.x.mean()) < 1e-6
+        and abs(d.train.x.std() - 1) < 1e-5
+        and d.val.x.mean() > 5
+    )
 
 
 def test_random_shift_moves_whole_images():
@@ -258,7 +313,12 @@ def test_random_shift_moves_whole_images():
     x[:, 0, 4, 4] = 1
     moved = random_shift(2)(x, torch.Generator().manual_seed(0))
     places = torch.stack([m[0].nonzero()[0] for m in moved])
-    assert moved.sum() == 50 and places.min() >= 2 and places.max() <= 6 and len(places.unique(dim=0)) > 10
+    assert (
+        moved.sum() == 50
+        and places.min() >= 2
+        and places.max() <= 6
+        and len(places.unique(dim=0)) > 10
+    )
     assert torch.equal(random_shift(0)(x, torch.Generator()), x)
 
 
@@ -273,13 +333,19 @@ def test_pickles_are_refused(tmp_path, monkeypatch):
 def test_resize_and_pad():
     digits = data.load("digits", device="cpu")
     larger, framed = digits.resize(16), digits.pad(11)
-    assert larger.test.x.shape[1:] == (1, 16, 16) and framed.val.x.shape[1:] == (1, 11, 11)
+    assert larger.test.x.shape[1:] == (1, 16, 16) and framed.val.x.shape[1:] == (
+        1,
+        11,
+        11,
+    )
     torch.testing.assert_close(framed.test.x[..., 1:9, 1:9], digits.test.x)
     assert (framed.test.x[..., 0, :] == digits.train.x.min()).all()
     assert abs(larger.train.x.mean() - digits.train.x.mean()) < 0.01
 
 
-def test_membranes_are_read_in_order_and_a_missing_slice_is_named(tmp_path, monkeypatch):
+def test_membranes_are_read_in_order_and_a_missing_slice_is_named(
+    tmp_path, monkeypatch
+):
     from PIL import Image
 
     for kind in ("image", "label"):
@@ -291,16 +357,24 @@ def test_membranes_are_read_in_order_and_a_missing_slice_is_named(tmp_path, monk
     monkeypatch.setattr(data, "ROOT", tmp_path)
     monkeypatch.setenv("MEDLIB_MIRROR", str(tmp_path))
     em = data.load("em")
-    assert em.source == "mirror" and em.train.y[:2, 0, 0].tolist() == [1, 0] and len(em.test.x) == 8
+    assert (
+        em.source == "mirror"
+        and em.train.y[:2, 0, 0].tolist() == [1, 0]
+        and len(em.test.x) == 8
+    )
     (tmp_path / "em" / "label" / "7.png").unlink()
     with pytest.raises(DataError, match=r"7\.png"):
         data.load("em")
 
 
-def test_without_a_folder_membranes_are_simulated_and_said_to_be(tmp_path, monkeypatch, capsys):
+def test_without_a_folder_membranes_are_simulated_and_said_to_be(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(data, "ROOT", tmp_path)
     monkeypatch.delenv("MEDLIB_MIRROR", raising=False)
     em = data.load("em")
     assert (
-        em.source == "stand-in" and "STAND-IN" in capsys.readouterr().out and em.train.y.float().mean() < 0.5
+        em.source == "stand-in"
+        and "STAND-IN" in capsys.readouterr().out
+        and em.train.y.float().mean() < 0.5
     )

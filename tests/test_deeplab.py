@@ -23,7 +23,9 @@ def test_a_convolution_with_holes_is_one_on_each_sub_grid():
     plain.load_state_dict(holes.state_dict())
     for i in range(3):
         for j in range(3):
-            torch.testing.assert_close(holes(x)[..., i::3, j::3], plain(x[..., i::3, j::3]))
+            torch.testing.assert_close(
+                holes(x)[..., i::3, j::3], plain(x[..., i::3, j::3])
+            )
 
 
 @pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
@@ -31,19 +33,28 @@ def test_a_convolution_with_holes_is_one_on_each_sub_grid():
 @torch.no_grad()
 def test_what_the_strided_backbone_keeps_is_unchanged(block, stride):
     strided, x = DeepLabV3Plus(2, 3, output_stride=32, block=block, layers=(1, 2, 2, 1), width=8).eval(), torch.randn(1, 2, 64, 96)  # fmt: skip
-    finer = DeepLabV3Plus(2, 3, output_stride=stride, block=block, layers=(1, 2, 2, 1), width=8).eval()
+    finer = DeepLabV3Plus(
+        2, 3, output_stride=stride, block=block, layers=(1, 2, 2, 1), width=8
+    ).eval()
     finer.load_state_dict(strided.state_dict())
     every = 32 // stride
-    deep, expected = finer.deep(finer.low(finer.stem(x))), strided.deep(strided.low(strided.stem(x)))
+    deep, expected = (
+        finer.deep(finer.low(finer.stem(x))),
+        strided.deep(strided.low(strided.stem(x))),
+    )
     assert deep.shape[-2:] == (64 // stride, 96 // stride)
-    torch.testing.assert_close(deep[..., ::every, ::every], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        deep[..., ::every, ::every], expected, rtol=1e-4, atol=1e-5
+    )
 
 
 @torch.no_grad()
 def test_the_backbone_equals_torchvisions():
     from torchvision.models import resnet50
 
-    theirs = resnet50(num_classes=1, replace_stride_with_dilation=[False, True, True]).eval()
+    theirs = resnet50(
+        num_classes=1, replace_stride_with_dilation=[False, True, True]
+    ).eval()
     ours = ResNet(3, 1, block=Bottleneck, layers=(3, 4, 6, 3)).eval()
     copy_weights(ours, theirs.state_dict())
     dilate(ours.stages[2:])
@@ -55,8 +66,13 @@ def test_the_backbone_equals_torchvisions():
 def test_aspp_equals_torchvisions():
     from torchvision.models.segmentation.deeplabv3 import ASPP as Theirs
 
-    theirs, ours = Theirs(8, (2, 3, 5), 6).eval(), ASPP(8, 6, (2, 3, 5), depthwise=False).eval()
-    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    theirs, ours = (
+        Theirs(8, (2, 3, 5), 6).eval(),
+        ASPP(8, 6, (2, 3, 5), depthwise=False).eval(),
+    )
+    ours.load_state_dict(
+        dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True))
+    )
     x = torch.randn(2, 8, 9, 14)
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
 
@@ -83,7 +99,10 @@ def test_dilation_gives_back_the_field_that_a_missing_stride_would_lose():
     for layer in plain.modules():
         if isinstance(layer, nn.Conv2d):
             layer.stride = (1, 1)
-    fields = [seen(net, torch.randn(1, 4, 129, 129).double()) for net in (plain, holes, strided)]
+    fields = [
+        seen(net, torch.randn(1, 4, 129, 129).double())
+        for net in (plain, holes, strided)
+    ]
     assert fields[0] < fields[1] == fields[2]
 
 
@@ -107,7 +126,8 @@ def test_every_parameter_gets_a_finite_gradient(device):
 
 @pytest.mark.parametrize("act, words", [
     (lambda: small_deeplab(output_stride=4), "output_stride 4.*32, 16 or 8"),
-    (lambda: small_deeplab()(torch.zeros(2, 3, 64, 64)), r"\(2, 3, 64, 64\).*\(B, 1, H, W\)"),
+    (lambda: small_deeplab()(torch.zeros(2, 3, 64, 64)), r"\(2, 3, 64, 64\).*\(B, 1, "
+                                                         r"H, W\)"),
     (lambda: small_deeplab()(torch.zeros(1, 1, 64, 64)), "1 image.*2 or more"),
 ])  # fmt: skip
 def test_errors_that_teach(act, words):

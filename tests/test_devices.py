@@ -1,6 +1,8 @@
-"""A tensor left on the processor is found without a GPU: forward passes, losses, metrics and data on fake tensors of a GPU,
-whole training steps on the meta device, whole chapters on a stand-in (a stage of run.py). Planted mismatches show that
-each of them can fail."""
+"""A tensor left on the processor is found without a GPU: forward passes, losses,
+metrics and data on fake tensors of a GPU, whole training steps on the meta device,
+whole chapters on a stand-in (a stage of run.py). Planted mismatches show that each of
+them can fail.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -27,7 +29,11 @@ from medlib.models.voxelmorph import VoxelMorph
 
 LABEL, MASK = F.cross_entropy, losses.dice_ce
 NETS = {  # name: build, shape of a batch, loss
-    "AlexNet": (partial(models.AlexNet, 1, 2, layers=LAYERS_SMALL), (2, 1, 28, 28), LABEL),
+    "AlexNet": (
+        partial(models.AlexNet, 1, 2, layers=LAYERS_SMALL),
+        (2, 1, 28, 28),
+        LABEL,
+    ),
     "Autoencoder": (partial(models.Autoencoder, 1, 4), (2, 1, 32, 32), MASK),
     "LinearAutoencoder": (models.LinearAutoencoder, (2, 1, 28, 28), None),
     "DeepLabV3+": (small_deeplab, (2, 1, 64, 64), MASK),
@@ -47,7 +53,11 @@ NETS = {  # name: build, shape of a batch, loss
     "SmallUNet": (models.SmallUNet, (2, 1, 64, 64), MASK),
     "UNet": (partial(models.UNet, 1, 4, padded=True), (1, 1, 64, 64), MASK),
     "UNet3D": (partial(models.UNet3D, 1, 4, width=4), (1, 1, 8, 32, 32), MASK),
-    "VGG": (partial(models.VGG, 1, 2, head=None, batch_norm=True), (2, 1, 64, 64), LABEL),
+    "VGG": (
+        partial(models.VGG, 1, 2, head=None, batch_norm=True),
+        (2, 1, 64, 64),
+        LABEL,
+    ),
     "V-Net": (partial(models.VNet, 1, 4, norm=True), (1, 1, 16, 32, 32), MASK),
 }
 MODULES = sorted({*attention.SOFT, *attention.HARD}, key=lambda c: c.__name__)
@@ -101,30 +111,49 @@ def test_additive_attention_and_voxelmorph_on_a_fake_gpu():
             additive, q, k = Additive(8), torch.randn(2, 3, 8), torch.randn(2, 5, 8)
         assert additive(q, k)[0].device.type == "cuda"
         field = net.field(net.current(pairs))
-        assert motion.warp(pairs[:, :1], field).device.type == motion.jacobian(field).device.type == "cuda"
+        assert (
+            motion.warp(pairs[:, :1], field).device.type
+            == motion.jacobian(field).device.type
+            == "cuda"
+        )
 
 
-LOSSES = [losses.soft_dice, losses.vnet_dice, losses.tversky, losses.focal, losses.dice_ce]
+LOSSES = [
+    losses.soft_dice,
+    losses.vnet_dice,
+    losses.tversky,
+    losses.focal,
+    losses.dice_ce,
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
 def test_losses_on_a_fake_gpu(loss):
     with fake_gpu():
         with torch.device("cuda"):
-            logits, mask = torch.randn(2, 4, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)
+            logits, mask = (
+                torch.randn(2, 4, 8, 8),
+                torch.zeros(2, 8, 8, dtype=torch.long),
+            )
         assert loss(logits, mask).device.type == "cuda"
 
 
 @pytest.mark.parametrize(
-    "metric", [metrics.accuracy, metrics.auc, metrics.calibration_error, losses.mean_dice]
+    "metric",
+    [metrics.accuracy, metrics.auc, metrics.calibration_error, losses.mean_dice],
 )
 def test_metrics_on_a_fake_gpu(metric):
-    """They end in a number, which a fake tensor does not have: getting that far is what counts."""
+    """They end in a number, which a fake tensor does not have: getting that far is what
+    counts.
+    """
     with fake_gpu():
         with torch.device("cuda"):
             logits, labels = torch.randn(6, 2), torch.zeros(6, dtype=torch.long)
             if metric is losses.mean_dice:
-                logits, labels = torch.randn(2, 4, 8, 8), torch.zeros(2, 8, 8, dtype=torch.long)
+                logits, labels = (
+                    torch.randn(2, 4, 8, 8),
+                    torch.zeros(2, 8, 8, dtype=torch.long),
+                )
         with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)):
             metric(logits, labels)
 
@@ -135,7 +164,9 @@ def test_augmentation_and_data_on_a_fake_gpu():
             x, y = torch.rand(4, 1, 16, 16), torch.zeros(4, 16, 16, dtype=torch.long)
         draw = torch.Generator().manual_seed(0)
         moved, mask = data.random_affine()(x, y, draw)
-        assert moved.device.type == mask.device.type == "cuda" and mask.dtype == torch.long
+        assert (
+            moved.device.type == mask.device.type == "cuda" and mask.dtype == torch.long
+        )
         assert data.random_shift(2)(x, draw).device.type == "cuda"
 
 
@@ -210,7 +241,9 @@ def test_the_stand_in_trains_and_finds_what_a_gpu_would_refuse(monkeypatch):
     tests = Path(__file__).parent
     monkeypatch.setenv("PYTHONSTARTUP", str(tests / "startup.py"))
     monkeypatch.setenv("PYTHONPATH", str(tests.parent))
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(ON_A_STAND_IN)])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(ON_A_STAND_IN)]
+    )
     NotebookClient(notebook, kernel_name="python3").execute()
     (output,) = notebook.cells[0].outputs
     assert output["text"] == "done\n"

@@ -13,7 +13,9 @@ def count(model):
 
 
 def pair(i, x):
-    """Our network B{i} and torchvision's with the same weights and the averages of BatchNorm over x."""
+    """Our network B{i} and torchvision's with the same weights and the averages of
+    BatchNorm over x.
+    """
     from torchvision import models
 
     width, depth, _, dropout = SCALING[i]
@@ -26,7 +28,9 @@ def pair(i, x):
         reference(x)
     for norm in norms:
         norm.momentum = 0.1
-    net.load_state_dict(dict(zip(net.state_dict(), reference.state_dict().values(), strict=True)))
+    net.load_state_dict(
+        dict(zip(net.state_dict(), reference.state_dict().values(), strict=True))
+    )
     return net, reference
 
 
@@ -37,7 +41,9 @@ def pair(i, x):
 def test_parameter_count_on_the_meta_device(i, parameters):
     width, depth, _, dropout = SCALING[i]
     with torch.device("meta"):
-        assert count(EfficientNet(width=width, depth=depth, dropout=dropout)) == parameters
+        assert (
+            count(EfficientNet(width=width, depth=depth, dropout=dropout)) == parameters
+        )
 
 
 @pytest.mark.parametrize("i", range(5))
@@ -73,21 +79,32 @@ def test_a_skipped_image_keeps_only_its_shortcut_and_the_others_make_up_for_it()
     change, branch = block(x) - x, block.layers(x)
     skipped = change.abs().amax((1, 2, 3)) == 0
     assert 70 < skipped.sum() < 130
-    torch.testing.assert_close(change[~skipped], branch[~skipped] / 0.75, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        change[~skipped], branch[~skipped] / 0.75, atol=1e-5, rtol=1e-5
+    )
     torch.testing.assert_close(block.eval()(x), x + block.layers(x))
 
 
-@pytest.mark.parametrize("small, side, final", [(False, 224, 7), (True, 28, 4), (True, 64, 8)])
+@pytest.mark.parametrize(
+    "small, side, final", [(False, 224, 7), (True, 28, 4), (True, 64, 8)]
+)
 def test_small_images_keep_larger_maps(small, side, final):
     with torch.device("meta"):
         net = EfficientNet(1, 2, small_images=small).eval()
-        assert net.features(torch.empty(1, 1, side, side)).shape == (1, 1280, final, final)
+        assert net.features(torch.empty(1, 1, side, side)).shape == (
+            1,
+            1280,
+            final,
+            final,
+        )
 
 
 def test_compound_scaling_doubles_the_work():
     assert compound(0) == (1, 1, 1) and compound(1) == (1.2, 1.1, 1.15)
     depth, width, resolution = compound(3)
-    assert depth * width**2 * resolution**2 == pytest.approx((1.2 * 1.1**2 * 1.15**2) ** 3)
+    assert depth * width**2 * resolution**2 == pytest.approx(
+        (1.2 * 1.1**2 * 1.15**2) ** 3
+    )
     assert [round(f, 2) for f in compound(6)] == [2.99, 1.77, 2.31]
 
 
@@ -100,20 +117,29 @@ def test_shape(batch, height, width):
 def test_every_parameter_gets_a_finite_gradient():
     net = EfficientNet(1, 8, width=0.25, small_images=True)
     F.cross_entropy(net(torch.randn(8, 1, 28, 28)), torch.arange(8)).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
+    assert all(
+        p.grad is not None and p.grad.isfinite().all() and p.grad.any()
+        for p in net.parameters()
+    )
 
 
 def test_a_training_step_on_the_meta_device():
     with torch.device("meta"):
         net = EfficientNet(1, 10)
-        loss = F.cross_entropy(net(torch.randn(4, 1, 64, 48)), torch.zeros(4, dtype=torch.long))
+        loss = F.cross_entropy(
+            net(torch.randn(4, 1, 64, 48)), torch.zeros(4, dtype=torch.long)
+        )
     loss.backward()
     assert net.features[0][0].weight.grad.is_meta
 
 
 def test_a_small_twin_overfits_one_batch():
     torch.manual_seed(0)
-    net, x, y = EfficientNet(1, 2, **TWIN), torch.randn(8, 1, 28, 28), torch.arange(8) % 2
+    net, x, y = (
+        EfficientNet(1, 2, **TWIN),
+        torch.randn(8, 1, 28, 28),
+        torch.arange(8) % 2,
+    )
     optimizer = torch.optim.AdamW(net.parameters(), lr=5e-3)
     losses = []
     for _ in range(30):

@@ -8,7 +8,9 @@ from medlib.data import Split
 
 
 class Corner(nn.Module):
-    """Class 1 scores the brightness of a map that copies the image; class 0 scores its opposite."""
+    """Class 1 scores the brightness of a map that copies the image; class 0 scores its
+    opposite.
+    """
 
     def __init__(self):
         super().__init__()
@@ -55,7 +57,14 @@ def test_sanity_sees_a_map_that_ignores_the_weights():
             self.features, self.unused = nn.Identity(), nn.Linear(1, 1)
 
     x = torch.rand(3, 1, 8, 8)
-    assert min(explain.sanity(Stubborn(), lambda m: m.features, x, torch.ones(3, dtype=torch.long))) > 0.999
+    assert (
+        min(
+            explain.sanity(
+                Stubborn(), lambda m: m.features, x, torch.ones(3, dtype=torch.long)
+            )
+        )
+        > 0.999
+    )
 
 
 def test_cases_are_the_first_of_each_class():

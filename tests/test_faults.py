@@ -1,5 +1,6 @@
-"""Damaged files, kill -9, a full disk, two at once: an error of ours or the right answer, and nothing half-written taken
-for whole."""
+"""Damaged files, kill -9, a full disk, two at once: an error of ours or the right
+answer, and nothing half-written taken for whole.
+"""
 
 import gzip
 import io
@@ -31,19 +32,25 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def nifti() -> bytes:
     voxels = np.arange(6 * 5 * 4, dtype=np.int16).reshape(6, 5, 4)
-    return gzip.compress(nibabel.Nifti1Image(voxels, np.diag([1.5, 1.5, 8, 1])).to_bytes(), 1)
+    return gzip.compress(
+        nibabel.Nifti1Image(voxels, np.diag([1.5, 1.5, 8, 1])).to_bytes(), 1
+    )
 
 
 def npz() -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(
-        buffer, train_images=np.zeros((3, 28, 28), np.uint8), train_labels=np.ones((3, 1), np.int64)
+        buffer,
+        train_images=np.zeros((3, 28, 28), np.uint8),
+        train_labels=np.ones((3, 1), np.int64),
     )
     return buffer.getvalue()
 
 
 def idx() -> bytes:
-    return gzip.compress(struct.pack(">HBBIII", 0, 8, 3, 2, 28, 28) + bytes(2 * 28 * 28))
+    return gzip.compress(
+        struct.pack(">HBBIII", 0, 8, 3, 2, 28, 28) + bytes(2 * 28 * 28)
+    )
 
 
 def dicom() -> bytes:
@@ -70,16 +77,29 @@ def read_dicom(path: Path) -> bool:
 
 FORMATS = {
     "x.nii.gz": (nifti(), read_nifti),
-    "plain.nii.gz": (gzip.decompress(nifti()), read_nifti),  # so that the mutations reach the header itself
+    "plain.nii.gz": (
+        gzip.decompress(nifti()),
+        read_nifti,
+    ),  # so that the mutations reach the header itself
     "x.npz": (npz(), read_npz),
     "x.gz": (idx(), read_idx),
     "x.dcm": (dicom(), read_dicom),
 }
 EXTREMES = st.sampled_from(
-    [b"\x00" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\xff\xff\xff\x7f", b"\xff" * 8, b"\x80"]
+    [
+        b"\x00" * 4,
+        b"\xff" * 4,
+        b"\x7f\xff\xff\xff",
+        b"\xff\xff\xff\x7f",
+        b"\xff" * 8,
+        b"\x80",
+    ]
 )
 EDITS = st.lists(
-    st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=6) | EXTREMES, st.booleans()), max_size=5
+    st.tuples(
+        st.floats(0, 1), st.binary(min_size=1, max_size=6) | EXTREMES, st.booleans()
+    ),
+    max_size=5,
 )
 
 
@@ -97,7 +117,9 @@ class Hang(Exception):
 
 @pytest.fixture
 def guarded(monkeypatch):
-    """No pickle is opened, nothing takes five seconds, and memory does not grow by half a gigabyte."""
+    """No pickle is opened, nothing takes five seconds, and memory does not grow by half
+    a gigabyte.
+    """
     import pickle
 
     def refuse(*args, **kwargs):
@@ -150,19 +172,24 @@ def test_a_damaged_file_is_an_error_of_ours_or_read_right(name, tmp_path, guarde
 
 def test_a_forged_header_is_not_believed(tmp_path):
     buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": (2**40,)})
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "|u1", "fortran_order": False, "shape": (2**40,)}
+    )
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("train_images.npy", buffer.getvalue() + b"few")
     with pytest.raises(DataError, match="claims"):
         data.read_npz(tmp_path / "x.npz")
-    (tmp_path / "x.gz").write_bytes(gzip.compress(struct.pack(">HBBI", 0, 8, 1, 2**31) + b"few"))
+    (tmp_path / "x.gz").write_bytes(
+        gzip.compress(struct.pack(">HBBI", 0, 8, 1, 2**31) + b"few")
+    )
     with pytest.raises(DataError, match="header"):
         data.read_idx(tmp_path / "x.gz")
 
 
-# ---------------------------------------------------------------- a folder that cannot be written
+# ---------------------------------------------------------------- a folder that cannot
+# be written
 
 ENTRY = {"path": "set/file.npz", "url": [], "hash": ["sha256:0"]}
 
@@ -172,14 +199,20 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path, monkeypatch):
     (tmp_path / "data").write_text("a file where the folder should be")
     monkeypatch.delenv("MEDLIB_OFFLINE", raising=False)
     monkeypatch.setenv("MEDLIB_MIRROR", "http://127.0.0.1:9")
-    with pytest.raises(DataError, match=r"(?s)file\.npz cannot be written .* MEDLIB_MIRROR"):
+    with pytest.raises(
+        DataError, match=r"(?s)file\.npz cannot be written .* MEDLIB_MIRROR"
+    ):
         data.find(ENTRY)
 
 
-def run(script: str, folder: Path, *arguments, **environment) -> subprocess.CompletedProcess:
+def run(
+    script: str, folder: Path, *arguments, **environment
+) -> subprocess.CompletedProcess:
     (folder / "job.py").write_text(textwrap.dedent(script), encoding="utf-8")
     environment = (
-        os.environ | {"MEDLIB_PRECISION": "no", "TQDM_DISABLE": "1", "PYTHONPATH": str(ROOT)} | environment
+        os.environ
+        | {"MEDLIB_PRECISION": "no", "TQDM_DISABLE": "1", "PYTHONPATH": str(ROOT)}
+        | environment
     )
     environment.pop("MEDLIB_OFFLINE", None)
     return subprocess.run(
@@ -266,12 +299,15 @@ def test_a_full_disk_is_named_and_nothing_is_taken(tmp_path):
     assert os.waitstatus_to_exitcode(os.waitpid(child(full), 0)[1]) == 3 and not target.exists()
     assert os.waitpid(child(), 0)[1] == 0 and target.read_bytes() == content
     """, tmp_path)  # fmt: skip
-    assert done.returncode == 0 and "cannot be written" in done.stdout and "make room" in done.stdout, (
-        done.stderr
-    )
+    assert (
+        done.returncode == 0
+        and "cannot be written" in done.stdout
+        and "make room" in done.stdout
+    ), done.stderr
 
 
-# ---------------------------------------------------------------- kill -9 while training and executing
+# ---------------------------------------------------------------- kill -9 while
+# training and executing
 
 
 def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path):
@@ -308,7 +344,9 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path):
 
 def test_a_chapter_killed_again_and_again_is_whole_or_not_there(tmp_path):
     chapter = tmp_path / "99_toy.py"
-    chapter.write_text("# %% [markdown]\n# # Toy\n\n# %%\nsum(range(10**6))\n", encoding="utf-8")
+    chapter.write_text(
+        "# %% [markdown]\n# # Toy\n\n# %%\nsum(range(10**6))\n", encoding="utf-8"
+    )
     done = run(f"""
     import os, random, signal, subprocess, sys, time
     import nbformat

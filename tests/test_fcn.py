@@ -14,7 +14,10 @@ from medlib.models.vgg import VGG, small_vgg
 def test_parameter_count_on_vgg16(skips, with_kernels, without):
     with torch.device("meta"):
         net = FCN(skips=skips)
-    assert parameters(net) == with_kernels and parameters(net) - parameters(net.upsample) == without
+    assert (
+        parameters(net) == with_kernels
+        and parameters(net) - parameters(net.upsample) == without
+    )
 
 
 @pytest.mark.parametrize("factor", [2, 4, 8, 32])
@@ -32,10 +35,15 @@ def test_the_bilinear_kernels_of_all_places_add_up_to_one():
 
 @torch.no_grad()
 def test_a_convolutionised_classifier_gives_the_same_logits():
-    for net, size in ((small_vgg(1, 3), (1, 28, 28)), (VGG(3, 5, width=4, head=(7, 32)), (3, 224, 224))):
+    for net, size in (
+        (small_vgg(1, 3), (1, 28, 28)),
+        (VGG(3, 5, width=4, head=(7, 32)), (3, 224, 224)),
+    ):
         x = torch.randn(2, *size)
         dense = convolutionise(net.eval()).eval()
-        torch.testing.assert_close(dense(x), net(x)[..., None, None], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            dense(x), net(x)[..., None, None], rtol=1e-5, atol=1e-5
+        )
         assert parameters(dense) == parameters(net)
 
 
@@ -44,7 +52,10 @@ def test_a_larger_image_gives_the_logits_of_its_cut_outs():
     net = small_vgg(1, 3, convs=(1, 1), head=(5, 16), batch_norm=True).eval()
     for layer in net.features:
         if isinstance(layer, nn.Conv2d):
-            layer.padding = (0, 0)  # else a cut-out sees zeros where the larger image has surroundings
+            layer.padding = (
+                0,
+                0,
+            )  # else a cut-out sees zeros where the larger image has surroundings
     x = torch.randn(1, 1, 36, 44)
     dense = convolutionise(net).eval()(x)[0]  # → (3, 3, 5): a place every 4 pixels
     crops = x[0, 0].unfold(0, 28, 4).unfold(1, 28, 4).reshape(-1, 1, 28, 28)
@@ -54,14 +65,20 @@ def test_a_larger_image_gives_the_logits_of_its_cut_outs():
 def test_the_convolutions_share_the_classifiers_weights():
     net = small_vgg(1, 3)
     dense = convolutionise(net)
-    first = next(layer for layer in dense if isinstance(layer, nn.Conv2d) and layer.out_channels == 128)
+    first = next(
+        layer
+        for layer in dense
+        if isinstance(layer, nn.Conv2d) and layer.out_channels == 128
+    )
     assert first.weight.data_ptr() == net.classifier[0].weight.data_ptr()
 
 
 @pytest.mark.parametrize("skips", [0, 1, 2])
 @pytest.mark.parametrize("size", [(64, 64), (37, 90), (1, 1)])
 def test_shape(skips, size):
-    assert small_fcn(2, 3, skips=skips, width=4).eval()(torch.randn(2, 2, *size)).shape == (2, 3, *size)
+    assert small_fcn(2, 3, skips=skips, width=4).eval()(
+        torch.randn(2, 2, *size)
+    ).shape == (2, 3, *size)
 
 
 @torch.no_grad()
@@ -93,7 +110,8 @@ def test_every_parameter_gets_a_finite_gradient(device):
     (lambda: FCN(width=4, head=(4, 8)), "head.*odd"),
     (lambda: Upsample(1, 3), "factor 3.*even"),
     (lambda: convolutionise(small_vgg(head=None)), "one dense layer.*dense head"),
-    (lambda: small_fcn()(torch.zeros(1, 3, 64, 64)), r"\(1, 3, 64, 64\).*\(B, 1, H, W\)"),
+    (lambda: small_fcn()(torch.zeros(1, 3, 64, 64)), r"\(1, 3, 64, 64\).*\(B, 1, H, "
+                                                     r"W\)"),
 ])  # fmt: skip
 def test_errors_that_teach(act, words):
     with pytest.raises(ValueError, match=words):

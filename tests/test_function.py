@@ -9,7 +9,15 @@ from medlib.phantom import GROUPS, phantom
 MM = (10.0, 1.5, 1.5)
 
 
-def ring(inner=12.0, outer=20.0, *, shape=(5, 64, 64), spacing=MM, rv=True, centre=(30.3, 31.4)):
+def ring(
+    inner=12.0,
+    outer=20.0,
+    *,
+    shape=(5, 64, 64),
+    spacing=MM,
+    rv=True,
+    centre=(30.3, 31.4),
+):
     """A tube: cavity of `inner` mm, wall to `outer` mm, and a square RV beside it."""
     row, column = np.indices(shape[1:])
     r = np.hypot((row - centre[0]) * spacing[1], (column - centre[1]) * spacing[2])
@@ -34,7 +42,11 @@ def measured(hearts):
 
 def test_a_volume_drawn_by_hand():
     mask = np.zeros((2, 4, 4), int)
-    mask[0, :2], mask[1, 0, 0], mask[1, 3, :2] = 3, 1, 2  # 8, 1 and 2 voxels of 10 × 2 × 5 mm
+    mask[0, :2], mask[1, 0, 0], mask[1, 3, :2] = (
+        3,
+        1,
+        2,
+    )  # 8, 1 and 2 voxels of 10 × 2 × 5 mm
     assert function.volumes(mask, (10, 2, 5)) == pytest.approx((0.1, 0.2, 0.8))
 
 
@@ -50,8 +62,12 @@ def test_the_phantom_has_its_own_volumes_and_ejection_fractions(hearts, measured
     for found, mask, volumes, ef in zip(
         measured, hearts.mask, hearts.volumes, hearts.ejection_fraction, strict=True
     ):
-        assert function.volumes(mask[0], hearts.spacing) == pytest.approx(volumes[0].tolist())
-        assert (found["LV EF (%)"], found["RV EF (%)"]) == pytest.approx((100 * ef).tolist(), rel=1e-4)
+        assert function.volumes(mask[0], hearts.spacing) == pytest.approx(
+            volumes[0].tolist()
+        )
+        assert (found["LV EF (%)"], found["RV EF (%)"]) == pytest.approx(
+            (100 * ef).tolist(), rel=1e-4
+        )
         assert found["LV mass (g)"] == pytest.approx(1.05 * volumes[0, 1].item())
 
 
@@ -59,8 +75,12 @@ def test_the_phantom_has_its_own_volumes_and_ejection_fractions(hearts, measured
 def test_an_ideal_ring_to_a_pixel(spacing):
     cavity, wall = function.rings(ring(spacing=spacing), spacing)
     assert wall.shape == (5, function.RAYS)
-    assert np.abs(cavity - 12).max() <= max(spacing[1:]) and np.abs(wall - 8).max() <= max(spacing[1:])
-    assert wall.mean() == pytest.approx(8, abs=0.2) and cavity.mean() == pytest.approx(12, abs=0.2)
+    assert np.abs(cavity - 12).max() <= max(spacing[1:]) and np.abs(
+        wall - 8
+    ).max() <= max(spacing[1:])
+    assert wall.mean() == pytest.approx(8, abs=0.2) and cavity.mean() == pytest.approx(
+        12, abs=0.2
+    )
 
 
 def test_thickening_and_shortening_of_two_rings():
@@ -68,14 +88,20 @@ def test_thickening_and_shortening_of_two_rings():
     found = function.features(ed, es, mm)
     assert found["thickening, mean (%)"] == pytest.approx(25, abs=5)
     assert found["shortening, mean (%)"] == pytest.approx(33, abs=3)
-    assert found["shortening, spread (%)"] < 5 and found["thickest/mean wall"] == pytest.approx(1, abs=0.1)
+    assert found["shortening, spread (%)"] < 5 and found[
+        "thickest/mean wall"
+    ] == pytest.approx(1, abs=0.1)
 
 
 def test_a_still_sector_is_found():
     ed, es, mm = heart()
     es[:, :, 31:] = ed[:, :, 31:]  # one half does not move
     still, moving = function.features(ed, es, mm), function.features(*heart())
-    assert still["shortening, weakest tenth (%)"] < 8 < moving["shortening, weakest tenth (%)"]
+    assert (
+        still["shortening, weakest tenth (%)"]
+        < 8
+        < moving["shortening, weakest tenth (%)"]
+    )
     assert still["shortening, spread (%)"] > 2 * moving["shortening, spread (%)"]
 
 
@@ -84,7 +110,9 @@ def test_sectors_are_means_over_60_degrees_that_go_around():
     values[0, 0] = 12
     assert sorted(function.sectors(values)[0])[-12:] == pytest.approx([1] * 12)
     values[0, 6:] = np.nan
-    found = function.sectors(values)  # six rays are known: no window holds more than half of its twelve
+    found = function.sectors(
+        values
+    )  # six rays are known: no window holds more than half of its twelve
     assert np.isnan(found).all()
 
 
@@ -102,7 +130,9 @@ def test_scale_free_features_do_not_know_the_spacing():
 ])  # fmt: skip
 def test_turning_or_mirroring_changes_nothing(turn, hearts, measured):
     for k in range(5):
-        found = function.features(*(turn(m.numpy()) for m in hearts.mask[k]), hearts.spacing)
+        found = function.features(
+            *(turn(m.numpy()) for m in hearts.mask[k]), hearts.spacing
+        )
         assert found == pytest.approx(measured[k], rel=1e-3, abs=0.1)
 
 
@@ -118,7 +148,8 @@ def test_every_feature_of_every_group_is_finite(measured):
 def test_the_groups_differ_as_they_should(name, large, small, factor, hearts, measured):
     groups = [GROUPS[k] for k in hearts.group]
     a, b = (
-        np.mean([f[name] for f, g in zip(measured, groups, strict=True) if g == k]) for k in (large, small)
+        np.mean([f[name] for f, g in zip(measured, groups, strict=True) if g == k])
+        for k in (large, small)
     )
     assert a > factor * b
 
@@ -126,14 +157,20 @@ def test_the_groups_differ_as_they_should(name, large, small, factor, hearts, me
 def test_no_right_ventricle():
     found = function.features(*heart(rv=False))
     assert math.isnan(found["RV EF (%)"]) and math.isnan(found["RV/LV at ES"]) is False
-    assert found["RV EDV (mL)"] == found["RV/LV at ED"] == 0 and math.isfinite(found["LV EF (%)"])
+    assert found["RV EDV (mL)"] == found["RV/LV at ED"] == 0 and math.isfinite(
+        found["LV EF (%)"]
+    )
 
 
 def test_empty_masks_give_nan_and_no_error():
     ed, _, mm = heart()
     nothing = np.zeros_like(ed)
     found = function.features(nothing, nothing, mm)
-    assert found["LV EDV (mL)"] == 0 and math.isnan(found["LV EF (%)"]) and math.isnan(found["wall/radius"])
+    assert (
+        found["LV EDV (mL)"] == 0
+        and math.isnan(found["LV EF (%)"])
+        and math.isnan(found["wall/radius"])
+    )
     gone = function.features(ed, nothing, mm)
     assert gone["LV EF (%)"] == 100 and math.isnan(gone["shortening, mean (%)"])
     assert list(found) == list(gone) == list(function.features(ed, ed, mm))
@@ -166,7 +203,9 @@ def test_bland_altman_of_known_differences():
     reference = np.arange(50.0)
     found = function.bland_altman(reference + 2 + np.tile([-1, 1], 25), reference)
     sd = np.tile([-1, 1], 25).std(ddof=1)
-    assert found.bias.mean == pytest.approx(2) and found.low.mean == pytest.approx(2 - 1.96 * sd)
+    assert found.bias.mean == pytest.approx(2) and found.low.mean == pytest.approx(
+        2 - 1.96 * sd
+    )
     assert found.high.low < found.high.mean < found.high.high and found.bias.n == 50
     same = function.bland_altman(reference, reference)
     assert same.bias == same.low == (0, 0, 0, 50)
@@ -186,10 +225,13 @@ def test_the_interval_of_a_limit_covers():
     (lambda: function.volumes(np.full((1, 4, 4), 4), MM), r"labels \[4\].*0 background"),
     (lambda: function.volumes(np.full((1, 4, 4), 0.5), MM), "labels"),
     (lambda: function.volumes(np.zeros((1, 4, 4)), (0, 1, 1)), "above 0"),
-    (lambda: function.features(ring(), ring(shape=(4, 64, 64)), MM), r"\(5, 64, 64\) at ED and \(4, 64, 64\)"),
+    (lambda: function.features(ring(), ring(shape=(4, 64, 64)), MM), r"\(5, 64, 64\) "
+                                                                     r"at ED and \(4, "
+                                                                     r"64, 64\)"),
     (lambda: function.features(ring(), None, MM), "no mask"),
     (lambda: function.bland_altman([1, 2, 3], [1, 2]), "pairs, three"),
-    (lambda: function.bland_altman([1, 2, np.nan], [1, 2, 3]), "1 differences are not finite"),
+    (lambda: function.bland_altman([1, 2, np.nan], [1, 2, 3]), "1 differences are not "
+                                                               "finite"),
 ])  # fmt: skip
 def test_errors_that_teach(act, words):
     with pytest.raises(ValueError, match=words):

@@ -25,7 +25,10 @@ def problem(seed: int, shape: tuple[int, ...], weight: float = 0.3):
 
 def cheapest(costs, pairs) -> float:
     n = costs[0].size
-    every = (np.reshape(bits, costs.shape[1:]) for bits in itertools.product((False, True), repeat=n))
+    every = (
+        np.reshape(bits, costs.shape[1:])
+        for bits in itertools.product((False, True), repeat=n)
+    )
     return min(graphcut.energy(mask, costs, pairs) for mask in every)
 
 
@@ -44,7 +47,13 @@ def test_the_cut_is_as_large_as_the_flow(seed):
 
 def test_flow_by_hand():
     capacity = np.zeros((4, 4))
-    capacity[0, 1], capacity[0, 2], capacity[1, 2], capacity[1, 3], capacity[2, 3] = 3, 2, 1, 2, 3
+    capacity[0, 1], capacity[0, 2], capacity[1, 2], capacity[1, 3], capacity[2, 3] = (
+        3,
+        2,
+        1,
+        2,
+        3,
+    )
     flow, ours = graphcut.max_flow(capacity)
     assert flow == 5 and ours.tolist() == [True, False, False, False]
 
@@ -83,6 +92,8 @@ def test_errors_name_the_shapes():
     with pytest.raises(ValueError, match=r"costs \(2, 3, 3\) and pairs \[\(3, 3\)\]"):
         graphcut.grid_cut(np.ones((2, 3, 3)), [np.ones((3, 3))])
     with pytest.raises(ValueError, match="one label or the other"):
-        graphcut.grid_cut(np.full((2, 2, 2), np.inf), [np.ones((1, 2)), np.ones((2, 1))])
+        graphcut.grid_cut(
+            np.full((2, 2, 2), np.inf), [np.ones((1, 2)), np.ones((2, 1))]
+        )
     with pytest.raises(ValueError, match=r"capacity \(2, 3\)"):
         graphcut.max_flow(np.ones((2, 3)))

@@ -21,14 +21,27 @@ def test_parameter_count_on_the_meta_device(build, arguments, parameters):
 @pytest.mark.parametrize("build, side", [(LeNet, 28), (LeNet5, 32)])
 @pytest.mark.parametrize("batch, classes", [(1, 2), (3, 10)])
 def test_shape(build, side, batch, classes):
-    assert build(1, classes)(torch.randn(batch, 1, side, side)).shape == (batch, classes)
+    assert build(1, classes)(torch.randn(batch, 1, side, side)).shape == (
+        batch,
+        classes,
+    )
 
 
 def test_layers_of_1998():
     names = ("c1", "s2", "c3", "s4", "c5", "f6", "output")
     net = LeNet5()
-    assert [count(getattr(net, name)) for name in names] == [156, 12, 1_516, 32, 48_120, 10_164, 0]
-    assert net.output.code.shape == (10, 84) and set(net.output.code.unique().tolist()) == {-1, 1}
+    assert [count(getattr(net, name)) for name in names] == [
+        156,
+        12,
+        1_516,
+        32,
+        48_120,
+        10_164,
+        0,
+    ]
+    assert net.output.code.shape == (10, 84) and set(
+        net.output.code.unique().tolist()
+    ) == {-1, 1}
 
 
 def test_c3_table_is_that_of_the_paper():
@@ -58,7 +71,10 @@ def test_glyphs_are_ten_different_digits():
 def test_every_parameter_gets_a_finite_gradient(build, side):
     net = build(1, 10)
     F.cross_entropy(net(torch.randn(8, 1, side, side)), torch.arange(8)).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
+    assert all(
+        p.grad is not None and p.grad.isfinite().all() and p.grad.any()
+        for p in net.parameters()
+    )
 
 
 @pytest.mark.parametrize("classes", [2, 10])
@@ -66,9 +82,15 @@ def test_every_parameter_gets_a_finite_gradient(build, side):
 def test_a_training_step_on_the_meta_device(build, side, classes):
     with torch.device("meta"):
         net = build(1, classes)
-        loss = F.cross_entropy(net(torch.randn(4, 1, side, side)), torch.zeros(4, dtype=torch.long))
+        loss = F.cross_entropy(
+            net(torch.randn(4, 1, side, side)), torch.zeros(4, dtype=torch.long)
+        )
     loss.backward()
-    assert net.c1.weight.grad.is_meta if build is LeNet5 else net.features[0].weight.grad.is_meta
+    assert (
+        net.c1.weight.grad.is_meta
+        if build is LeNet5
+        else net.features[0].weight.grad.is_meta
+    )
 
 
 def test_lenet5_overfits_one_batch():
@@ -92,4 +114,10 @@ def test_a_wrong_size_says_which_is_needed(build, wrong):
 
 def test_width_multiplies_every_layer():
     wide = LeNet(1, 10, width=2)
-    assert [p.shape[0] for p in wide.parameters() if p.ndim > 1] == [12, 32, 240, 168, 10]
+    assert [p.shape[0] for p in wide.parameters() if p.ndim > 1] == [
+        12,
+        32,
+        240,
+        168,
+        10,
+    ]

@@ -24,9 +24,16 @@ def test_a_perfect_mask_costs_nothing_and_scores_one(target):
 
 def test_soft_dice_of_sure_logits_is_one_minus_dice(target):
     moved = target.roll(1, 2)
-    overlap = [2 * ((target == k) & (moved == k)).sum() / (2 * (target == k).sum()) for k in (1, 2, 3)]
-    assert losses.mean_dice(sure(moved), target) == pytest.approx(float(sum(overlap) / 3))
-    assert losses.soft_dice(sure(moved), target) == pytest.approx(1 - float(sum(overlap) / 3), abs=0.05)
+    overlap = [
+        2 * ((target == k) & (moved == k)).sum() / (2 * (target == k).sum())
+        for k in (1, 2, 3)
+    ]
+    assert losses.mean_dice(sure(moved), target) == pytest.approx(
+        float(sum(overlap) / 3)
+    )
+    assert losses.soft_dice(sure(moved), target) == pytest.approx(
+        1 - float(sum(overlap) / 3), abs=0.05
+    )
 
 
 def test_volumes_and_gradients(target):
@@ -46,17 +53,28 @@ def test_border_weight_is_high_between_two_objects():
     objects[0, :, 2:9], objects[0, :, 11:19] = 1, 2
     w = losses.border_weight(objects)
     between, far = w[0, 4, 10], w[0, 4, 0]
-    # Column 9 is one pixel from the first object and two from the second, so is column 10 the other way round.
+    # Column 9 is one pixel from the first object and two from the second, so is column
+    # 10 the other way round.
     assert between.item() == pytest.approx(1 + 10 * torch.tensor(-9 / 50).exp().item())
     assert far < between and w[0, 4, 5] == 1
     assert (losses.border_weight((objects == 1).long()) == 1).all()
 
 
 def binary(seed=0):
-    """Logits of two classes with a gradient, the foreground's probability and the truth."""
+    """Logits of two classes with a gradient, the foreground's probability and the
+    truth.
+    """
     g = torch.Generator().manual_seed(seed)
-    logits = torch.randn(1, 2, 6, 6, generator=g, dtype=torch.float64).float().requires_grad_()
-    return logits, logits.softmax(1)[:, 1], (torch.rand(1, 6, 6, generator=g) < 0.3).long()
+    logits = (
+        torch.randn(1, 2, 6, 6, generator=g, dtype=torch.float64)
+        .float()
+        .requires_grad_()
+    )
+    return (
+        logits,
+        logits.softmax(1)[:, 1],
+        (torch.rand(1, 6, 6, generator=g) < 0.3).long(),
+    )
 
 
 def test_vnet_dice_has_the_papers_gradient():
@@ -72,7 +90,9 @@ def test_vnet_dice_has_the_papers_gradient():
 def test_tversky_at_one_half_is_dice():
     logits, _, g = binary()
     half = losses.tversky(logits, g, alpha=0.5, beta=0.5)
-    torch.testing.assert_close(half, losses.soft_dice(logits, g), rtol=0.05, atol=0.02)  # but for the + 1
+    torch.testing.assert_close(
+        half, losses.soft_dice(logits, g), rtol=0.05, atol=0.02
+    )  # but for the + 1
 
 
 def test_tversky_weighs_what_was_missed():
@@ -85,7 +105,9 @@ def test_tversky_weighs_what_was_missed():
 
 def test_focal_without_gamma_is_cross_entropy_and_less_with_it():
     logits, _, g = binary()
-    torch.testing.assert_close(losses.focal(logits, g, gamma=0), torch.nn.functional.cross_entropy(logits, g))
+    torch.testing.assert_close(
+        losses.focal(logits, g, gamma=0), torch.nn.functional.cross_entropy(logits, g)
+    )
     assert losses.focal(logits, g) < losses.focal(logits, g, gamma=0)
 
 

@@ -12,13 +12,17 @@ def test_auc_equals_scikit_learn(seed):
     score, y = rng.integers(0, 20, 200) / 7, rng.integers(0, 2, 200)  # with many ties
     assert auc(score, y) == pytest.approx(roc_auc_score(y, score), abs=1e-12)
     two = torch.tensor(np.stack([0 * score, score], 1))
-    assert auc(two, torch.tensor(y)) == pytest.approx(roc_auc_score(y, score), abs=1e-12)
+    assert auc(two, torch.tensor(y)) == pytest.approx(
+        roc_auc_score(y, score), abs=1e-12
+    )
 
 
 def test_auc_of_many_classes_equals_scikit_learn():
     torch.manual_seed(0)
     logits, y = torch.randn(300, 4), torch.randint(0, 4, (300,))
-    theirs = roc_auc_score(y, logits.double().softmax(1), multi_class="ovr", average="macro")
+    theirs = roc_auc_score(
+        y, logits.double().softmax(1), multi_class="ovr", average="macro"
+    )
     assert auc(logits, y) == pytest.approx(theirs, abs=1e-9)
 
 
@@ -44,7 +48,8 @@ def test_accuracy_by_hand():
 
 
 def test_calibration_error_by_hand():
-    # Confidence .8 four times, three of them right: |.75 − .8|. Then two at .5 in another bin, one right: 0.
+    # Confidence .8 four times, three of them right: |.75 − .8|. Then two at .5 in
+    # another bin, one right: 0.
     logits = torch.tensor([[0, np.log(4)]] * 4 + [[0.0, 0]] * 2)
     target = torch.tensor([1, 1, 1, 0, 0, 1])
     assert calibration_error(logits, target) == pytest.approx(4 / 6 * 0.05, abs=1e-6)
@@ -60,10 +65,15 @@ def test_calibration_error_of_sure_answers_is_their_error_rate():
 @pytest.mark.parametrize("classes", [2, 4])
 def test_a_weight_counts_a_case_that_often(metric, classes):
     g = torch.Generator().manual_seed(0)
-    logits, y = torch.randn(60, classes, generator=g), torch.randint(0, classes, (60,), generator=g)
+    logits, y = (
+        torch.randn(60, classes, generator=g),
+        torch.randint(0, classes, (60,), generator=g),
+    )
     logits[:30] = logits[:30].round()  # ties
     weight = torch.randint(0, 4, (5, 60), generator=g)
-    repeated = [metric(logits.repeat_interleave(w, 0), y.repeat_interleave(w)) for w in weight]
+    repeated = [
+        metric(logits.repeat_interleave(w, 0), y.repeat_interleave(w)) for w in weight
+    ]
     assert metric(logits, y, weight).tolist() == pytest.approx(repeated, abs=1e-12)
 
 

@@ -3,7 +3,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib.models.mobilenet_v3 import LARGE, LRASPP, SMALL, MobileNetV3, SqueezeExcitation, make_divisible
+from medlib.models.mobilenet_v3 import (
+    LARGE,
+    LRASPP,
+    SMALL,
+    MobileNetV3,
+    SqueezeExcitation,
+    make_divisible,
+)
 
 
 def count(model):
@@ -12,11 +19,15 @@ def count(model):
 
 def copy_weights(net, source):
     """Weights in the order of the layers."""
-    net.load_state_dict(dict(zip(net.state_dict(), source.state_dict().values(), strict=True)))
+    net.load_state_dict(
+        dict(zip(net.state_dict(), source.state_dict().values(), strict=True))
+    )
 
 
 def with_averages(net, x):
-    """One pass that sets the averages of BatchNorm, so that eval() does not see those of the start."""
+    """One pass that sets the averages of BatchNorm, so that eval() does not see those
+    of the start.
+    """
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for norm in norms:
@@ -74,7 +85,9 @@ def test_lraspp_equals_torchvision():
     from torchvision.models.segmentation import lraspp_mobilenet_v3_large as build
 
     x, net = torch.randn(2, 3, 64, 96), LRASPP(num_classes=4)
-    reference = with_averages(build(weights=None, weights_backbone=None, num_classes=4), x)
+    reference = with_averages(
+        build(weights=None, weights_backbone=None, num_classes=4), x
+    )
     copy_weights(net, reference)
     torch.testing.assert_close(net.eval()(x), reference(x)["out"], atol=1e-5, rtol=1e-5)
 
@@ -92,15 +105,29 @@ def test_narrow_widths_equal_torchvision():
 def test_squeeze_and_excitation_equals_torchvision():
     from torchvision import ops
 
-    ours, x = SqueezeExcitation(16, 8, nn.ReLU, nn.Hardsigmoid), torch.randn(2, 16, 5, 7)
+    ours, x = (
+        SqueezeExcitation(16, 8, nn.ReLU, nn.Hardsigmoid),
+        torch.randn(2, 16, 5, 7),
+    )
     theirs = ops.SqueezeExcitation(16, 8, scale_activation=nn.Hardsigmoid)
     copy_weights(ours, theirs)
     torch.testing.assert_close(ours(x), theirs(x))
 
 
 def test_channels_are_multiples_of_8_and_lose_at_most_a_tenth():
-    assert [make_divisible(c) for c in (1, 8, 12, 18, 19, 20, 100)] == [8, 8, 16, 24, 24, 24, 104]
-    assert all(make_divisible(c) % 8 == 0 and make_divisible(c) >= 0.9 * c for c in range(1, 500))
+    assert [make_divisible(c) for c in (1, 8, 12, 18, 19, 20, 100)] == [
+        8,
+        8,
+        16,
+        24,
+        24,
+        24,
+        104,
+    ]
+    assert all(
+        make_divisible(c) % 8 == 0 and make_divisible(c) >= 0.9 * c
+        for c in range(1, 500)
+    )
 
 
 def test_activations_are_those_of_the_equations():
@@ -115,11 +142,15 @@ def test_ablations_leave_out_what_they_say():
         full = MobileNetV3(table=SMALL)
     kinds = {type(layer) for layer in net.modules()}
     assert nn.SiLU in kinds and not kinds & {SqueezeExcitation, nn.Hardswish}
-    assert sum(isinstance(m, SqueezeExcitation) for m in full.modules()) == 9 and count(net) < count(full)
+    assert sum(isinstance(m, SqueezeExcitation) for m in full.modules()) == 9 and count(
+        net
+    ) < count(full)
 
 
 @pytest.mark.parametrize("table", [SMALL, LARGE])
-@pytest.mark.parametrize("small, side, final", [(False, 224, 7), (True, 28, 4), (True, 64, 8)])
+@pytest.mark.parametrize(
+    "small, side, final", [(False, 224, 7), (True, 28, 4), (True, 64, 8)]
+)
 def test_small_images_keep_larger_maps(table, small, side, final):
     with torch.device("meta"):
         net = MobileNetV3(1, 2, table=table, small_images=small)
@@ -134,7 +165,9 @@ def test_shape(table, batch, height, width):
 
 
 @pytest.mark.parametrize("table", [SMALL, LARGE])
-@pytest.mark.parametrize("small, height, width", [(True, 64, 64), (False, 128, 128), (False, 75, 50)])
+@pytest.mark.parametrize(
+    "small, height, width", [(True, 64, 64), (False, 128, 128), (False, 75, 50)]
+)
 def test_lraspp_returns_the_size_of_its_input(table, small, height, width):
     net = LRASPP(1, 4, table=table, width=0.25, small_images=small, head=16)
     x = torch.randn(1, 1, height, width)
@@ -155,14 +188,19 @@ def test_lraspp_reads_maps_of_an_eighth_and_a_sixteenth(small, low, high):
 ])  # fmt: skip
 def test_every_parameter_gets_a_finite_gradient(net, target):
     F.cross_entropy(net(torch.randn(8, 1, 32, 32)), target).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in net.parameters())
+    assert all(
+        p.grad is not None and p.grad.isfinite().all() and p.grad.any()
+        for p in net.parameters()
+    )
 
 
 @pytest.mark.parametrize("build, shape", [(MobileNetV3, (4,)), (LRASPP, (4, 64, 48))])
 def test_a_training_step_on_the_meta_device(build, shape):
     with torch.device("meta"):
         net = build(1, 10)
-        loss = F.cross_entropy(net(torch.randn(4, 1, 64, 48)), torch.zeros(shape, dtype=torch.long))
+        loss = F.cross_entropy(
+            net(torch.randn(4, 1, 64, 48)), torch.zeros(shape, dtype=torch.long)
+        )
     loss.backward()
     assert next(net.parameters()).grad.is_meta
 

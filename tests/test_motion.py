@@ -1,4 +1,6 @@
-"""Fields of motion: warping, chaining, exponentials, strain, and the classical methods against a known motion."""
+"""Fields of motion: warping, chaining, exponentials, strain, and the classical methods
+against a known motion.
+"""
 
 import math
 
@@ -16,7 +18,9 @@ def linear(matrix, size=24):
     """(1, 2, size, size): the field of x → centre + matrix (x − centre)."""
     u = torch.zeros(1, 2, size, size, dtype=torch.double)
     x = motion.pixels(u) - (size - 1) / 2
-    return torch.einsum("ij,jhw->ihw", torch.tensor(matrix, dtype=torch.double) - torch.eye(2), x)[None]
+    return torch.einsum(
+        "ij,jhw->ihw", torch.tensor(matrix, dtype=torch.double) - torch.eye(2), x
+    )[None]
 
 
 def smooth(size=32, height=2.0):
@@ -33,7 +37,12 @@ def inside(x, by=4):
 def test_a_constant_shift_is_a_roll_in_the_interior():
     x, u = torch.randn(2, 3, 17, 20), torch.zeros(2, 2, 17, 20)
     u[:, 0], u[:, 1] = 2, -3
-    close(inside(motion.warp(x, u)), inside(torch.roll(x, (-2, 3), (2, 3))), atol=1e-4, rtol=0)
+    close(
+        inside(motion.warp(x, u)),
+        inside(torch.roll(x, (-2, 3), (2, 3))),
+        atol=1e-4,
+        rtol=0,
+    )
 
 
 def test_a_half_pixel_shift_is_the_mean_of_two_pixels():
@@ -45,7 +54,11 @@ def test_a_half_pixel_shift_is_the_mean_of_two_pixels():
 def test_a_mask_stays_a_mask():
     mask, u = torch.randint(4, (2, 15, 13)), torch.randn(2, 2, 15, 13)
     out = motion.warp(mask, u)
-    assert out.dtype == mask.dtype and out.shape == mask.shape and set(out.unique().tolist()) <= {0, 1, 2, 3}
+    assert (
+        out.dtype == mask.dtype
+        and out.shape == mask.shape
+        and set(out.unique().tolist()) <= {0, 1, 2, 3}
+    )
 
 
 def test_warping_agrees_with_scipy():
@@ -81,7 +94,12 @@ def test_the_exponential_of_a_constant_current_is_the_shift():
 def test_the_exponential_of_a_linear_current_is_that_of_its_matrix():
     a = torch.tensor([[0.05, -0.2], [0.2, -0.1]]).double()
     found = motion.exponential(linear((torch.eye(2) + a).tolist()), 12)
-    close(inside(found, 8), inside(linear(torch.linalg.matrix_exp(a).tolist()), 8), atol=1e-3, rtol=0)
+    close(
+        inside(found, 8),
+        inside(linear(torch.linalg.matrix_exp(a).tolist()), 8),
+        atol=1e-3,
+        rtol=0,
+    )
 
 
 def test_forth_and_back_is_no_motion():
@@ -93,15 +111,21 @@ def test_forth_and_back_is_no_motion():
 def test_an_exponential_does_not_fold_where_the_plain_field_does():
     v = 4 * torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(0)).double()
     v = torch.nn.functional.interpolate(v, 64, mode="bicubic")
-    plain, flown = (motion.folded(f).double().mean() for f in (v, motion.exponential(v)))
+    plain, flown = (
+        motion.folded(f).double().mean() for f in (v, motion.exponential(v))
+    )
     assert plain > 0.05 and flown < 0.005
 
 
 @pytest.mark.parametrize(
-    "matrix", [[[1.2, 0.0], [0.0, 0.7]], [[0.9, -0.3], [0.4, 1.1]], [[-1.0, 0.0], [0.0, 1.0]]]
+    "matrix",
+    [[[1.2, 0.0], [0.0, 0.7]], [[0.9, -0.3], [0.4, 1.1]], [[-1.0, 0.0], [0.0, 1.0]]],
 )
 def test_the_jacobian_of_an_affine_field_is_its_determinant(matrix):
-    found, expected = motion.jacobian(linear(matrix)), torch.linalg.det(torch.tensor(matrix).double())
+    found, expected = (
+        motion.jacobian(linear(matrix)),
+        torch.linalg.det(torch.tensor(matrix).double()),
+    )
     close(found, expected.expand_as(found))
     assert motion.folded(linear(matrix)).all() == (expected < 0)
 
@@ -114,7 +138,9 @@ def test_folds_that_central_differences_do_not_see():
 
 def test_strain_of_a_pure_stretch():
     u = linear([[1 / 1.3, 0.0], [0.0, 1 / 0.8]])  # rows were shorter, columns longer
-    rows, columns = (torch.eye(2).double()[i].view(1, 2, 1, 1).expand_as(u) for i in (0, 1))
+    rows, columns = (
+        torch.eye(2).double()[i].view(1, 2, 1, 1).expand_as(u) for i in (0, 1)
+    )
     close(motion.strain(u, rows), torch.full((1, 24, 24), 0.3).double())
     close(motion.strain(u, columns), torch.full((1, 24, 24), -0.2).double())
 
@@ -122,7 +148,10 @@ def test_strain_of_a_pure_stretch():
 def test_a_turn_is_no_strain():
     u = linear([[math.cos(0.4), -math.sin(0.4)], [math.sin(0.4), math.cos(0.4)]])
     out, around = motion.polar(u, torch.tensor([[11.5, 11.5]]))
-    assert motion.strain(u, out).abs().max() < 1e-9 and motion.strain(u, around).abs().max() < 1e-9
+    assert (
+        motion.strain(u, out).abs().max() < 1e-9
+        and motion.strain(u, around).abs().max() < 1e-9
+    )
 
 
 def test_polar_arrows_are_unit_and_at_right_angles():
@@ -136,7 +165,9 @@ def test_polar_arrows_are_unit_and_at_right_angles():
 
 def test_roughness_is_zero_for_a_shift_and_counts_steps():
     assert motion.roughness(torch.ones(1, 2, 9, 9)) == 0
-    assert motion.roughness(linear([[2.0, 0.0], [0.0, 2.0]])).item() == pytest.approx(0.5)
+    assert motion.roughness(linear([[2.0, 0.0], [0.0, 2.0]])).item() == pytest.approx(
+        0.5
+    )
 
 
 def test_local_correlation_does_not_mind_brightness():
@@ -151,15 +182,23 @@ def test_gradients_are_finite():
     a[..., :8] = 0  # no contrast at all
     u = motion.exponential(v)
     out, around = motion.polar(u.detach(), torch.tensor([[8.0, 8.0]]))
-    value = motion.local_correlation(motion.warp(a, u), b) + motion.roughness(u) + motion.jacobian(u).mean()
+    value = (
+        motion.local_correlation(motion.warp(a, u), b)
+        + motion.roughness(u)
+        + motion.jacobian(u).mean()
+    )
     (value + motion.strain(u, out).mean() + motion.strain(u, around).mean()).backward()
     assert v.grad.isfinite().all() and v.grad.any()
 
 
 @pytest.fixture(scope="module")
 def shifted():
-    """A phantom's slices and the same drawn through a known smooth field, with the field."""
-    x = phantom(1, phases=(0.0,), shape=(2, 64, 64), spacing=(10, 3, 3), noise=0.02).image[0, 0][:, None]
+    """A phantom's slices and the same drawn through a known smooth field, with the
+    field.
+    """
+    x = phantom(
+        1, phases=(0.0,), shape=(2, 64, 64), spacing=(10, 3, 3), noise=0.02
+    ).image[0, 0][:, None]
     u = smooth(64).float().expand(2, -1, -1, -1)
     return 4 * x, motion.warp(4 * x, u), u
 
@@ -180,8 +219,12 @@ def test_affine_finds_a_shift(shifted):
 
 
 @pytest.mark.parametrize("act, words", [
-    (lambda: motion.warp(torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8)), r"\(1, 3, 8, 8\).*\(B, 2, H, W\)"),
-    (lambda: motion.warp(torch.zeros(1, 1, 8, 8), torch.zeros(1, 2, 8, 9)), r"\(1, 1, 8, 8\).*one height"),
+    (lambda: motion.warp(torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8)), r"\(1, 3, "
+                                                                            r"8, "
+                                                                            r"8\).*\(B, 2, H, W\)"),
+    (lambda: motion.warp(torch.zeros(1, 1, 8, 8), torch.zeros(1, 2, 8, 9)), r"\(1, 1, "
+                                                                            r"8, "
+                                                                            r"8\).*one height"),
     (lambda: motion.warp(torch.zeros(3, 8, 8).long(), torch.zeros(1, 2, 8, 8)), r"\(3, 8, 8\).*as many"),
     (lambda: motion.exponential(torch.zeros(1, 2, 8, 8), -1), "steps=-1.*0 or more"),
     (lambda: motion.jacobian(torch.zeros(2, 8, 8)), r"\(2, 8, 8\).*rule"),

@@ -13,20 +13,41 @@ MID = slice(3, 6)  # slices well between base and apex
 @pytest.fixture(scope="module")
 def cohort():
     """Twenty patients, four a group, at ED, on the way, and at ES."""
-    return phantom(20, phases=(0.0, 0.2, 0.35), shape=(10, 96, 96), spacing=(10, 2, 2), motion=True)
+    return phantom(
+        20, phases=(0.0, 0.2, 0.35), shape=(10, 96, 96), spacing=(10, 2, 2), motion=True
+    )
 
 
 def mean_by_group(cohort, values):
-    return {name: values[cohort.group == k].mean().item() for k, name in enumerate(GROUPS)}
+    return {
+        name: values[cohort.group == k].mean().item() for k, name in enumerate(GROUPS)
+    }
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 47), (12, 20, 31), (1, 1, 1)])
 def test_shapes_and_types(shape):
     p = phantom(2, shape=shape, spacing=(8, 5, 4), phases=(0, 0.1, 1), motion=True)
-    assert p.image.shape == p.mask.shape == (2, 3, *shape) and p.motion.shape == (2, 3, 2, *shape)
-    assert (p.image.dtype, p.mask.dtype, p.motion.dtype) == (torch.float32, torch.uint8, torch.float32)
-    assert p.volumes.shape == (2, 3, 3) and p.group.shape == (2,) and p.group.dtype == torch.int64
-    assert p.image.isfinite().all() and p.motion.isfinite().all() and p.mask.max() < len(LABELS)
+    assert p.image.shape == p.mask.shape == (2, 3, *shape) and p.motion.shape == (
+        2,
+        3,
+        2,
+        *shape,
+    )
+    assert (p.image.dtype, p.mask.dtype, p.motion.dtype) == (
+        torch.float32,
+        torch.uint8,
+        torch.float32,
+    )
+    assert (
+        p.volumes.shape == (2, 3, 3)
+        and p.group.shape == (2,)
+        and p.group.dtype == torch.int64
+    )
+    assert (
+        p.image.isfinite().all()
+        and p.motion.isfinite().all()
+        and p.mask.max() < len(LABELS)
+    )
     assert p.spacing == (8, 5, 4) and p.phases == (0, 0.1, 1)
 
 
@@ -35,9 +56,18 @@ def test_motion_only_on_request():
 
 
 def test_same_seed_same_bytes_other_seed_other_patients():
-    a, b, c = (phantom(5, seed=seed, shape=(2, 40, 40), spacing=(20, 5, 5)) for seed in (3, 3, 4))
-    assert torch.equal(a.image, b.image) and torch.equal(a.mask, b.mask) and torch.equal(a.group, b.group)
-    assert not any(torch.equal(a.mask[k], c.mask[j]) for k in range(5) for j in range(5))
+    a, b, c = (
+        phantom(5, seed=seed, shape=(2, 40, 40), spacing=(20, 5, 5))
+        for seed in (3, 3, 4)
+    )
+    assert (
+        torch.equal(a.image, b.image)
+        and torch.equal(a.mask, b.mask)
+        and torch.equal(a.group, b.group)
+    )
+    assert not any(
+        torch.equal(a.mask[k], c.mask[j]) for k in range(5) for j in range(5)
+    )
 
 
 def test_drawing_leaves_the_global_generator_alone():
@@ -51,13 +81,22 @@ def test_drawing_leaves_the_global_generator_alone():
 @pytest.mark.parametrize("fewer", [1, 4, 7])
 def test_patient_does_not_depend_on_how_many(fewer):
     few, many = (phantom(n, shape=(2, 30, 30), spacing=(20, 5, 5)) for n in (fewer, 12))
-    assert torch.equal(few.image, many.image[:fewer]) and torch.equal(few.mask, many.mask[:fewer])
-    assert torch.equal(few.group, many.group[:fewer]) and torch.equal(few.volumes, many.volumes[:fewer])
+    assert torch.equal(few.image, many.image[:fewer]) and torch.equal(
+        few.mask, many.mask[:fewer]
+    )
+    assert torch.equal(few.group, many.group[:fewer]) and torch.equal(
+        few.volumes, many.volumes[:fewer]
+    )
 
 
 def test_noise_changes_no_anatomy():
-    clean, noisy = (phantom(3, noise=noise, shape=(1, 64, 64), spacing=(10, 3, 3)) for noise in (0, 0.1))
-    assert torch.equal(clean.mask, noisy.mask) and not torch.equal(clean.image, noisy.image)
+    clean, noisy = (
+        phantom(3, noise=noise, shape=(1, 64, 64), spacing=(10, 3, 3))
+        for noise in (0, 0.1)
+    )
+    assert torch.equal(clean.mask, noisy.mask) and not torch.equal(
+        clean.image, noisy.image
+    )
 
 
 def test_groups_are_balanced_and_shuffled():
@@ -87,9 +126,13 @@ def test_cycle_closes():
 
 
 def warp(ed, motion, spacing):
-    """Pull (B, 1, H, W) at ED along motion (B, 2, H, W) in mm to the later phase; nearest pixel."""
+    """Pull (B, 1, H, W) at ED along motion (B, 2, H, W) in mm to the later phase;
+    nearest pixel.
+    """
     height, width = ed.shape[-2:]
-    row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    row, column = torch.meshgrid(
+        torch.arange(height), torch.arange(width), indexing="ij"
+    )
     row, column = row + motion[:, 0] / spacing[1], column + motion[:, 1] / spacing[2]
     grid = torch.stack((2 * column / (width - 1) - 1, 2 * row / (height - 1) - 1), -1)
     return F.grid_sample(ed.float(), grid, mode="nearest", align_corners=True)
@@ -117,7 +160,9 @@ def test_motion_carries_the_image():
 
 def test_motion_does_not_fold(cohort):
     dy, dx = cohort.motion[:, 2].unbind(1)
-    (dyy, dyx), (dxy, dxx) = (torch.gradient(d, spacing=2.0, dim=(2, 3)) for d in (dy, dx))
+    (dyy, dyx), (dxy, dxx) = (
+        torch.gradient(d, spacing=2.0, dim=(2, 3)) for d in (dy, dx)
+    )
     assert ((1 + dyy) * (1 + dxx) - dyx * dxy).min() > 0.1
 
 
@@ -134,7 +179,10 @@ def test_ejection_fractions(cohort):
 
 
 def test_ejection_fraction_by_hand(cohort):
-    (rv_ed, _, lv_ed), (rv_es, _, lv_es) = cohort.volumes[7, 0].tolist(), cohort.volumes[7, 2].tolist()
+    (rv_ed, _, lv_ed), (rv_es, _, lv_es) = (
+        cohort.volumes[7, 0].tolist(),
+        cohort.volumes[7, 2].tolist(),
+    )
     expected = torch.tensor([(lv_ed - lv_es) / lv_ed, (rv_ed - rv_es) / rv_ed])
     torch.testing.assert_close(cohort.ejection_fraction[7], expected)
 
@@ -147,7 +195,10 @@ def test_diseases_differ_from_normal(cohort):
 
 
 def test_septum_is_the_thick_wall_in_hcm(cohort):
-    wall, cavity = (cohort.mask[cohort.group == GROUPS.index("HCM"), 0, 4] == label for label in (MYO, LV))
+    wall, cavity = (
+        cohort.mask[cohort.group == GROUPS.index("HCM"), 0, 4] == label
+        for label in (MYO, LV)
+    )
     column = torch.arange(96)
     centre = (cavity * column).sum((1, 2)) / cavity.sum((1, 2))
     septal = (wall & (column < centre[:, None, None])).sum((1, 2)) / wall.sum((1, 2))
@@ -155,17 +206,29 @@ def test_septum_is_the_thick_wall_in_hcm(cohort):
 
 
 def test_infarct_contracts_unevenly():
-    p = phantom(10, groups=("MINF", "DCM"), noise=0, shape=(1, 96, 96), spacing=(10, 2, 2), motion=True)
+    p = phantom(
+        10,
+        groups=("MINF", "DCM"),
+        noise=0,
+        shape=(1, 96, 96),
+        spacing=(10, 2, 2),
+        motion=True,
+    )
     speed, wall = p.motion[:, 1].norm(dim=1), p.mask[:, 1] == MYO
-    spread = torch.stack([speed[k][wall[k]].std() / speed[k][wall[k]].mean() for k in range(10)])
+    spread = torch.stack(
+        [speed[k][wall[k]].std() / speed[k][wall[k]].mean() for k in range(10)]
+    )
     assert (
-        spread[p.group == GROUPS.index("MINF")].mean() > 1.3 * spread[p.group == GROUPS.index("DCM")].mean()
+        spread[p.group == GROUPS.index("MINF")].mean()
+        > 1.3 * spread[p.group == GROUPS.index("DCM")].mean()
     )
 
 
 def test_volumes_count_voxels(cohort):
     voxels = (cohort.mask[3, 1] == LV).sum().item()
-    assert math.isclose(cohort.volumes[3, 1, 2], voxels * 10 * 2 * 2 / 1000, rel_tol=1e-6)
+    assert math.isclose(
+        cohort.volumes[3, 1, 2], voxels * 10 * 2 * 2 / 1000, rel_tol=1e-6
+    )
 
 
 def test_volume_does_not_depend_on_the_grid():
@@ -175,35 +238,50 @@ def test_volume_does_not_depend_on_the_grid():
 
 
 def test_mid_slices_hold_all_structures(cohort):
-    present = torch.stack([(cohort.mask[:, :, MID] == label).sum((-2, -1)) for label in (RV, MYO, LV)])
+    present = torch.stack(
+        [(cohort.mask[:, :, MID] == label).sum((-2, -1)) for label in (RV, MYO, LV)]
+    )
     assert (present > 30).all()
 
 
 def test_apex_has_no_rv(cohort):
-    assert not (cohort.mask[:, :, 9] == RV).any() and (cohort.mask[:, :, 9] == MYO).any()
+    assert (
+        not (cohort.mask[:, :, 9] == RV).any() and (cohort.mask[:, :, 9] == MYO).any()
+    )
 
 
 def test_wall_keeps_lv_from_background_and_rv(cohort):
     mask = cohort.mask[:, :, MID]
     for dim in (-2, -1):
-        a, b = mask.narrow(dim, 0, 95), mask.narrow(dim, 1, 95)  # a pixel and its neighbour
+        a, b = (
+            mask.narrow(dim, 0, 95),
+            mask.narrow(dim, 1, 95),
+        )  # a pixel and its neighbour
         assert not ((a == LV) & (b < MYO) | (b == LV) & (a < MYO)).any()
 
 
 def test_blood_is_bright_and_muscle_dark(cohort):
-    rv, muscle, lv = (cohort.image[cohort.mask == label].mean() for label in (RV, MYO, LV))
+    rv, muscle, lv = (
+        cohort.image[cohort.mask == label].mean() for label in (RV, MYO, LV)
+    )
     assert min(rv, lv) > 2 * muscle
     assert cohort.image.min() >= 0 and 0.7 < cohort.image.quantile(0.99) < 1.2
 
 
 def test_noise_is_rician_in_air():
     clean, noisy = (phantom(5, noise=sd, shape=(2, 128, 128)) for sd in (0, 0.05))
-    air = noisy.image[clean.image < 0.012]  # next to no signal: Rayleigh, mean sd √(π/2)
-    assert len(air) > 1000 and abs(air.mean() / (0.05 * math.sqrt(math.pi / 2)) - 1) < 0.1
+    air = noisy.image[
+        clean.image < 0.012
+    ]  # next to no signal: Rayleigh, mean sd √(π/2)
+    assert (
+        len(air) > 1000 and abs(air.mean() / (0.05 * math.sqrt(math.pi / 2)) - 1) < 0.1
+    )
 
 
 def test_noise_is_gaussian_in_blood():
-    clean, noisy = (phantom(5, noise=sd, shape=(2, 64, 64), spacing=(10, 3, 3)) for sd in (0, 0.05))
+    clean, noisy = (
+        phantom(5, noise=sd, shape=(2, 64, 64), spacing=(10, 3, 3)) for sd in (0, 0.05)
+    )
     error = (noisy.image - clean.image)[clean.image > 0.6]
     assert abs(error.std() / 0.05 - 1) < 0.05 and abs(error.mean()) < 0.005
 
@@ -212,13 +290,21 @@ def test_noise_is_gaussian_in_blood():
     ("name", "value", "message"),
     [
         ("patients", 0, "patients must be at least 1, got 0"),
-        ("groups", ("NOR", "ABC"), r"groups must be names out of .*'DCM'.*got \('NOR', 'ABC'\)"),
+        (
+            "groups",
+            ("NOR", "ABC"),
+            r"groups must be names out of .*'DCM'.*got \('NOR', 'ABC'\)",
+        ),
         ("groups", (), r"groups must be .*got \(\)"),
         ("phases", (), r"phases must be one or more numbers in \[0, 1\], got \(\)"),
         ("phases", (0, 1.2), r"phases must be .*got \(0.0, 1.2\)"),
         ("phases", (float("nan"),), r"phases must be .*got \(nan,\)"),
         ("shape", (128, 128), r"shape must be three sizes.*got \(128, 128\)"),
-        ("spacing", (10, 0, 1), r"spacing must be three lengths.*got \(10.0, 0.0, 1.0\)"),
+        (
+            "spacing",
+            (10, 0, 1),
+            r"spacing must be three lengths.*got \(10.0, 0.0, 1.0\)",
+        ),
     ],
 )
 def test_errors_say_the_rule_and_the_value(name, value, message):

@@ -12,14 +12,21 @@ from medlib import data, pretrained
 
 
 def small(channels=3, classes=5):
-    return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, classes))
+    return nn.Sequential(
+        nn.Conv2d(channels, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Linear(16, classes),
+    )
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """One file of weights on 127.0.0.1, under the name that torchvision would give it."""
     torch.save(small().state_dict(), tmp_path / "w.pth")
-    name = f"net-{hashlib.sha256((tmp_path / 'w.pth').read_bytes()).hexdigest()[:8]}.pth"
+    name = (
+        f"net-{hashlib.sha256((tmp_path / 'w.pth').read_bytes()).hexdigest()[:8]}.pth"
+    )
     (tmp_path / "w.pth").rename(tmp_path / name)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -47,7 +54,9 @@ def test_weights_arrive_and_are_kept(server):
     model = pretrained.imagenet_weights(small(classes=2), "net")
     torch.testing.assert_close(model[0].weight, theirs["0.weight"])
     server.file.unlink()
-    pretrained.imagenet_weights(model, "net")  # from the folder, with no server file left
+    pretrained.imagenet_weights(
+        model, "net"
+    )  # from the folder, with no server file left
 
 
 def test_one_channel_adds_up_three(server):
@@ -80,13 +89,16 @@ def test_an_unknown_name():
 
 
 @pytest.mark.parametrize(
-    "chosen, words", [("smoke", "two steps, loss"), ("gpu", "random weights, since .* could not be")]
+    "chosen, words",
+    [("smoke", "two steps, loss"), ("gpu", "random weights, since .* could not be")],
 )
 def test_full_size_says_what_it_did(monkeypatch, capsys, server, chosen, words):
     server.url = "http://127.0.0.1:9/net-00000000.pth"
     monkeypatch.setenv("MEDLIB_PROFILE", chosen)
     monkeypatch.setattr(pretrained, "profile", lambda **s: (2, 32, 8) if s else chosen)
     digits = data.load("digits").subset(60)
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(1800, 10))
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(1800, 10)
+    )
     pretrained.train_full_size(model, digits, "net")
     assert re.search(words, capsys.readouterr().out)

@@ -1,4 +1,6 @@
-"""`fit` under two processes (gloo, on the processor): the same training as one process on the same batches."""
+"""`fit` under two processes (gloo, on the processor): the same training as one process
+on the same batches.
+"""
 
 import os
 import subprocess
@@ -7,7 +9,8 @@ import sys
 import pytest
 import torch
 
-# Batches of 45 for two processes, 180 validation images cut to 179: both parts are uneven.
+# Batches of 45 for two processes, 180 validation images cut to 179: both parts are
+# uneven.
 SCRIPT = """
 import sys, torch
 from dataclasses import replace
@@ -66,14 +69,19 @@ def test_losses_and_weights_are_those_of_one_process(both):
 def test_there_is_one_bar_and_one_checkpoint(both):
     folder, logs, _ = both
     assert (
-        "training:" in logs[0] and "[default0]:training:" in logs[1] and "[default1]:training:" not in logs[1]
+        "training:" in logs[0]
+        and "[default0]:training:" in logs[1]
+        and "[default1]:training:" not in logs[1]
     )
     assert sorted(p.name for p in folder.glob("*.ckpt*")) == ["1.pt.ckpt", "2.pt.ckpt"]
 
 
 def test_only_a_process_that_trains_alone_keeps_trainings_by_itself(both):
     folder, _, _ = both
-    assert [[p.name for p in (folder / f"{n}.pt.kept").iterdir()] for n in (1, 2)] == [["0000.pt"], []]
+    assert [[p.name for p in (folder / f"{n}.pt.kept").iterdir()] for n in (1, 2)] == [
+        ["0000.pt"],
+        [],
+    ]
 
 
 def test_a_killed_worker_ends_the_job_with_its_name(tmp_path):

@@ -3,7 +3,14 @@ import torch
 from torch.nn import functional as F
 
 from medlib.cost import count, parameters
-from medlib.models.resnet import BasicBlock, Bottleneck, ResNet, resnet34, resnet50, small_resnet
+from medlib.models.resnet import (
+    BasicBlock,
+    Bottleneck,
+    ResNet,
+    resnet34,
+    resnet50,
+    small_resnet,
+)
 from medlib.pretrained import copy_weights
 
 
@@ -21,7 +28,10 @@ def test_parameters_and_multiply_adds(build, parameters_, macs):
 def test_equals_torchvision(build, name, train):
     from torchvision import models
 
-    theirs, ours = getattr(models, name)(num_classes=3).train(train), build(3, 3).train(train)
+    theirs, ours = (
+        getattr(models, name)(num_classes=3).train(train),
+        build(3, 3).train(train),
+    )
     copy_weights(ours, theirs.state_dict())
     x = torch.randn(2, 3, 64, 96)
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
@@ -37,7 +47,8 @@ def test_a_block_adds_its_input(block):
 
 @pytest.mark.parametrize("depth, count_", [(20, 269_722), (32, 464_154), (56, 853_018)])
 def test_depth_of_the_small_twin(depth, count_):
-    # Shortcuts without parameters (option A, or none at all): the counts of the paper's Table 6
+    # Shortcuts without parameters (option A, or none at all): the counts of the paper's
+    # Table 6
     net = small_resnet(depth, 3, 10, shortcut=False)
     convolutions = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
     assert len(convolutions) + 1 == depth
@@ -58,7 +69,9 @@ def test_shape(shape):
 def test_every_parameter_gets_a_finite_gradient(device):
     with torch.device(device):
         net = small_resnet(8)
-        F.cross_entropy(net(torch.randn(8, 1, 28, 28)), torch.zeros(8, dtype=torch.long)).backward()
+        F.cross_entropy(
+            net(torch.randn(8, 1, 28, 28)), torch.zeros(8, dtype=torch.long)
+        ).backward()
     grads = [p.grad for p in net.parameters()]
     assert all(g is not None for g in grads)
     assert device == "meta" or all(g.isfinite().all() and g.any() for g in grads)

@@ -1,4 +1,6 @@
-"""Segmentation metrics, on masks whose distances are worked out by hand, and beside other libraries."""
+"""Segmentation metrics, on masks whose distances are worked out by hand, and beside
+other libraries.
+"""
 
 import itertools
 
@@ -39,8 +41,9 @@ def test_a_square_moved_by_one_pixel():
     a, b = square(3, 2, 2), square(3, 2, 3)
     assert metrics.dice(a, b) == pytest.approx(2 * 6 / 18)
     assert metrics.iou(a, b) == pytest.approx(6 / 12)
-    # Each ring has 8 pixels; the moved ring leaves 3 pixels of its first column behind and enters the core with
-    # one: those 4 are one pixel from the other ring, which is 2 mm along this axis.
+    # Each ring has 8 pixels; the moved ring leaves 3 pixels of its first column behind
+    # and enters the core with one: those 4 are one pixel from the other ring, which is
+    # 2 mm along this axis.
     assert metrics.hausdorff(a, b, (1, 2)) == 2
     assert metrics.average_surface_distance(a, b, (1, 2)) == pytest.approx(
         np.concatenate(metrics.surface_distances(a, b, (1, 2))).mean()
@@ -81,8 +84,14 @@ def test_empty_masks():
     for metric in (metrics.dice, metrics.iou, *DISTANCES):
         assert np.isnan(metric(none, none))
     assert metrics.dice(none, some) == metrics.iou(some, none) == 0
-    assert all(metric(*pair) == np.inf for metric in DISTANCES for pair in ((none, some), (some, none)))
-    assert metrics.surface_dice(none, some, 3) == 0 and np.isnan(metrics.surface_dice(none, none, 3))
+    assert all(
+        metric(*pair) == np.inf
+        for metric in DISTANCES
+        for pair in ((none, some), (some, none))
+    )
+    assert metrics.surface_dice(none, some, 3) == 0 and np.isnan(
+        metrics.surface_dice(none, none, 3)
+    )
 
 
 def test_bad_arguments_say_what_is_needed():
@@ -103,11 +112,15 @@ def test_properties_on_random_masks(seed):
         assert metric(a, a) == 0
 
 
-@pytest.mark.parametrize(("seed", "spacing"), list(itertools.product(range(2), [(1, 1, 1), (4, 1.5, 0.7)])))
+@pytest.mark.parametrize(
+    ("seed", "spacing"), list(itertools.product(range(2), [(1, 1, 1), (4, 1.5, 0.7)]))
+)
 def test_equals_brute_force(seed, spacing):
     a, b = blobs(seed)
     ways = brute(a, b, spacing), brute(b, a, spacing)
-    assert metrics.average_hausdorff(a, b, spacing) == pytest.approx(np.mean([w.mean() for w in ways]))
+    assert metrics.average_hausdorff(a, b, spacing) == pytest.approx(
+        np.mean([w.mean() for w in ways])
+    )
     assert metrics.balanced_average_hausdorff(a, b, spacing) == pytest.approx(
         sum(w.sum() for w in ways) / b.sum() / 2
     )
@@ -118,7 +131,9 @@ def test_equals_brute_force(seed, spacing):
     )
 
 
-@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")  # MONAI's own affair
+@pytest.mark.filterwarnings(
+    "ignore:.*always_return_as_numpy:FutureWarning"
+)  # MONAI's own affair
 @pytest.mark.parametrize("seed", range(2))
 def test_equals_monai(seed):
     from monai import metrics as monai
@@ -128,11 +143,21 @@ def test_equals_monai(seed):
     options = {"include_background": True, "spacing": [4.0, 1.5, 0.7]}
     spacing = options["spacing"]
     for percentile in (95, 100):
-        theirs = monai.compute_hausdorff_distance(*one_hot, percentile=percentile, **options).item()
-        assert metrics.hausdorff(a, b, spacing, percentile=percentile) == pytest.approx(theirs, rel=1e-5)
-    theirs = monai.compute_average_surface_distance(*one_hot, symmetric=True, **options).item()
-    assert metrics.average_surface_distance(a, b, spacing) == pytest.approx(theirs, rel=1e-5)
-    theirs = monai.compute_surface_dice(*one_hot, class_thresholds=[1.5], **options).item()
+        theirs = monai.compute_hausdorff_distance(
+            *one_hot, percentile=percentile, **options
+        ).item()
+        assert metrics.hausdorff(a, b, spacing, percentile=percentile) == pytest.approx(
+            theirs, rel=1e-5
+        )
+    theirs = monai.compute_average_surface_distance(
+        *one_hot, symmetric=True, **options
+    ).item()
+    assert metrics.average_surface_distance(a, b, spacing) == pytest.approx(
+        theirs, rel=1e-5
+    )
+    theirs = monai.compute_surface_dice(
+        *one_hot, class_thresholds=[1.5], **options
+    ).item()
     assert metrics.surface_dice(a, b, 1.5, spacing) == pytest.approx(theirs, rel=1e-5)
     assert metrics.dice(a, b) == pytest.approx(monai.compute_dice(*one_hot).item())
 
@@ -140,11 +165,15 @@ def test_equals_monai(seed):
 def test_far_apart_the_distances_are_those_of_brute_force_too():
     a, b = square(4, 1, 1, canvas=40), square(3, 35, 30, canvas=40)
     edges = metrics.surface(a), metrics.surface(b)
-    for one, other, way in zip(edges, edges[::-1], metrics.surface_distances(a, b, (1, 2)), strict=True):
+    for one, other, way in zip(
+        edges, edges[::-1], metrics.surface_distances(a, b, (1, 2)), strict=True
+    ):
         assert np.allclose(way, brute(one, other, (1, 2)))
 
 
-@pytest.mark.filterwarnings("ignore:.*scipy.ndimage:DeprecationWarning")  # the package's own affair
+@pytest.mark.filterwarnings(
+    "ignore:.*scipy.ndimage:DeprecationWarning"
+)  # the package's own affair
 def test_equals_the_surface_distance_package_where_it_measures_the_same():
     import surface_distance as pieces
 
@@ -152,20 +181,25 @@ def test_equals_the_surface_distance_package_where_it_measures_the_same():
     a[3:8, 4:9, 3:8] = True
     b = np.roll(a, 3, axis=2)
     distances = pieces.compute_surface_distances(a, b, (4, 1.5, 0.7))
-    assert metrics.hausdorff(a, b, (4, 1.5, 0.7)) == pieces.compute_robust_hausdorff(distances, 100)
+    assert metrics.hausdorff(a, b, (4, 1.5, 0.7)) == pieces.compute_robust_hausdorff(
+        distances, 100
+    )
     assert metrics.dice(a, b) == pieces.compute_dice_coefficient(a, b)
-    # Elsewhere its surface is made of areas between voxels, ours of voxels, and the means differ.
+    # Elsewhere its surface is made of areas between voxels, ours of voxels, and the
+    # means differ.
     theirs = pieces.compute_average_surface_distance(distances)[0]
-    assert metrics.average_surface_distance(a, b, (4, 1.5, 0.7)) != pytest.approx(theirs, rel=0.05)
+    assert metrics.average_surface_distance(a, b, (4, 1.5, 0.7)) != pytest.approx(
+        theirs, rel=0.05
+    )
 
 
 def test_scikit_image_takes_all_points_so_it_differs_inside():
     from skimage.metrics import hausdorff_distance
 
     full, hollow = square(7, 2, 2), metrics.surface(square(7, 2, 2))
-    assert hausdorff_distance(metrics.surface(full), metrics.surface(hollow)) == metrics.hausdorff(
-        full, hollow
-    )
+    assert hausdorff_distance(
+        metrics.surface(full), metrics.surface(hollow)
+    ) == metrics.hausdorff(full, hollow)
     assert metrics.hausdorff(full, hollow) < hausdorff_distance(full, hollow) == 3
 
 
@@ -175,6 +209,8 @@ def test_consistency_of_neighbouring_slices():
     assert metrics.consistency(mask) == 1
     mask[1] = mask[1].T[::-1]  # the middle slice in another corner
     assert metrics.consistency(mask) == 0
-    mask[1:, 3, 3] = 2  # a second structure, in two slices: pairs (none, some) and (some, the same)
+    mask[1:, 3, 3] = (
+        2  # a second structure, in two slices: pairs (none, some) and (some, the same)
+    )
     assert metrics.consistency(mask) == pytest.approx((0 + 0 + 0 + 1) / 4)
     assert np.isnan(metrics.consistency(0 * mask))

@@ -13,7 +13,9 @@ from medlib.models.rfcn import ConvGRU
 FLAT = ((1, 2, 2),) * 3
 SMALL = {
     "3D U-Net": lambda: UNet3D(1, 4, width=2, pool=FLAT, patch=2),
-    "V-Net": lambda: VNet(1, 4, width=4, strides=((1, 2, 2),) * 2, kernel=(3, 3, 3), norm=True, patch=2),
+    "V-Net": lambda: VNet(
+        1, 4, width=4, strides=((1, 2, 2),) * 2, kernel=(3, 3, 3), norm=True, patch=2
+    ),
     "2D": lambda: Neighbours(1, 4, reach=0, width=4),
     "2.5D": lambda: Neighbours(1, 4, width=4),
     "RFCN": lambda: RFCN(1, 4, width=4),
@@ -59,7 +61,11 @@ def test_what_a_slice_depends_on(name, stack):
 def test_every_parameter_gets_a_finite_gradient(name, stack):
     net, target = SMALL[name](), torch.randint(0, 4, (2, 5, 32, 32))
     losses.dice_ce(net(stack), target).backward()
-    lost = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    lost = [
+        n
+        for n, p in net.named_parameters()
+        if p.grad is None or not p.grad.isfinite().all()
+    ]
     assert not lost
 
 
@@ -70,7 +76,11 @@ def test_an_image_for_a_stack_is_refused(name):
 
 def test_one_step_of_training_works_without_numbers(name):
     with torch.device("meta"):
-        net, x, y = SMALL[name](), torch.empty(2, 1, 4, 32, 32), torch.zeros(2, 4, 32, 32, dtype=torch.long)
+        net, x, y = (
+            SMALL[name](),
+            torch.empty(2, 1, 4, 32, 32),
+            torch.zeros(2, 4, 32, 32, dtype=torch.long),
+        )
         losses.soft_dice(net(x), y).backward()
 
 
@@ -81,7 +91,9 @@ def test_the_papers_parameter_counts():
 
 def test_with_flat_kernels_a_3d_unet_sees_slices_one_by_one(stack):
     net = UNet3D(1, 4, width=2, pool=FLAT, kernel=(1, 3, 3)).eval()
-    torch.testing.assert_close(net(stack)[:, :, 2:3], net(stack[:, :, 2:3]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        net(stack)[:, :, 2:3], net(stack[:, :, 2:3]), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_3d_convolution_of_flat_kernels_is_the_2d_one():
@@ -92,7 +104,13 @@ def test_a_3d_convolution_of_flat_kernels_is_the_2d_one():
 
 
 def test_3d_unet_takes_odd_sizes():
-    assert UNet3D(1, 2, width=2).eval()(torch.randn(1, 1, 9, 17, 20)).shape == (1, 2, 9, 17, 20)
+    assert UNet3D(1, 2, width=2).eval()(torch.randn(1, 1, 9, 17, 20)).shape == (
+        1,
+        2,
+        9,
+        17,
+        20,
+    )
 
 
 def test_vnet_says_which_sizes_it_takes():
@@ -112,20 +130,30 @@ def test_a_residual_stage_adds_its_input():
 
 def test_without_reach_it_is_the_2d_network(stack):
     net = eager("2D")
-    torch.testing.assert_close(net(stack)[:, :, 1], net.net(stack[:, :, 1]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        net(stack)[:, :, 1], net.net(stack[:, :, 1]), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_gru_equals_torchs_on_one_pixel():
-    """Theirs resets after the product, ours before: the same where the memory's weights are diagonal."""
+    """Theirs resets after the product, ours before: the same where the memory's weights
+    are diagonal.
+    """
     ours, theirs = ConvGRU(3), torch.nn.GRU(3, 3, batch_first=True)
     ours.candidate.weight.data[:, 3:] *= torch.eye(3)[..., None, None]
-    z, r, q = (*ours.gates.weight[:, :, 1, 1].chunk(2), ours.candidate.weight[:, :, 1, 1])
+    z, r, q = (
+        *ours.gates.weight[:, :, 1, 1].chunk(2),
+        ours.candidate.weight[:, :, 1, 1],
+    )
     bz, br, bq = (*ours.gates.bias.chunk(2), ours.candidate.bias)
     theirs.weight_ih_l0.data = torch.cat(
         (r[:, :3], -z[:, :3], q[:, :3])
     ).data  # their z is the complement of ours
     theirs.weight_hh_l0.data = torch.cat((r[:, 3:], -z[:, 3:], q[:, 3:])).data
-    theirs.bias_ih_l0.data, theirs.bias_hh_l0.data = torch.cat((br, -bz, bq)).data, torch.zeros(9)
+    theirs.bias_ih_l0.data, theirs.bias_hh_l0.data = (
+        torch.cat((br, -bz, bq)).data,
+        torch.zeros(9),
+    )
     x = torch.randn(2, 4, 3)
     torch.testing.assert_close(ours(x[..., None, None])[..., 0, 0], theirs(x)[0])
 
@@ -162,4 +190,6 @@ def test_rfcn_without_its_memory_is_the_unet(stack):
     net.gru = torch.nn.Identity()
     unet = SmallUNet(1, 4, width=4).eval()
     unet.load_state_dict(net.net.state_dict())
-    torch.testing.assert_close(net(stack)[:, :, 2], unet(stack[:, :, 2]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        net(stack)[:, :, 2], unet(stack[:, :, 2]), rtol=1e-4, atol=1e-5
+    )

@@ -10,7 +10,9 @@ def test_bootstrap_of_five_covers_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     hits = [
         low <= 0 <= high
-        for _, low, high, _ in (bootstrap(rng.normal(size=5), resamples=2000) for _ in range(300))
+        for _, low, high, _ in (
+            bootstrap(rng.normal(size=5), resamples=2000) for _ in range(300)
+        )
     ]
     assert 0.88 < np.mean(hits) <= 1  # the plain percentile interval stays near 0.82
 
@@ -28,7 +30,8 @@ def test_bootstrap_repeats_and_is_degenerate_where_it_must_be():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "word"), [(0.1, 0.3, "up"), (-0.3, -0.1, "down"), (-0.1, 0.1, "?"), (0.0, 0.2, "?")]
+    ("low", "high", "word"),
+    [(0.1, 0.3, "up"), (-0.3, -0.1, "down"), (-0.1, 0.1, "?"), (0.0, 0.2, "?")],
 )
 def test_an_interval_says_on_which_side_of_zero_it_lies(low, high, word):
     assert Interval((low + high) / 2, low, high, 5).says("up", "down", "?") == word
@@ -53,17 +56,25 @@ def test_bootstrap_cases_of_a_difference():
     good, bad = y + rng.normal(size=(3, 300)), y + 3 * rng.normal(size=(3, 300))
     lead = bootstrap_cases(auc, good, y, bad, resamples=200)
     assert lead.low > 0 and lead.n == 300
-    assert lead.mean == pytest.approx(np.mean([auc(g, y) for g in good]) - np.mean([auc(b, y) for b in bad]))
+    assert lead.mean == pytest.approx(
+        np.mean([auc(g, y) for g in good]) - np.mean([auc(b, y) for b in bad])
+    )
     assert bootstrap_cases(auc, good, y, good, resamples=50)[:3] == (0, 0, 0)
 
 
 def test_bootstrap_cases_covers_the_spread_of_patients_and_of_seeds():
     rng = np.random.default_rng(0)
-    per_case = rng.normal(size=(1, 400)).repeat(3, 0)  # three seeds that agree: patients alone vary
+    per_case = rng.normal(size=(1, 400)).repeat(
+        3, 0
+    )  # three seeds that agree: patients alone vary
     found = bootstrap_cases(mean_value, per_case, np.zeros(400))
     assert found.mean == pytest.approx(per_case.mean())
-    assert (found.high - found.low) / 2 == pytest.approx(1.96 * per_case[0].std() / 20, rel=0.1)
-    seeds = bootstrap_cases(mean_value, np.array([[0.0] * 400, [1.0] * 400]), np.zeros(400))
+    assert (found.high - found.low) / 2 == pytest.approx(
+        1.96 * per_case[0].std() / 20, rel=0.1
+    )
+    seeds = bootstrap_cases(
+        mean_value, np.array([[0.0] * 400, [1.0] * 400]), np.zeros(400)
+    )
     assert (seeds.low, seeds.mean, seeds.high) == (0, 0.5, 1)
 
 

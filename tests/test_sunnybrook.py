@@ -7,7 +7,15 @@ from medlib import cardiac, sunnybrook
 from medlib.data import DataError
 
 
-def write(folder, *, ed=(20, 40, 60), es=(28, 48), dicom=False, name="HF-I-05", spacing=(1.5, 1.25)):
+def write(
+    folder,
+    *,
+    ed=(20, 40, 60),
+    es=(28, 48),
+    dicom=False,
+    name="HF-I-05",
+    spacing=(1.5, 1.25),
+):
     from PIL import Image
 
     contours, images = folder / f"SC-{name}" / "contours-manual", folder / name
@@ -19,10 +27,16 @@ def write(folder, *, ed=(20, 40, 60), es=(28, 48), dicom=False, name="HF-I-05", 
             write_dicom(images / f"IM-0001-{n:04}.dcm", grey, spacing)
         else:
             Image.fromarray(grey).save(images / f"{'d' if n in ed else 's'}-{n}.jpg")
-        for which, half in (("i", 5), ("o", 9))[: 1 + (n in ed)]:  # squares about column 40, row 30
+        for which, half in (("i", 5), ("o", 9))[
+            : 1 + (n in ed)
+        ]:  # squares about column 40, row 30
             x, y = (40 - half, 40 + half), (30 - half, 30 + half)
             corners = [(x[0], y[0]), (x[1], y[0]), (x[1], y[1]), (x[0], y[1])]
-            np.savetxt(contours / f"IM-0001-{n:04}-{which}contour-manual.txt", corners, fmt="%.2f")
+            np.savetxt(
+                contours / f"IM-0001-{n:04}-{which}contour-manual.txt",
+                corners,
+                fmt="%.2f",
+            )
     return folder
 
 
@@ -37,7 +51,10 @@ def write_dicom(path, grey, spacing):
     scan.BitsAllocated = scan.BitsStored = 8
     scan.HighBit, scan.PixelRepresentation = 7, 0
     scan.PixelSpacing, scan.SliceThickness = list(spacing), 8
-    scan.SOPClassUID, scan.SOPInstanceUID = pydicom.uid.MRImageStorage, pydicom.uid.generate_uid()
+    scan.SOPClassUID, scan.SOPInstanceUID = (
+        pydicom.uid.MRImageStorage,
+        pydicom.uid.generate_uid(),
+    )
     scan.PixelData = grey.tobytes()
     scan.save_as(path, enforce_file_format=True)
 
@@ -46,7 +63,9 @@ def write_dicom(path, grey, spacing):
 def test_reads_the_slices_that_were_drawn_twice(tmp_path, dicom):
     (patient,) = sunnybrook.read(write(tmp_path, dicom=dicom))
     assert (patient.name, patient.group) == ("HF-I-05", "HF-I")
-    assert patient.ed.image.shape == patient.es.mask.shape == (2, 64, 80)  # 20 has no partner
+    assert (
+        patient.ed.image.shape == patient.es.mask.shape == (2, 64, 80)
+    )  # 20 has no partner
     assert patient.ed.spacing == ((8, 1.5, 1.25) if dicom else sunnybrook.ASSUMED)
 
 
@@ -54,7 +73,9 @@ def test_masks_lie_where_the_contours_do(tmp_path):
     (patient,) = sunnybrook.read(write(tmp_path))
     lv, wall = patient.ed.mask[0] == 3, patient.ed.mask[0] == 2
     assert lv[30, 40] and wall[30, 47] and not wall[38, 55]
-    assert lv.sum() == pytest.approx(100, abs=25) and wall.sum() == pytest.approx(324 - 100, abs=40)
+    assert lv.sum() == pytest.approx(100, abs=25) and wall.sum() == pytest.approx(
+        324 - 100, abs=40
+    )
     assert set(np.unique(patient.es.mask)) == {0, 3}
 
 
@@ -68,9 +89,12 @@ def test_a_network_can_segment_it(tmp_path):
 
 @pytest.mark.parametrize("spoil, fault", [
     (lambda f: [p.unlink() for p in f.rglob("*.txt")], "no contour"),
-    (lambda f: [p.unlink() for p in f.rglob("d-*.jpg")], "HF-I-05: no slice with an image"),
-    (lambda f: next(f.rglob("d-40.jpg")).write_bytes(b"no image"), "d-40.jpg cannot be read"),
-    (lambda f: next(f.rglob("*0040-icontour*")).write_text("1 2\n3 4"), "three or more points"),
+    (lambda f: [p.unlink() for p in f.rglob("d-*.jpg")], "HF-I-05: no slice with an "
+                                                         "image"),
+    (lambda f: next(f.rglob("d-40.jpg")).write_bytes(b"no image"), "d-40.jpg cannot "
+                                                                   "be read"),
+    (lambda f: next(f.rglob("*0040-icontour*")).write_text("1 2\n3 4"), "three or "
+                                                                        "more points"),
     (lambda f: next(f.rglob("*0040-icontour*")).write_text("a b"), "cannot be read"),
     (lambda f: [p.unlink() for p in f.rglob("*-ocontour*")], "drawn at both ED and ES"),
 ])  # fmt: skip

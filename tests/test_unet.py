@@ -11,20 +11,31 @@ from medlib.models.unet import crop
 
 @pytest.mark.parametrize(
     ("ends", "parameters"),
-    [((1, 2), 31_030_658), ((1, 1), 31_030_593), ((1, 4), 31_030_788), ((3, 1), 31_031_745)],
+    [
+        ((1, 2), 31_030_658),
+        ((1, 1), 31_030_593),
+        ((1, 4), 31_030_788),
+        ((3, 1), 31_031_745),
+    ],
 )
 @pytest.mark.parametrize("resize", [False, True])
 def test_parameters(ends, parameters, resize):
-    assert count(lambda: UNet(*ends, resize=resize), (ends[0], 572, 572))[0] == parameters
+    assert (
+        count(lambda: UNet(*ends, resize=resize), (ends[0], 572, 572))[0] == parameters
+    )
 
 
-@pytest.mark.parametrize(("width", "parameters"), [(32, 7_759_554), (16, 1_940_834), (8, 485_682)])
+@pytest.mark.parametrize(
+    ("width", "parameters"), [(32, 7_759_554), (16, 1_940_834), (8, 485_682)]
+)
 def test_parameters_by_width(width, parameters):
     assert count(lambda: UNet(1, 2, width=width), (1, 572, 572))[0] == parameters
 
 
 def test_parameters_with_batch_norm():
-    assert count(lambda: UNet(1, 2, padded=True, norm=True), (1, 64, 64))[0] == 31_036_546
+    assert (
+        count(lambda: UNet(1, 2, padded=True, norm=True), (1, 64, 64))[0] == 31_036_546
+    )
 
 
 def test_23_convolutions_and_the_papers_crops():
@@ -32,10 +43,14 @@ def test_23_convolutions_and_the_papers_crops():
         net, seen = UNet(), []
         for up in net.up:
             up.register_forward_pre_hook(
-                lambda m, inputs: seen.append((inputs[1].shape[2], 2 * inputs[0].shape[2]))
+                lambda m, inputs: seen.append(
+                    (inputs[1].shape[2], 2 * inputs[0].shape[2])
+                )
             )
         assert net(torch.empty(1, 1, 572, 572)).shape == (1, 2, 388, 388)
-    assert sum(isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)) for m in net.modules()) == 23
+    assert (
+        sum(isinstance(m, (nn.Conv2d, nn.ConvTranspose2d)) for m in net.modules()) == 23
+    )
     assert seen == [(64, 56), (136, 104), (280, 200), (568, 392)]
     assert net.output_size(572) == 388 and net.output_size(570) is None
 

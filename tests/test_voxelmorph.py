@@ -1,4 +1,6 @@
-"""VoxelMorph and its diffeomorphic form; what its loss sees; learning a motion from images alone."""
+"""VoxelMorph and its diffeomorphic form; what its loss sees; learning a motion from
+images alone.
+"""
 
 import pytest
 import torch
@@ -36,7 +38,10 @@ def test_the_current_runs_back_what_it_ran_forth():
         v = torch.nn.functional.avg_pool2d(net.current(X), 5, 1, 2)
         forth, back = net.field(v), net.field(v, -1)
     assert forth.norm(dim=1).max() > 1
-    assert motion.compose(forth, back)[..., 6:-6, 6:-6].norm(dim=1).mean() < 0.1 * forth.norm(dim=1).mean()
+    assert (
+        motion.compose(forth, back)[..., 6:-6, 6:-6].norm(dim=1).mean()
+        < 0.1 * forth.norm(dim=1).mean()
+    )
 
 
 def test_half_the_time_twice_is_the_whole():
@@ -65,14 +70,19 @@ def test_what_the_loss_sees(cycle):
 def test_identical_images_that_do_not_move_cost_next_to_nothing():
     x = X[:, :1].expand(-1, 2, -1, -1)
     out = Unsupervised(VoxelMorph(width=4), cycle=True)(x)
-    assert loss(1.0, cycle=1.0, likeness="mse")(out, None) < 1e-8 and loss(1.0)(out, None) < 0.02
+    assert (
+        loss(1.0, cycle=1.0, likeness="mse")(out, None) < 1e-8
+        and loss(1.0)(out, None) < 0.02
+    )
 
 
 @pytest.mark.parametrize("diffeomorphic", [False, True])
 @pytest.mark.parametrize("likeness", ["ncc", "mse"])
 def test_every_parameter_gets_a_finite_gradient(diffeomorphic, likeness):
     net = shaken(diffeomorphic=diffeomorphic)
-    loss(0.1, cycle=0.1, likeness=likeness)(Unsupervised(net, cycle=True)(X), None).backward()
+    loss(0.1, cycle=0.1, likeness=likeness)(
+        Unsupervised(net, cycle=True)(X), None
+    ).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
     assert all(p.grad.any() for p in net.unet.head.parameters())
 
@@ -81,7 +91,10 @@ def test_every_parameter_gets_a_finite_gradient(diffeomorphic, likeness):
 def test_it_learns_a_beat_from_images_alone(diffeomorphic):
     seed(0)
     pairs = cine.phantom_pairs(2, seed=1, depth=2)
-    data, net = cine.dataset(pairs, pairs), VoxelMorph(width=8, diffeomorphic=diffeomorphic)
+    data, net = (
+        cine.dataset(pairs, pairs),
+        VoxelMorph(width=8, diffeomorphic=diffeomorphic),
+    )
     value = loss(0.02, likeness="mse")
     before = value(Unsupervised(net)(data.val.x), None)
     fit(
@@ -95,7 +108,12 @@ def test_it_learns_a_beat_from_images_alone(diffeomorphic):
         score=lambda o, _: 0.0,
         validations=1,
     )
-    assert value(Unsupervised(net.eval())(data.val.x.to(next(net.parameters()).device)), None) < 0.8 * before
+    assert (
+        value(
+            Unsupervised(net.eval())(data.val.x.to(next(net.parameters()).device)), None
+        )
+        < 0.8 * before
+    )
 
 
 def test_refining_lowers_the_loss_and_leaves_the_network_alone():
@@ -103,9 +121,15 @@ def test_refining_lowers_the_loss_and_leaves_the_network_alone():
     x = torch.cat(cine.phantom_pairs(1, seed=3, depth=2))
     before = [p.clone() for p in net.parameters()]
     first, last = refine(net, x, value, steps=0), refine(net, x, value, steps=30)
-    cost = [value(torch.cat((u, motion.warp(x[:, :1], u), x[:, 1:]), 1), None) for u in (first, last)]
+    cost = [
+        value(torch.cat((u, motion.warp(x[:, :1], u), x[:, 1:]), 1), None)
+        for u in (first, last)
+    ]
     assert cost[1] < 0.9 * cost[0] and net.training and not last.requires_grad
-    assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, net.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) and b.grad is None
+        for a, b in zip(before, net.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("act, words", [

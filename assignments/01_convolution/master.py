@@ -141,7 +141,9 @@ def test_q2_values(correlate):
     draw = torch.Generator().manual_seed(2)
     image, kernel = torch.rand(9, 12, generator=draw), torch.rand(3, 3, generator=draw)
     assert torch.allclose(
-        correlate(image, kernel), F.conv2d(image[None, None], kernel[None, None])[0, 0], atol=1e-5
+        correlate(image, kernel),
+        F.conv2d(image[None, None], kernel[None, None])[0, 0],
+        atol=1e-5,
     )
 
 
@@ -161,11 +163,16 @@ def test_q2_sizes(correlate):
 
     draw = torch.Generator().manual_seed(3)
     for size, window in (((6, 11), (2, 5)), ((11, 6), (4, 1)), ((5, 8), (5, 8))):
-        image, kernel = torch.rand(size, generator=draw), torch.rand(window, generator=draw)
+        image, kernel = (
+            torch.rand(size, generator=draw),
+            torch.rand(window, generator=draw),
+        )
         expected = F.conv2d(image[None, None], kernel[None, None])[0, 0]
         with patch("torch.nn.functional.conv2d", None):
             output = correlate(image, kernel)
-        assert output.shape == expected.shape and torch.allclose(output, expected, atol=1e-5)
+        assert output.shape == expected.shape and torch.allclose(
+            output, expected, atol=1e-5
+        )
 
 
 # %% [raw]
@@ -229,8 +236,12 @@ def test_q3_maps(convolve):
     import torch.nn.functional as F
 
     draw = torch.Generator().manual_seed(4)
-    x, weight, bias = (torch.randn(s, generator=draw) for s in ((2, 3, 8, 11), (4, 3, 3, 3), (4,)))
-    assert torch.allclose(convolve(x, weight, bias), F.conv2d(x, weight, bias), atol=1e-4)
+    x, weight, bias = (
+        torch.randn(s, generator=draw) for s in ((2, 3, 8, 11), (4, 3, 3, 3), (4,))
+    )
+    assert torch.allclose(
+        convolve(x, weight, bias), F.conv2d(x, weight, bias), atol=1e-4
+    )
 
 
 # %%
@@ -245,9 +256,16 @@ def test_q3_padding(convolve):
     import torch.nn.functional as F
 
     draw = torch.Generator().manual_seed(5)
-    x, weight, bias = (torch.randn(s, generator=draw) for s in ((2, 3, 8, 11), (4, 3, 5, 5), (4,)))
-    output, expected = convolve(x, weight, bias, padding=2), F.conv2d(x, weight, bias, padding=2)
-    assert output.shape == expected.shape, f"shape {tuple(output.shape)}, expected {tuple(expected.shape)}"
+    x, weight, bias = (
+        torch.randn(s, generator=draw) for s in ((2, 3, 8, 11), (4, 3, 5, 5), (4,))
+    )
+    output, expected = (
+        convolve(x, weight, bias, padding=2),
+        F.conv2d(x, weight, bias, padding=2),
+    )
+    assert output.shape == expected.shape, (
+        f"shape {tuple(output.shape)}, expected {tuple(expected.shape)}"
+    )
     assert torch.allclose(output, expected, atol=1e-4)
 
 
@@ -266,13 +284,22 @@ def test_q3_stride(convolve):
     import torch.nn.functional as F
 
     draw = torch.Generator().manual_seed(6)
-    for size, window, stride in (((9, 14), (3, 3), 2), ((13, 8), (3, 5), 3), ((7, 7), (4, 2), 2)):
-        x, bias = torch.randn(2, 3, *size, generator=draw), torch.randn(5, generator=draw)
+    for size, window, stride in (
+        ((9, 14), (3, 3), 2),
+        ((13, 8), (3, 5), 3),
+        ((7, 7), (4, 2), 2),
+    ):
+        x, bias = (
+            torch.randn(2, 3, *size, generator=draw),
+            torch.randn(5, generator=draw),
+        )
         weight = torch.randn(5, 3, *window, generator=draw)
         expected = F.conv2d(x, weight, bias, stride, 1)
         with patch("torch.nn.functional.conv2d", None):
             output = convolve(x, weight, bias, stride, 1)
-        assert output.shape == expected.shape and torch.allclose(output, expected, atol=1e-4)
+        assert output.shape == expected.shape and torch.allclose(
+            output, expected, atol=1e-4
+        )
 
 
 # %% [raw]
@@ -300,7 +327,9 @@ def test_q3_stride(convolve):
 # %%
 def output_size(size, kernel, stride=1, padding=0):
     """Pixels along one axis behind a convolution."""
-    return (size + 2 * padding - kernel) // stride + 1  # SOLUTION gannet-on-the-ninth-stair
+    return (
+        size + 2 * padding - kernel
+    ) // stride + 1  # SOLUTION gannet-on-the-ninth-stair
 
 
 # %% [raw]
@@ -528,8 +557,13 @@ def test_q6_value(cross_entropy):
     import torch.nn.functional as F
 
     draw = torch.Generator().manual_seed(9)
-    logits, target = 3 * torch.randn(5, 4, generator=draw), torch.tensor([0, 3, 1, 1, 2])
-    assert torch.allclose(cross_entropy(logits, target), F.cross_entropy(logits, target), atol=1e-5)
+    logits, target = (
+        3 * torch.randn(5, 4, generator=draw),
+        torch.tensor([0, 3, 1, 1, 2]),
+    )
+    assert torch.allclose(
+        cross_entropy(logits, target), F.cross_entropy(logits, target), atol=1e-5
+    )
 
 
 # %%
@@ -545,7 +579,9 @@ def test_q6_large(cross_entropy):
 
     logits = torch.tensor([[1000.0, 0.0, -1000.0], [0.0, 1000.0, 998.0]])
     target = torch.tensor([1, 2])
-    assert torch.allclose(cross_entropy(logits, target), torch.tensor(501.0635), atol=1e-2)
+    assert torch.allclose(
+        cross_entropy(logits, target), torch.tensor(501.0635), atol=1e-2
+    )
 
 
 # %% [raw]

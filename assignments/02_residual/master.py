@@ -112,7 +112,9 @@ class BatchNorm(nn.Module):
                 unbiased = x.var((0, 2, 3), correction=1)
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(unbiased, self.momentum)
-        mean, var, weight, bias = (t[:, None, None] for t in (mean, var, self.weight, self.bias))
+        mean, var, weight, bias = (
+            t[:, None, None] for t in (mean, var, self.weight, self.bias)
+        )
         return weight * (x - mean) / torch.sqrt(var + self.eps) + bias
         # END SOLUTION
 
@@ -137,7 +139,10 @@ def test_q2_training(BatchNorm):
     torch.manual_seed(1)
     ours, theirs, x = BatchNorm(4), nn.BatchNorm2d(4), 3 * torch.randn(3, 4, 2, 5) + 1
     for norm in (ours, theirs):
-        norm.weight.data, norm.bias.data = torch.tensor([1.0, 2, 3, 4]), torch.tensor([0.0, 1, 2, 3])
+        norm.weight.data, norm.bias.data = (
+            torch.tensor([1.0, 2, 3, 4]),
+            torch.tensor([0.0, 1, 2, 3]),
+        )
     assert torch.allclose(ours(x), theirs(x), atol=1e-4)
 
 
@@ -263,8 +268,12 @@ def test_q3_same(Block):
 
     torch.manual_seed(4)
     block, x = Block(6, 6), torch.randn(2, 6, 7, 10)
-    f = F.batch_norm(F.conv2d(x, block.conv1.weight, padding=1), None, None, training=True).relu()
-    f = F.batch_norm(F.conv2d(f, block.conv2.weight, padding=1), None, None, training=True)
+    f = F.batch_norm(
+        F.conv2d(x, block.conv1.weight, padding=1), None, None, training=True
+    ).relu()
+    f = F.batch_norm(
+        F.conv2d(f, block.conv2.weight, padding=1), None, None, training=True
+    )
     assert torch.allclose(block(x), (f + x).relu(), atol=1e-4)
 
 
@@ -294,9 +303,16 @@ def test_q3_projection(Block):
 
     torch.manual_seed(5)
     for in_channels, channels, stride in ((4, 8, 2), (4, 8, 1), (6, 6, 2)):
-        block, x = Block(in_channels, channels, stride), torch.randn(2, in_channels, 9, 12)
-        f = F.batch_norm(F.conv2d(x, block.conv1.weight, None, stride, 1), None, None, training=True)
-        f = F.batch_norm(F.conv2d(f.relu(), block.conv2.weight, padding=1), None, None, training=True)
+        block, x = (
+            Block(in_channels, channels, stride),
+            torch.randn(2, in_channels, 9, 12),
+        )
+        f = F.batch_norm(
+            F.conv2d(x, block.conv1.weight, None, stride, 1), None, None, training=True
+        )
+        f = F.batch_norm(
+            F.conv2d(f.relu(), block.conv2.weight, padding=1), None, None, training=True
+        )
         aside = F.conv2d(x, block.shortcut[0].weight, stride=stride)
         expected = (f + F.batch_norm(aside, None, None, training=True)).relu()
         y = block(x)
@@ -352,8 +368,14 @@ def test_q4_zero(start_as_identity):
 
     torch.manual_seed(6)
     block = nn.Module()
-    block.conv1, block.bn1 = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
-    block.conv2, block.bn2 = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+    block.conv1, block.bn1 = (
+        nn.Conv2d(4, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+    )
+    block.conv2, block.bn2 = (
+        nn.Conv2d(4, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+    )
     start_as_identity(block)
     f = block.bn2(block.conv2(block.bn1(block.conv1(torch.randn(2, 4, 5, 6))).relu()))
     assert f.abs().max() == 0
@@ -373,11 +395,19 @@ def test_q4_one(start_as_identity):
 
     torch.manual_seed(7)
     block = nn.Module()
-    block.conv1, block.bn1 = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
-    block.conv2, block.bn2 = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+    block.conv1, block.bn1 = (
+        nn.Conv2d(4, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+    )
+    block.conv2, block.bn2 = (
+        nn.Conv2d(4, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+    )
     before = {name: p.detach().clone() for name, p in block.named_parameters()}
     start_as_identity(block)
-    changed = [p for name, p in block.named_parameters() if not torch.equal(p, before[name])]
+    changed = [
+        p for name, p in block.named_parameters() if not torch.equal(p, before[name])
+    ]
     assert len(changed) == 1
     f = block.bn2(block.conv2(block.bn1(block.conv1(torch.randn(2, 4, 5, 6))).relu()))
     (f - torch.randn(2, 4, 5, 6)).square().sum().backward()
@@ -505,7 +535,9 @@ def test_q6_eval(predict):
     from torch import nn
 
     torch.manual_seed(8)
-    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(48, 2))
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(48, 2)
+    )
     x = torch.randn(5, 1, 5, 6)
     assert torch.allclose(predict(network, x[:1]), predict(network, x)[:1], atol=1e-5)
 
@@ -521,7 +553,10 @@ def test_q6_mode(predict):
     import torch
     from torch import nn
 
-    network, x = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(4, 2)), torch.rand(3, 1, 2, 2)
+    network, x = (
+        nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(4, 2)),
+        torch.rand(3, 1, 2, 2),
+    )
     for training in (True, False):
         assert predict(network.train(training), x).shape == (3, 2)
         assert all(layer.training == training for layer in network.modules())

@@ -98,7 +98,9 @@ def up_convolution(x, weight, bias):
     output = x.new_zeros(batch, weight.shape[1], 2 * height, 2 * width)
     for a in range(2):
         for b in range(2):
-            output[:, :, a::2, b::2] = torch.einsum("bchw,co->bohw", x, weight[:, :, a, b])
+            output[:, :, a::2, b::2] = torch.einsum(
+                "bchw,co->bohw", x, weight[:, :, a, b]
+            )
     return output + bias[:, None, None]
     # END SOLUTION
 
@@ -119,7 +121,9 @@ failure_message: Both sides double, and the maps become as many as the second ax
 def test_q2_shape(up_convolution):
     import torch
 
-    output = up_convolution(torch.rand(2, 6, 3, 5), torch.rand(6, 4, 2, 2), torch.rand(4))
+    output = up_convolution(
+        torch.rand(2, 6, 3, 5), torch.rand(6, 4, 2, 2), torch.rand(4)
+    )
     assert tuple(output.shape) == (2, 4, 6, 10), f"yours: {tuple(output.shape)}"
 
 
@@ -154,12 +158,17 @@ def test_q2_values(up_convolution):
 
     draw = torch.Generator().manual_seed(1)
     for c, o, size in ((3, 3, (4, 7)), (5, 2, (3, 3))):
-        x, weight = torch.randn(2, c, *size, generator=draw), torch.randn(c, o, 2, 2, generator=draw)
+        x, weight = (
+            torch.randn(2, c, *size, generator=draw),
+            torch.randn(c, o, 2, 2, generator=draw),
+        )
         bias = torch.randn(o, generator=draw)
         expected = F.conv_transpose2d(x, weight, bias, stride=2)
         with patch("torch.nn.functional.conv_transpose2d", None):
             output = up_convolution(x, weight, bias)
-        assert output.shape == expected.shape and torch.allclose(output, expected, atol=1e-4)
+        assert output.shape == expected.shape and torch.allclose(
+            output, expected, atol=1e-4
+        )
 
 
 # %% [raw]
@@ -228,7 +237,10 @@ def test_q3_centre(crop_and_join):
     import torch
 
     draw = torch.Generator().manual_seed(2)
-    aside, x = torch.rand(2, 3, 9, 16, generator=draw), torch.rand(2, 1, 6, 4, generator=draw)
+    aside, x = (
+        torch.rand(2, 3, 9, 16, generator=draw),
+        torch.rand(2, 1, 6, 4, generator=draw),
+    )
     expected = torch.cat((aside[:, :, 1:7, 6:10], x), 1)
     assert torch.equal(crop_and_join(aside, x), expected)
     assert torch.equal(crop_and_join(aside, aside), torch.cat((aside, aside), 1))
@@ -353,9 +365,13 @@ def test_q4_skips(UNet):
     torch.manual_seed(3)
     net, x = UNet(1, 2, 8), torch.rand(1, 1, 32, 32, requires_grad=True)
     for layer in net.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):  # no ReLU may block the way
+        if isinstance(
+            layer, (nn.Conv2d, nn.ConvTranspose2d)
+        ):  # no ReLU may block the way
             layer.weight.data.abs_(), layer.bias.data.fill_(0.1)
-    head = next(m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1))
+    head = next(
+        m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)
+    )
     ups = [layer for layer in net.modules() if isinstance(layer, nn.ConvTranspose2d)]
     rows, logits = [], []
     head.register_forward_hook(lambda layer, inputs, output: logits.append(output))
@@ -382,7 +398,9 @@ def test_q4_logits(UNet):
 
     torch.manual_seed(4)
     net, x = UNet(1, 3, 4), torch.randn(1, 1, 8, 12)
-    head = next(m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1))
+    head = next(
+        m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)
+    )
     before, shift = net(x), torch.tensor([-3.0, 1, 4])
     with torch.no_grad():
         head.bias += shift
@@ -460,9 +478,20 @@ failure_message: For some size the answer is wrong. Look at odd sides, at small 
 
 
 def test_q5_others(unet_output):
-    assert [unet_output(n, 1) for n in (12, 15, 16, 17, 18, 30)] == [None, None, None, None, 2, 14]
+    assert [unet_output(n, 1) for n in (12, 15, 16, 17, 18, 30)] == [
+        None,
+        None,
+        None,
+        None,
+        2,
+        14,
+    ]
     assert [unet_output(n, 2) for n in (48, 46, 44, 100)] == [8, None, 4, 60]
-    assert unet_output(570) is None and unet_output(1, 0) is None and unet_output(9, 0) == 5
+    assert (
+        unet_output(570) is None
+        and unet_output(1, 0) is None
+        and unet_output(9, 0) == 5
+    )
 
 
 # %% [raw]
@@ -516,9 +545,14 @@ def test_q6_ones(pixel_loss):
     import torch.nn.functional as F
 
     draw = torch.Generator().manual_seed(5)
-    logits, target = 3 * torch.randn(2, 3, 4, 5, generator=draw), torch.randint(3, (2, 4, 5), generator=draw)
+    logits, target = (
+        3 * torch.randn(2, 3, 4, 5, generator=draw),
+        torch.randint(3, (2, 4, 5), generator=draw),
+    )
     assert torch.allclose(
-        pixel_loss(logits, target, torch.ones(2, 4, 5)), F.cross_entropy(logits, target), atol=1e-5
+        pixel_loss(logits, target, torch.ones(2, 4, 5)),
+        F.cross_entropy(logits, target),
+        atol=1e-5,
     )
 
 
@@ -534,10 +568,15 @@ def test_q6_weights(pixel_loss):
     import torch
 
     draw = torch.Generator().manual_seed(6)
-    logits, target = torch.randn(1, 2, 3, 4, generator=draw), torch.randint(2, (1, 3, 4), generator=draw)
+    logits, target = (
+        torch.randn(1, 2, 3, 4, generator=draw),
+        torch.randint(2, (1, 3, 4), generator=draw),
+    )
     weight = torch.rand(1, 3, 4, generator=draw)
     losses = -logits.log_softmax(1).gather(1, target[:, None])[:, 0]
-    assert torch.allclose(pixel_loss(logits, target, 2 * weight), 2 * (weight * losses).mean(), atol=1e-5)
+    assert torch.allclose(
+        pixel_loss(logits, target, 2 * weight), 2 * (weight * losses).mean(), atol=1e-5
+    )
 
 
 # %% [raw]
@@ -573,7 +612,9 @@ for _ in range(100):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-print(f"share of wrong pixels: {(net(noisy).argmax(1) != disc).float().mean().item():.4f}")
+print(
+    f"share of wrong pixels: {(net(noisy).argmax(1) != disc).float().mean().item():.4f}"
+)
 
 # %% [raw]
 # # BEGIN SOLUTION

@@ -325,7 +325,9 @@ def test_q4_volume(distances):
     a, b = draw.random((2, 4, 9, 7)) > 0.9
     expected = ndimage.distance_transform_edt(~b, (10, 1.4, 1.8))[a]
     assert np.allclose(distances(a, b, (10, 1.4, 1.8)), expected)
-    assert np.array_equal(distances(a, np.zeros_like(b), (10, 1.4, 1.8)), np.full(a.sum(), np.inf))
+    assert np.array_equal(
+        distances(a, np.zeros_like(b), (10, 1.4, 1.8)), np.full(a.sum(), np.inf)
+    )
 
 
 # %% [raw]
@@ -397,7 +399,9 @@ def test_q5_hd95(summaries):
     import numpy as np
 
     ab, ba = np.arange(101.0), np.zeros(400)
-    assert abs(summaries(ab, ba)[1] - 95) < 1e-6 and abs(summaries(ba, ab)[1] - 95) < 1e-6
+    assert (
+        abs(summaries(ab, ba)[1] - 95) < 1e-6 and abs(summaries(ba, ab)[1] - 95) < 1e-6
+    )
 
 
 # %%
@@ -448,7 +452,9 @@ def volume(mask, spacing, label=3):
 
 def ejection_fraction(ed, es):
     """Two volumes in mL → %."""
-    return 100 * (ed - es) / ed if ed > 0 else float("nan")  # SOLUTION gannet-on-the-ninth-stair
+    return (
+        100 * (ed - es) / ed if ed > 0 else float("nan")
+    )  # SOLUTION gannet-on-the-ninth-stair
 
 
 # %% [raw]
@@ -483,7 +489,10 @@ def test_q6_labels(volume):
 
     mask = np.random.default_rng(3).integers(0, 4, (5, 8, 6))
     for label in (1, 3):
-        assert abs(volume(mask, (8, 1.5, 1.5), label) - (mask == label).sum() * 0.018) < 1e-6
+        assert (
+            abs(volume(mask, (8, 1.5, 1.5), label) - (mask == label).sum() * 0.018)
+            < 1e-6
+        )
 
 
 # %%
@@ -508,7 +517,10 @@ failure_message: A heart of 0 mL has no ejection fraction, and that is not an er
 def test_q6_special(ejection_fraction):
     import math
 
-    assert math.isnan(ejection_fraction(0, 0)) and abs(ejection_fraction(100, 120) + 20) < 1e-6
+    assert (
+        math.isnan(ejection_fraction(0, 0))
+        and abs(ejection_fraction(100, 120) + 20) < 1e-6
+    )
 
 
 # %% [raw]

@@ -161,7 +161,9 @@ def test_q2_values(SE):
     net, x = SE(12, 3), 3 * torch.randn(3, 12, 4, 6) + 1
     for p in net.parameters():
         p.data.normal_()
-    hidden = (x.flatten(2).mean(2) @ net.squeeze.weight.T + net.squeeze.bias).clamp(min=0)
+    hidden = (x.flatten(2).mean(2) @ net.squeeze.weight.T + net.squeeze.bias).clamp(
+        min=0
+    )
     gates = 1 / (1 + torch.exp(-(hidden @ net.excite.weight.T + net.excite.bias)))
     assert torch.allclose(net(x), x * gates[..., None, None], atol=1e-4)
 
@@ -217,7 +219,9 @@ failure_message: Each query gets a mixture of values and has one weight a key. N
 def test_q3_shape(attention):
     import torch
 
-    y, weights = attention(torch.rand(2, 5, 4), torch.rand(2, 7, 4), torch.rand(2, 7, 3))
+    y, weights = attention(
+        torch.rand(2, 5, 4), torch.rand(2, 7, 4), torch.rand(2, 7, 3)
+    )
     assert tuple(y.shape) == (2, 5, 3), f"yours: {tuple(y.shape)}"
     assert tuple(weights.shape) == (2, 5, 7), f"yours: {tuple(weights.shape)}"
 
@@ -233,7 +237,9 @@ def test_q3_sums(attention):
     import torch
 
     torch.manual_seed(3)
-    _, weights = attention(torch.randn(2, 5, 4), torch.randn(2, 7, 4), torch.randn(2, 7, 3))
+    _, weights = attention(
+        torch.randn(2, 5, 4), torch.randn(2, 7, 4), torch.randn(2, 7, 3)
+    )
     assert torch.allclose(weights.sum(2), torch.ones(2, 5), atol=1e-5)
 
 
@@ -285,7 +291,9 @@ def test_q3_values(attention):
 # %%
 def split(x, heads):
     """(B, N, C) → (B, heads, N, C / heads)."""
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)  # SOLUTION gannet-on-the-ninth-stair
+    return x.unflatten(2, (heads, -1)).transpose(
+        1, 2
+    )  # SOLUTION gannet-on-the-ninth-stair
 
 
 def merge(x):
@@ -367,7 +375,9 @@ class SelfAttention(nn.Module):
     def forward(self, x):
         """(B, C, H, W) → (B, C, H, W)."""
         # BEGIN SOLUTION gannet-on-the-ninth-stair
-        q, k, v = (layer(x).flatten(2).mT for layer in (self.query, self.key, self.value))
+        q, k, v = (
+            layer(x).flatten(2).mT for layer in (self.query, self.key, self.value)
+        )
         y = nn.functional.scaled_dot_product_attention(q, k, v)
         return x + self.gamma * y.mT.unflatten(2, x.shape[2:])
         # END SOLUTION
@@ -404,7 +414,11 @@ def test_q5_constant(SelfAttention):
     import torch
 
     net, x = SelfAttention(4), torch.randn(2, 4, 3, 5)
-    net.gamma.data.fill_(2), net.value.weight.data.zero_(), net.value.bias.data.copy_(torch.arange(4.0))
+    (
+        net.gamma.data.fill_(2),
+        net.value.weight.data.zero_(),
+        net.value.bias.data.copy_(torch.arange(4.0)),
+    )
     expected = x + 2 * torch.arange(4.0)[:, None, None]
     assert torch.allclose(net(x), expected, atol=1e-5)
 
@@ -426,7 +440,9 @@ def test_q5_values(SelfAttention):
     q, k, v = net.query(x), net.key(x), net.value(x)
     scores = torch.einsum("bcij,bckl->bijkl", q, k) / 6**0.5
     weights = scores.flatten(3).softmax(3).view_as(scores)
-    assert torch.allclose(net(x), x + 0.7 * torch.einsum("bijkl,bckl->bcij", weights, v), atol=1e-5)
+    assert torch.allclose(
+        net(x), x + 0.7 * torch.einsum("bijkl,bckl->bcij", weights, v), atol=1e-5
+    )
 
 
 # %% [raw]

@@ -99,7 +99,9 @@ def to_slices(x):
 
 def to_stack(x, patients):
     """(B · D, C, H, W) → (B, C, D, H, W)."""
-    return x.unflatten(0, (patients, -1)).transpose(1, 2)  # SOLUTION gannet-on-the-ninth-stair
+    return x.unflatten(0, (patients, -1)).transpose(
+        1, 2
+    )  # SOLUTION gannet-on-the-ninth-stair
 
 
 # %% [raw]
@@ -118,7 +120,10 @@ failure_message: Check the two shapes. All sizes differ here.
 def test_q2_shape(to_slices, to_stack):
     import torch
 
-    slices, stack = to_slices(torch.rand(2, 3, 5, 6, 7)), to_stack(torch.rand(10, 3, 6, 7), 2)
+    slices, stack = (
+        to_slices(torch.rand(2, 3, 5, 6, 7)),
+        to_stack(torch.rand(10, 3, 6, 7), 2),
+    )
     assert tuple(slices.shape) == (10, 3, 6, 7), f"yours: {tuple(slices.shape)}"
     assert tuple(stack.shape) == (2, 3, 5, 6, 7), f"yours: {tuple(stack.shape)}"
 
@@ -151,7 +156,11 @@ def test_q2_back(to_stack):
 
     slices = torch.arange(6 * 2 * 3 * 2.0).view(6, 2, 3, 2)
     stack = to_stack(slices, 2)
-    assert all(torch.equal(stack[b, :, d], slices[3 * b + d]) for b in range(2) for d in range(3))
+    assert all(
+        torch.equal(stack[b, :, d], slices[3 * b + d])
+        for b in range(2)
+        for d in range(3)
+    )
 
 
 # %% [raw]
@@ -186,7 +195,9 @@ def neighbourhood(stack, size):
     (d, h, w), frame = stack.shape, (m // 2, m // 2, l // 2, l // 2, k // 2, k // 2)
     x = F.pad(stack[None, None], frame, mode="replicate")[0, 0]
     shifts = ((a, b, c) for a in range(k) for b in range(l) for c in range(m))
-    return torch.stack([x[a : a + d, b : b + h, c : c + w].flatten() for a, b, c in shifts], 1)
+    return torch.stack(
+        [x[a : a + d, b : b + h, c : c + w].flatten() for a, b, c in shifts], 1
+    )
     # END SOLUTION
 
 
@@ -242,7 +253,9 @@ def test_q3_values(neighbourhood):
         frame = [side // 2 for side in size[::-1] for _ in range(2)]
         x = F.pad(stack[None, None], frame, mode="replicate")
         expected = F.conv3d(x, weight[None, None]).flatten()
-        assert torch.allclose(neighbourhood(stack, size) @ weight.flatten(), expected, atol=1e-5)
+        assert torch.allclose(
+            neighbourhood(stack, size) @ weight.flatten(), expected, atol=1e-5
+        )
 
 
 # %% [raw]
@@ -454,8 +467,14 @@ failure_message: Each slice belongs to one of the two sets, and none to both.
 def test_q6_once(split):
     import torch
 
-    train, test = split(torch.arange(10).repeat_interleave(6), 0.3, torch.Generator().manual_seed(0))
-    assert train.dtype == test.dtype == torch.bool and test.any() and torch.equal(train, ~test)
+    train, test = split(
+        torch.arange(10).repeat_interleave(6), 0.3, torch.Generator().manual_seed(0)
+    )
+    assert (
+        train.dtype == test.dtype == torch.bool
+        and test.any()
+        and torch.equal(train, ~test)
+    )
 
 
 # %%
@@ -487,7 +506,10 @@ def test_q6_random(split):
     import torch
 
     patient = torch.arange(20).repeat_interleave(3)
-    drawn = [split(patient, 0.5, torch.Generator().manual_seed(seed))[1] for seed in (0, 1, 2, 0)]
+    drawn = [
+        split(patient, 0.5, torch.Generator().manual_seed(seed))[1]
+        for seed in (0, 1, 2, 0)
+    ]
     assert torch.equal(drawn[0], drawn[3])
     assert not torch.equal(drawn[0], drawn[1]) or not torch.equal(drawn[1], drawn[2])
     assert all(test.sum() == 30 for test in drawn)
@@ -520,19 +542,31 @@ def test_q6_random(split):
 # %% tags=["otter_ignore"]
 def score(size, mm, seed, noise=0.4):
     """Dice of blood on five new hearts, from a window of this size, with slices `mm` apart."""
-    hearts = phantom(10, seed=seed, phases=(0.0,), shape=(6, 48, 48), spacing=(mm, 3, 3), noise=noise)
-    features = [F.pad(neighbourhood(image[0], size), (0, 1), value=1.0) for image in hearts.image]
+    hearts = phantom(
+        10, seed=seed, phases=(0.0,), shape=(6, 48, 48), spacing=(mm, 3, 3), noise=noise
+    )
+    features = [
+        F.pad(neighbourhood(image[0], size), (0, 1), value=1.0)
+        for image in hearts.image
+    ]
     blood = [((mask == 1) | (mask == 3)).flatten() for mask in hearts.mask[:, 0]]
     x, y = torch.cat(features[:5]), torch.cat(blood[:5]).float()
     weight = torch.linalg.solve(x.mT @ x + 0.001 * torch.eye(x.shape[1]), x.mT @ y)
-    pairs = [(f @ weight > 0.5, b) for f, b in zip(features[5:], blood[5:], strict=True)]
+    pairs = [
+        (f @ weight > 0.5, b) for f, b in zip(features[5:], blood[5:], strict=True)
+    ]
     return sum((2 * (p & b).sum() / (p.sum() + b.sum())).item() for p, b in pairs) / 5
 
 
 # %% tags=["otter_ignore"]
 for mm in (2, 5, 10, 20):
-    flat, deep = (sum(score(size, mm, seed) for seed in range(3)) / 3 for size in ((1, 5, 5), (3, 3, 3)))
-    print(f"slices {mm:2} mm apart: Dice {flat:.3f} in 2D, {deep:.3f} in 3D, difference {deep - flat:+.3f}")
+    flat, deep = (
+        sum(score(size, mm, seed) for seed in range(3)) / 3
+        for size in ((1, 5, 5), (3, 3, 3))
+    )
+    print(
+        f"slices {mm:2} mm apart: Dice {flat:.3f} in 2D, {deep:.3f} in 3D, difference {deep - flat:+.3f}"
+    )
 
 # %% [raw]
 # # BEGIN SOLUTION

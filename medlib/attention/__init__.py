@@ -1,27 +1,66 @@
-"""The attention modules by family, one small class each: `cls(channels)` takes and gives (B, C, H, W).
+"""The attention modules by family, one small class each: `cls(channels)` takes and
+gives (B, C, H, W).
 
-SOFT and HARD are the drop-ins, for a chapter that tries them all: those that compute their weights, and those
-that draw them at random in training. The review's test is another, whether a derivative exists: by it
-GaussianWindow and EMAttention are soft, though Gaussian and clustering attention are filed under hard; and
-BayesianAttention and GumbelGate sample, and have derivatives all the same. Additive is for sequences and in
+SOFT and HARD are the drop-ins, for a chapter that tries them all: those that compute
+their weights, and those that draw them at random in training. The review's test is
+another, whether a derivative exists: by it GaussianWindow and EMAttention are soft,
+though Gaussian and clustering attention are filed under hard; and BayesianAttention and
+GumbelGate sample, and have derivatives all the same. Additive is for sequences and in
 neither.
 """
 
 from medlib.attention.additive import Additive
 from medlib.attention.bayesian import BayesianAttention, VariationalAttention
 from medlib.attention.channel import ECA, FCA, SE, SK, GSoP
-from medlib.attention.efficient import Axial, CrissCross, EMAttention, GlobalContext, LinearAttention
+from medlib.attention.efficient import (
+    Axial,
+    CrissCross,
+    EMAttention,
+    GlobalContext,
+    LinearAttention,
+)
 from medlib.attention.gaussian import GaussianWindow
 from medlib.attention.hard import BernoulliGate, GumbelGate
 from medlib.attention.mask import MaskBranch
-from medlib.attention.mixed import BAM, CBAM, SCSE, ChannelGate, GaussianContext, SimAM, TripletAttention
+from medlib.attention.mixed import (
+    BAM,
+    CBAM,
+    SCSE,
+    ChannelGate,
+    GaussianContext,
+    SimAM,
+    TripletAttention,
+)
 from medlib.attention.self_attention import DualAttention, MultiHead, NonLocal
-from medlib.attention.spatial import STN, AttentionGate, CoordinateAttention, ReverseAttention, SpatialGate
+from medlib.attention.spatial import (
+    STN,
+    AttentionGate,
+    CoordinateAttention,
+    ReverseAttention,
+    SpatialGate,
+)
 
 CHANNEL = (SE, ECA, SK, FCA, GSoP, GaussianContext, ChannelGate)
-SPATIAL = (SpatialGate, AttentionGate, STN, CoordinateAttention, MaskBranch, ReverseAttention, GaussianWindow)
+SPATIAL = (
+    SpatialGate,
+    AttentionGate,
+    STN,
+    CoordinateAttention,
+    MaskBranch,
+    ReverseAttention,
+    GaussianWindow,
+)
 MIXED = (CBAM, BAM, SCSE, SimAM, TripletAttention)
-SELF = (MultiHead, NonLocal, GlobalContext, CrissCross, DualAttention, Axial, LinearAttention, EMAttention)
+SELF = (
+    MultiHead,
+    NonLocal,
+    GlobalContext,
+    CrissCross,
+    DualAttention,
+    Axial,
+    LinearAttention,
+    EMAttention,
+)
 SOFT = CHANNEL + SPATIAL + MIXED + SELF
 HARD = (VariationalAttention, BayesianAttention, BernoulliGate, GumbelGate)
 

@@ -1,4 +1,5 @@
-"""Additive attention, the first of neural translation: a small network scores every pair.
+"""Additive attention, the first of neural translation: a small network scores every
+pair.
 
 Read with the chapters on attention.
 """
@@ -10,22 +11,29 @@ from medlib.attention.channel import fp32
 
 
 class Additive(nn.Module):
-    """A query scores every key, softmax makes weights of the scores, the answer is a weighted sum of values.
+    """A query scores every key, softmax makes weights of the scores, the answer is a
+    weighted sum of values.
 
-    Paper: Bahdanau, Cho & Bengio, "Neural machine translation by jointly learning to align and translate",
-    ICLR 2015, arXiv:1409.0473.
-    e_t = v · tanh(W q + U k_t + b), α = softmax(e), context = Σ α_t value_t.
-    h(Q + C) + 2h parameters for Q, C and h values in query, key and between; O(h(SQ + TC + ST)) work for S
-    queries and T keys.
-    Differs: b, which the paper leaves out of its formulas; h = C by default, where it has 1000.
+    Paper: Bahdanau, Cho & Bengio, "Neural machine translation by jointly learning to
+    align and translate", ICLR 2015, arXiv:1409.0473. e_t = v · tanh(W q + U k_t + b), α
+    = softmax(e), context = Σ α_t value_t. h(Q + C) + 2h parameters for Q, C and h
+    values in query, key and between; O(h(SQ + TC + ST)) work for S queries and T keys.
+    Differs: b, which the paper leaves out of its formulas; h = C by default, where it
+    has 1000.
 
-    forward(query (B, Q) or (B, S, Q), keys (B, T, C), values (B, T, V) or the keys, mask (B, T) of booleans,
-    True where there is something) → context (B, V) or (B, S, V), weights (B, T) or (B, S, T). Not a drop-in
-    for images. With nothing to look at, all weights and the context are 0. The weights stay in `weights`,
-    detached.
+    forward(query (B, Q) or (B, S, Q), keys (B, T, C), values (B, T, V) or the keys,
+    mask (B, T) of booleans, True where there is something) → context (B, V) or (B, S,
+    V), weights (B, T) or (B, S, T). Not a drop-in for images. With nothing to look at,
+    all weights and the context are 0. The weights stay in `weights`, detached.
     """
 
-    def __init__(self, channels: int, *, query_channels: int | None = None, hidden: int | None = None):
+    def __init__(
+        self,
+        channels: int,
+        *,
+        query_channels: int | None = None,
+        hidden: int | None = None,
+    ):
         super().__init__()
         self.channels, self.query_channels = channels, query_channels or channels
         hidden = hidden or channels
@@ -36,20 +44,32 @@ class Additive(nn.Module):
 
     def forward(self, query: Tensor, keys: Tensor, values: Tensor | None = None,
                 mask: Tensor | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
-        if query.shape[-1] != self.query_channels or keys.ndim != 3 or keys.shape[2] != self.channels:
+        if (
+            query.shape[-1] != self.query_channels
+            or keys.ndim != 3
+            or keys.shape[2] != self.channels
+        ):
             raise ValueError(
                 f"query {tuple(query.shape)}, keys {tuple(keys.shape)}; Additive needs "
-                f"(B, {self.query_channels}) or (B, S, {self.query_channels}), and (B, T, {self.channels})"
+                f"(B, {self.query_channels}) or (B, S, {self.query_channels}), and "
+                f"(B, T, {self.channels})"
             )
         values = keys if values is None else values
         several = query if query.ndim == 3 else query[:, None]
-        pairs = self.query(several)[:, :, None] + self.key(keys)[:, None]  # (B, S, T, hidden)
+        pairs = (
+            self.query(several)[:, :, None] + self.key(keys)[:, None]
+        )  # (B, S, T, hidden)
         scores = fp32(self.score(torch.tanh(pairs))[..., 0])
         if mask is None:
             weights = torch.softmax(scores, 2)
         else:
-            lowest = torch.finfo(scores.dtype).min  # not −∞, whose softmax is undefined where all is masked
-            weights = torch.softmax(scores.masked_fill(~mask[:, None], lowest), 2) * mask[:, None]
+            lowest = torch.finfo(
+                scores.dtype
+            ).min  # not −∞, whose softmax is undefined where all is masked
+            weights = (
+                torch.softmax(scores.masked_fill(~mask[:, None], lowest), 2)
+                * mask[:, None]
+            )
         self.weights = weights.detach() if query.ndim == 3 else weights[:, 0].detach()
         context = weights.type_as(values) @ values
         return (context, weights) if query.ndim == 3 else (context[:, 0], weights[:, 0])

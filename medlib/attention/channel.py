@@ -1,7 +1,9 @@
-"""Channel attention: one weight for each map, from statistics of the whole map. "What", not "where".
+"""Channel attention: one weight for each map, from statistics of the whole map. "What",
+not "where".
 
-Read with the chapters on attention. Every module here takes (B, C, H, W) and gives the same shape back, at
-any H and W, and keeps its gates after a forward pass in `weights` (B, C, 1, 1), detached. N is H·W.
+Read with the chapters on attention. Every module here takes (B, C, H, W) and gives the
+same shape back, at any H and W, and keeps its gates after a forward pass in `weights`
+(B, C, 1, 1), detached. N is H·W.
 """
 
 import math
@@ -15,7 +17,8 @@ def check(module: nn.Module, x: Tensor) -> None:
     """The shape that every module of the family needs."""
     if x.ndim != 4 or x.shape[1] != module.channels:
         raise ValueError(
-            f"{type(module).__name__} got {tuple(x.shape)}; it needs (B, {module.channels}, H, W)"
+            f"{type(module).__name__} got {tuple(x.shape)}; it needs (B, "
+            f"{module.channels}, H, W)"
         )
 
 
@@ -24,7 +27,8 @@ def check_batch(module: nn.Module, x: Tensor) -> None:
     check(module, x)
     if module.training and len(x) < 2:
         raise ValueError(
-            f"{type(module).__name__} got {tuple(x.shape)} in training; BatchNorm behind a pool needs B ≥ 2"
+            f"{type(module).__name__} got {tuple(x.shape)} in training; BatchNorm "
+            "behind a pool needs B ≥ 2"
         )
 
 
@@ -34,17 +38,20 @@ def fp32(x: Tensor) -> Tensor:
 
 
 def narrow(channels: int, reduction: int) -> int:
-    """channels / reduction, but 4 at least (as many as there are on maps thinner than that)."""
+    """channels / reduction, but 4 at least (as many as there are on maps thinner than
+    that).
+    """
     return max(channels // reduction, min(4, channels))
 
 
 class SE(nn.Module):
     """Squeeze each map to its mean, and let two small layers excite or damp the maps.
 
-    Paper: Hu, Shen & Sun, "Squeeze-and-excitation networks", CVPR 2018, arXiv:1709.01507.
-    y = x · σ(W₂ ReLU(W₁ mean(x))), W₁ from C to C/r values and W₂ back.
-    2C²/r parameters (with `bias` C + C/r more); O(CN) work. At the start about x/2, not the identity.
-    Differs: at least 4 hidden values; no biases by default, as in the paper's own count.
+    Paper: Hu, Shen & Sun, "Squeeze-and-excitation networks", CVPR 2018,
+    arXiv:1709.01507. y = x · σ(W₂ ReLU(W₁ mean(x))), W₁ from C to C/r values and W₂
+    back. 2C²/r parameters (with `bias` C + C/r more); O(CN) work. At the start about
+    x/2, not the identity. Differs: at least 4 hidden values; no biases by default, as
+    in the paper's own count.
     """
 
     def __init__(self, channels: int, *, reduction: int = 16, bias: bool = False):
@@ -68,10 +75,10 @@ class SE(nn.Module):
 class ECA(nn.Module):
     """SE without the bottleneck: the gate of a map listens to the k maps next to it.
 
-    Paper: Wang, Wu, Zhu, Li, Zuo & Hu, "ECA-Net", CVPR 2020, arXiv:1910.03151.
-    y = x · σ(conv1d_k(mean(x))), k = |log₂ C + 1| / 2, cut to a whole number and made odd.
-    k parameters; O(CN) work. At the start about x/2, not the identity. The order of the maps matters here: it
-    is not equivariant to their permutation. Differs: nothing.
+    Paper: Wang, Wu, Zhu, Li, Zuo & Hu, "ECA-Net", CVPR 2020, arXiv:1910.03151. y = x ·
+    σ(conv1d_k(mean(x))), k = |log₂ C + 1| / 2, cut to a whole number and made odd. k
+    parameters; O(CN) work. At the start about x/2, not the identity. The order of the
+    maps matters here: it is not equivariant to their permutation. Differs: nothing.
     """
 
     def __init__(self, channels: int, *, kernel_size: int | None = None):
@@ -93,27 +100,44 @@ class ECA(nn.Module):
 class SK(nn.Module):
     """Look with a small and a large kernel, and let each map choose its mixture.
 
-    Paper: Li, Wang, Hu & Yang, "Selective kernel networks", CVPR 2019, arXiv:1903.06586.
-    U₁, U₂ = 3 × 3 convolutions with dilation 1 and 2, each with BN and ReLU; z = ReLU(BN(W mean(U₁ + U₂)));
-    y = Σₘ softmaxₘ(Aₘ z) · Uₘ. G = gcd(C, 32) groups, d = max(C/r, 32) values in z.
-    18C²/G + 3Cd + 2d + 4C parameters; O(C²N/G) work. A convolution block, so never the identity.
-    Training needs B ≥ 2.
-    Differs: as many groups as divide C. `weights` (B, 2, C, 1, 1), the small kernel first.
+    Paper: Li, Wang, Hu & Yang, "Selective kernel networks", CVPR 2019,
+    arXiv:1903.06586. U₁, U₂ = 3 × 3 convolutions with dilation 1 and 2, each with BN
+    and ReLU; z = ReLU(BN(W mean(U₁ + U₂))); y = Σₘ softmaxₘ(Aₘ z) · Uₘ. G = gcd(C, 32)
+    groups, d = max(C/r, 32) values in z. 18C²/G + 3Cd + 2d + 4C parameters; O(C²N/G)
+    work. A convolution block, so never the identity. Training needs B ≥ 2. Differs: as
+    many groups as divide C. `weights` (B, 2, C, 1, 1), the small kernel first.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 16, groups: int = 32, smallest: int = 32):
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        groups: int = 32,
+        smallest: int = 32,
+    ):
         super().__init__()
         self.channels, hidden = channels, max(channels // reduction, smallest)
         groups = math.gcd(channels, groups)
         self.branches = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(channels, channels, 3, padding=d, dilation=d, groups=groups, bias=False),
+                nn.Conv2d(
+                    channels,
+                    channels,
+                    3,
+                    padding=d,
+                    dilation=d,
+                    groups=groups,
+                    bias=False,
+                ),
                 nn.BatchNorm2d(channels),
                 nn.ReLU(),
             )
             for d in (1, 2)
         )
-        self.fuse = nn.Sequential(nn.Linear(channels, hidden, False), nn.BatchNorm1d(hidden), nn.ReLU())
+        self.fuse = nn.Sequential(
+            nn.Linear(channels, hidden, False), nn.BatchNorm1d(hidden), nn.ReLU()
+        )
         self.select = nn.Linear(hidden, 2 * channels, bias=False)
         self.weights = None
 
@@ -121,54 +145,76 @@ class SK(nn.Module):
         check_batch(self, x)
         u = torch.stack([branch(x) for branch in self.branches], 1)  # → (B, 2, C, H, W)
         z = self.fuse(u.sum(1).mean((2, 3)))
-        choice = torch.softmax(fp32(self.select(z)).unflatten(1, (2, -1)), 1)[..., None, None]
+        choice = torch.softmax(fp32(self.select(z)).unflatten(1, (2, -1)), 1)[
+            ..., None, None
+        ]
         self.weights = choice.detach()
         return (u * choice.type_as(u)).sum(1).type_as(x)
 
 
 class FCA(SE):
-    """SE that listens to waves: the mean is only the lowest frequency of a cosine transform.
+    """SE that listens to waves: the mean is only the lowest frequency of a cosine
+    transform.
 
-    Paper: Qin, Zhang, Wu & Li, "FcaNet", ICCV 2021, arXiv:2012.11879.
-    The maps are split into groups; the group of frequency (u, v) is squeezed to
-    z = mean(x · cos(πu(h + ½)/H) · cos(πv(w + ½)/W)), then gated as in SE. One frequency: SE itself.
-    2C²/r parameters; O(CN) work. At the start about x/2, not the identity.
-    Differs: the lowest frequencies (the paper's "LF"), where its best choice was found by trying each on
-    ImageNet; waves of the map itself, not of one pooled to 7 × 7; their mean, not their sum.
+    Paper: Qin, Zhang, Wu & Li, "FcaNet", ICCV 2021, arXiv:2012.11879. The maps are
+    split into groups; the group of frequency (u, v) is squeezed to z = mean(x ·
+    cos(πu(h + ½)/H) · cos(πv(w + ½)/W)), then gated as in SE. One frequency: SE itself.
+    2C²/r parameters; O(CN) work. At the start about x/2, not the identity. Differs: the
+    lowest frequencies (the paper's "LF"), where its best choice was found by trying
+    each on ImageNet; waves of the map itself, not of one pooled to 7 × 7; their mean,
+    not their sum.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 16, frequencies: int = 16, bias: bool = False):
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        frequencies: int = 16,
+        bias: bool = False,
+    ):
         super().__init__(channels, reduction=reduction, bias=bias)
         n = min(frequencies, channels)
-        low = sorted(((u, v) for u in range(n) for v in range(n)), key=lambda f: (sum(f), f))[:n]
+        low = sorted(
+            ((u, v) for u in range(n) for v in range(n)), key=lambda f: (sum(f), f)
+        )[:n]
         self.register_buffer(
-            "frequencies", torch.tensor([low[c * n // channels] for c in range(channels)]), persistent=False
+            "frequencies",
+            torch.tensor([low[c * n // channels] for c in range(channels)]),
+            persistent=False,
         )
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
         u, v = self.frequencies.T
-        h, w = ((torch.arange(n, device=x.device) + 0.5) / n * math.pi for n in x.shape[2:])
-        waves = torch.cos(u[:, None] * h)[:, :, None] * torch.cos(v[:, None] * w)[:, None]  # (C, H, W)
+        h, w = (
+            (torch.arange(n, device=x.device) + 0.5) / n * math.pi for n in x.shape[2:]
+        )
+        waves = (
+            torch.cos(u[:, None] * h)[:, :, None] * torch.cos(v[:, None] * w)[:, None]
+        )  # (C, H, W)
         return x * self.gate((fp32(x) * waves).mean((2, 3))).type_as(x)
 
 
 class GSoP(nn.Module):
-    """Which maps move together: the gates come from the covariance between maps, not from their means.
+    """Which maps move together: the gates come from the covariance between maps, not
+    from their means.
 
-    Paper: Gao, Xie, Wang & Li, "Global second-order pooling convolutional networks", CVPR 2019,
-    arXiv:1811.12006.
-    u = ReLU(BN(W₁ x)) with d maps; Σ = covariance of u over the pixels (d × d); each row of Σ gives 4 values
-    (a row-wise convolution); y = x · σ(W₂ LeakyReLU(rows)).
-    d = min(128, C/2): 5Cd + 4d² + 6d + C parameters; O((C + d)dN) work.
-    At the start about x/2, not the identity. Differs: the authors' code has d = 128 everywhere, and a BN
-    behind the rows, with which a batch of one image could not train.
+    Paper: Gao, Xie, Wang & Li, "Global second-order pooling convolutional networks",
+    CVPR 2019, arXiv:1811.12006. u = ReLU(BN(W₁ x)) with d maps; Σ = covariance of u
+    over the pixels (d × d); each row of Σ gives 4 values (a row-wise convolution); y =
+    x · σ(W₂ LeakyReLU(rows)). d = min(128, C/2): 5Cd + 4d² + 6d + C parameters; O((C +
+    d)dN) work. At the start about x/2, not the identity. Differs: the authors' code has
+    d = 128 everywhere, and a BN behind the rows, with which a batch of one image could
+    not train.
     """
 
     def __init__(self, channels: int, *, hidden: int | None = None):
         super().__init__()
         self.channels, d = channels, hidden or min(128, narrow(channels, 2))
-        self.reduce = nn.Sequential(nn.Conv2d(channels, d, 1, bias=False), nn.BatchNorm2d(d), nn.ReLU())
+        self.reduce = nn.Sequential(
+            nn.Conv2d(channels, d, 1, bias=False), nn.BatchNorm2d(d), nn.ReLU()
+        )
         self.rows = nn.Conv1d(d, 4 * d, d, groups=d)
         self.expand = nn.Linear(4 * d, channels)
         self.weights = None

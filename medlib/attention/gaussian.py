@@ -1,4 +1,6 @@
-"""Gaussian attention: a window that slides and zooms. Read with the chapters on attention. N is H·W."""
+"""Gaussian attention: a window that slides and zooms. Read with the chapters on
+attention. N is H·W.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -7,18 +9,21 @@ from medlib.attention.channel import check, fp32
 
 
 class GaussianWindow(nn.Module):
-    """A window that five numbers place and size: a grid of Gaussians, `size` × `size` of them.
+    """A window that five numbers place and size: a grid of Gaussians, `size` × `size`
+    of them.
 
-    Paper: Gregor, Danihelka, Graves, Rezende & Wierstra, "DRAW", ICML 2015, arXiv:1502.04623, section 3.2.
-    Centre (g_x, g_y), spacing δ, width σ and intensity γ; row i of the bank F_y is a Gaussian about
-    g_y + (i − (size − 1) / 2) δ that sums to 1 over the pixels. y = γ · m · x, m the sum of the grid with
-    peak 1. `read(x)` is DRAW's glimpse γ F_y x F_xᵀ (B, C, size, size).
-    6C + 15 parameters; O(CN + size · (H + W)) work. Near the identity at the start, when it spans the image.
-    The review files Gaussian attention under hard. Nothing is sampled and every step has a derivative: by the
-    review's own test it is soft, and it is in SOFT.
-    Differs: the five numbers come from the map (its mean and centre of mass under a softmax), in DRAW from a
-    recurrent state; σ starts at side / size; DRAW writes a patch back, here the window is a gate.
-    `weights` is m (B, 1, H, W); `five` (B, 5) holds g_x, g_y, δ, σ (in pixels, from 0) and γ, detached.
+    Paper: Gregor, Danihelka, Graves, Rezende & Wierstra, "DRAW", ICML 2015,
+    arXiv:1502.04623, section 3.2. Centre (g_x, g_y), spacing δ, width σ and intensity
+    γ; row i of the bank F_y is a Gaussian about g_y + (i − (size − 1) / 2) δ that sums
+    to 1 over the pixels. y = γ · m · x, m the sum of the grid with peak 1. `read(x)` is
+    DRAW's glimpse γ F_y x F_xᵀ (B, C, size, size). 6C + 15 parameters; O(CN + size · (H
+    + W)) work. Near the identity at the start, when it spans the image. The review
+    files Gaussian attention under hard. Nothing is sampled and every step has a
+    derivative: by the review's own test it is soft, and it is in SOFT. Differs: the
+    five numbers come from the map (its mean and centre of mass under a softmax), in
+    DRAW from a recurrent state; σ starts at side / size; DRAW writes a patch back, here
+    the window is a gate. `weights` is m (B, 1, H, W); `five` (B, 5) holds g_x, g_y, δ,
+    σ (in pixels, from 0) and γ, detached.
     """
 
     def __init__(self, channels: int, *, size: int = 4):
@@ -28,7 +33,8 @@ class GaussianWindow(nn.Module):
         self.to_five = nn.Linear(2 + channels, 5)
         for p in self.parameters():
             nn.init.zeros_(p)
-        with torch.no_grad():  # the centre of the window is the centre of mass, and nothing else is of x yet
+        # the centre of the window is the centre of mass, and nothing else is of x yet
+        with torch.no_grad():
             self.to_five.weight[:2, :2] = torch.eye(2)
         self.weights = self.five = None
 
@@ -37,8 +43,15 @@ class GaussianWindow(nn.Module):
         check(self, x)
         h, w = x.shape[2:]
         mass = torch.softmax(fp32(self.score(x).flatten(2)), 2).unflatten(2, (h, w))
-        v, u = (2 * torch.arange(n, device=x.device).to(mass) / max(n - 1, 1) - 1 for n in (h, w))  # −1 … 1
-        found = [(mass * u).sum((2, 3)), (mass * v[:, None]).sum((2, 3)), (mass * x).sum((2, 3))]
+        v, u = (
+            2 * torch.arange(n, device=x.device).to(mass) / max(n - 1, 1) - 1
+            for n in (h, w)
+        )  # −1 … 1
+        found = [
+            (mass * u).sum((2, 3)),
+            (mass * v[:, None]).sum((2, 3)),
+            (mass * x).sum((2, 3)),
+        ]
         found = torch.cat(found, 1)[:, None]  # (B, 1, C + 2)
         # products and a sum, no layer: autocast would round the places
         five = (found * self.to_five.weight).sum(2) + self.to_five.bias
@@ -69,7 +82,9 @@ class GaussianWindow(nn.Module):
         """The glimpse (B, C, size, size), of the module's own window or of another."""
         five = self.window(x) if five is None else five
         down, across = self.banks(five, *x.shape[2:])
-        return five[:, 4, None, None, None] * (down[:, None] @ fp32(x) @ across[:, None].mT)
+        return five[:, 4, None, None, None] * (
+            down[:, None] @ fp32(x) @ across[:, None].mT
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         five = self.window(x)

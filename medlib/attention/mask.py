@@ -11,34 +11,50 @@ from medlib.attention.channel import check, narrow
 
 
 def residual_unit(channels: int) -> nn.Sequential:
-    """F of a pre-activation bottleneck: 1 × 1 to C/4, 3 × 3, 1 × 1 back, each behind BN and ReLU."""
+    """F of a pre-activation bottleneck: 1 × 1 to C/4, 3 × 3, 1 × 1 back, each behind BN
+    and ReLU.
+    """
     middle = narrow(channels, 4)
     sizes = ((channels, middle, 1), (middle, middle, 3), (middle, channels, 1))
     layers = []
     for a, b, k in sizes:
-        layers += [nn.BatchNorm2d(a), nn.ReLU(), nn.Conv2d(a, b, k, padding=k // 2, bias=False)]
+        layers += [
+            nn.BatchNorm2d(a),
+            nn.ReLU(),
+            nn.Conv2d(a, b, k, padding=k // 2, bias=False),
+        ]
     return nn.Sequential(*layers)
 
 
 class MaskBranch(nn.Module):
-    """Go down to see far, come up to see where: a small hourglass makes a mask M for the features F.
+    """Go down to see far, come up to see where: a small hourglass makes a mask M for
+    the features F.
 
-    Paper: Wang, Jiang, Qian, Yang, Li, Zhang, Wang & Tang, "Residual attention network for image
-    classification", CVPR 2017, arXiv:1704.06904, Fig. 2.
-    y = (1 + M) · F, "attention residual learning"; `residual=False` gives M · F, which halves the features at
-    each of many modules. F = trunk(x), x itself by default. M = σ(two 1 × 1 convolutions(hourglass)), with
-    `depth` poolings in the hourglass.
-    (3 depth − 1)(2Cm + 9m² + 2C + 4m) + 2C² + 5C parameters, m = C/4; O(C²N) work. At the start about 1.5 F,
-    not the identity. Training needs more than one pixel at the bottom, over the batch.
-    Differs: nothing with one residual unit a step (r = 1), but the paper's depth falls from stage to stage.
-    `weights` is M (B, C, H, W).
+    Paper: Wang, Jiang, Qian, Yang, Li, Zhang, Wang & Tang, "Residual attention network
+    for image classification", CVPR 2017, arXiv:1704.06904, Fig. 2. y = (1 + M) · F,
+    "attention residual learning"; `residual=False` gives M · F, which halves the
+    features at each of many modules. F = trunk(x), x itself by default. M = σ(two 1 × 1
+    convolutions(hourglass)), with `depth` poolings in the hourglass. (3 depth − 1)(2Cm
+    + 9m² + 2C + 4m) + 2C² + 5C parameters, m = C/4; O(C²N) work. At the start about 1.5
+    F, not the identity. Training needs more than one pixel at the bottom, over the
+    batch. Differs: nothing with one residual unit a step (r = 1), but the paper's depth
+    falls from stage to stage. `weights` is M (B, C, H, W).
     """
 
     def __init__(
-        self, channels: int, *, depth: int = 2, residual: bool = True, trunk: nn.Module | None = None
+        self,
+        channels: int,
+        *,
+        depth: int = 2,
+        residual: bool = True,
+        trunk: nn.Module | None = None,
     ):
         super().__init__()
-        self.channels, self.residual, self.trunk = channels, residual, trunk or nn.Identity()
+        self.channels, self.residual, self.trunk = (
+            channels,
+            residual,
+            trunk or nn.Identity(),
+        )
         self.down = nn.ModuleList(residual_unit(channels) for _ in range(depth))
         self.across = nn.ModuleList(residual_unit(channels) for _ in range(depth - 1))
         self.up = nn.ModuleList(residual_unit(channels) for _ in range(depth))

@@ -1,16 +1,20 @@
-"""FCN: a classifier whose dense layers are convolutions gives a map of answers; skips make the map finer.
+"""FCN: a classifier whose dense layers are convolutions gives a map of answers; skips
+make the map finer.
 
-Paper: Long, Shelhamer & Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015,
-arXiv:1411.4038. Read with chapter 10.
+Paper: Long, Shelhamer & Darrell, "Fully convolutional networks for semantic
+segmentation", CVPR 2015, arXiv:1411.4038. Read with chapter 10.
 
-On VGG-16 with 3 channels and 21 classes, FCN-32s, 16s and 8s (skips 0, 1, 2) have 136,152,917; 134,815,994 and
-134,489,759 parameters, all upsampling kernels learned and full (a kernel for each pair of classes). Without the
-kernels: 134,346,581; 134,357,354; 134,362,751.
+On VGG-16 with 3 channels and 21 classes, FCN-32s, 16s and 8s (skips 0, 1, 2) have
+136,152,917; 134,815,994 and 134,489,759 parameters, all upsampling kernels learned and
+full (a kernel for each pair of classes). Without the kernels: 134,346,581; 134,357,354;
+134,362,751.
 
-Differs from the paper. It pads the image by 100 pixels, so that the 7 × 7 convolution fits on small ones, and crops
-the map; here the edge of the image is repeated on the right and below up to a multiple of the coarsest stride, and
-that convolution keeps the size of its map. The paper's last kernel stays bilinear; here all are learned. It starts
-from ImageNet weights and adds the skips to trained networks, one after the other; here all are trained at once.
+Differs from the paper. It pads the image by 100 pixels, so that the 7 × 7 convolution
+fits on small ones, and crops the map; here the edge of the image is repeated on the
+right and below up to a multiple of the coarsest stride, and that convolution keeps the
+size of its map. The paper's last kernel stays bilinear; here all are learned. It starts
+from ImageNet weights and adds the skips to trained networks, one after the other; here
+all are trained at once.
 """
 
 from collections.abc import Sequence
@@ -27,20 +31,29 @@ from medlib.models.vgg import VGG, A, D
 def convolutionise(classifier: VGG) -> nn.Sequential:
     """The same network, sharing its weights, with each dense layer as a convolution.
 
-    (B, C, H, W) → (B, num_classes, h, w): 1 × 1 where H × W is the size that the classifier was made for, else the
-    answers at every place, a pooling's worth of pixels apart. Answers on a larger image equal those on its
-    cut-outs where no convolution pads; where one does, a cut-out sees zeros instead of its surroundings.
+    (B, C, H, W) → (B, num_classes, h, w): 1 × 1 where H × W is the size that the
+    classifier was made for, else the answers at every place, a pooling's worth of
+    pixels apart. Answers on a larger image equal those on its cut-outs where no
+    convolution pads; where one does, a cut-out sees zeros instead of its surroundings.
     """
     dense = [m for m in classifier.classifier.modules() if isinstance(m, nn.Linear)]
     convs = [m for m in classifier.features.modules() if isinstance(m, nn.Conv2d)]
     channels, side = convs[-1].out_channels, classifier.pool.output_size
     if len(dense) < 2:
-        raise ValueError("a classifier with one dense layer on the mean of each map; needs a dense head")
+        raise ValueError(
+            "a classifier with one dense layer on the mean of each map; needs a dense "
+            "head"
+        )
     layers = [*classifier.features]
     for layer in classifier.classifier:
         if isinstance(layer, nn.Linear):
-            kernel = layer.weight.detach().view(layer.out_features, channels, side, side)
-            layer, linear = nn.Conv2d(channels, layer.out_features, side, device=kernel.device), layer
+            kernel = layer.weight.detach().view(
+                layer.out_features, channels, side, side
+            )
+            layer, linear = (
+                nn.Conv2d(channels, layer.out_features, side, device=kernel.device),
+                layer,
+            )
             layer.weight, layer.bias = nn.Parameter(kernel), linear.bias
             channels, side = layer.out_channels, 1
         layers.append(layer)
@@ -48,31 +61,45 @@ def convolutionise(classifier: VGG) -> nn.Sequential:
 
 
 def bilinear(factor: int) -> Tensor:
-    """The kernel (2 · factor, 2 · factor) with which a transposed convolution interpolates bilinearly."""
+    """The kernel (2 · factor, 2 · factor) with which a transposed convolution
+    interpolates bilinearly.
+    """
     away = (torch.arange(2 * factor) - factor + 0.5).abs() / factor
     return torch.outer(1 - away, 1 - away)
 
 
 class Upsample(nn.Module):
-    """(B, C, H, W) → (B, C, factor · H, factor · W): a transposed convolution that starts as bilinear interpolation."""
+    """(B, C, H, W) → (B, C, factor · H, factor · W): a transposed convolution that
+    starts as bilinear interpolation.
+    """
 
     def __init__(self, channels: int, factor: int):
         super().__init__()
         if factor % 2:
-            raise ValueError(f"factor {factor}; a kernel of 2 · factor needs an even one to stay centred")
+            raise ValueError(
+                f"factor {factor}; a kernel of 2 · factor needs an even one to stay "
+                "centred"
+            )
         self.factor = factor
-        self.weight = nn.Parameter(torch.eye(channels)[:, :, None, None] * bilinear(factor))
+        self.weight = nn.Parameter(
+            torch.eye(channels)[:, :, None, None] * bilinear(factor)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        # The edge is repeated, as F.interpolate does; a bare transposed convolution fades to 0 there.
+        # The edge is repeated, as F.interpolate does; a bare transposed convolution
+        # fades to 0 there.
         x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        return F.conv_transpose2d(x, self.weight, stride=self.factor, padding=self.factor + self.factor // 2)
+        return F.conv_transpose2d(
+            x, self.weight, stride=self.factor, padding=self.factor + self.factor // 2
+        )
 
 
 class FCN(nn.Module):
-    """(B, in_channels, H, W) → logits (B, num_classes, H, W), any H and W. By default FCN-8s on VGG-16.
+    """(B, in_channels, H, W) → logits (B, num_classes, H, W), any H and W. By default
+    FCN-8s on VGG-16.
 
-    skips  how many finer maps are scored and added: 0, 1, 2, … With five stages FCN-32s, 16s, 8s
+    skips  how many finer maps are scored and added: 0, 1, 2, … With five stages
+           FCN-32s, 16s, 8s
     convs, width, head, batch_norm, dropout  the VGG's own
     """
 
@@ -82,23 +109,31 @@ class FCN(nn.Module):
         super().__init__()
         if not 0 <= skips < len(convs) or head[0] % 2 == 0:
             raise ValueError(
-                f"skips {skips}, head {head}, {len(convs)} stages; needs 0 to {len(convs) - 1} skips, and a kernel "
+                f"skips {skips}, head {head}, {len(convs)} stages; needs 0 to "
+                f"{len(convs) - 1} skips, and a kernel "
                 "of odd side in the head, to keep the map's size"
             )
         vgg = VGG(in_channels, num_classes, convs=convs, width=width, head=head, batch_norm=batch_norm, dropout=dropout)  # fmt: skip
         layers = convolutionise(vgg)
-        cuts = [0, *(i + 1 for i, m in enumerate(layers) if isinstance(m, nn.MaxPool2d))]
+        cuts = [
+            0,
+            *(i + 1 for i, m in enumerate(layers) if isinstance(m, nn.MaxPool2d)),
+        ]
         self.in_channels, self.stride = in_channels, 2 ** len(convs)
         self.stages = nn.ModuleList(layers[a:b] for a, b in pairwise(cuts))
         self.head = layers[cuts[-1] :]
         self.head[0].padding = (head[0] // 2,) * 2
         maps = [width * min(2**stage, 8) for stage in range(len(convs))]
-        self.scores = nn.ModuleList(nn.Conv2d(m, num_classes, 1) for m in maps[::-1][1 : 1 + skips])
+        self.scores = nn.ModuleList(
+            nn.Conv2d(m, num_classes, 1) for m in maps[::-1][1 : 1 + skips]
+        )
         for score in self.scores:  # a new skip changes nothing at first (section 4.2)
             nn.init.zeros_(score.weight)
             nn.init.zeros_(score.bias)
         factors = [2] * skips + [2 ** (len(convs) - skips)]
-        self.upsample = nn.ModuleList(Upsample(num_classes, factor) for factor in factors)
+        self.upsample = nn.ModuleList(
+            Upsample(num_classes, factor) for factor in factors
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(x, self.in_channels, "FCN")
@@ -109,13 +144,19 @@ class FCN(nn.Module):
             x = stage(x)
             pools.append(x)
         y = self.head(x)  # → (B, num_classes, H / 32, W / 32)
-        for upsample, score, pool in zip(self.upsample, self.scores, pools[-2::-1], strict=False):
+        for upsample, score, pool in zip(
+            self.upsample, self.scores, pools[-2::-1], strict=False
+        ):
             y = upsample(y) + score(pool)  # → H / 16, then H / 8
         return self.upsample[-1](y)[..., :h, :w]
 
 
-def small_fcn(in_channels: int = 1, num_classes: int = 4, *, skips: int = 2, width: int = 16) -> FCN:
-    """Configuration A without its last stage, for images of 64 to 128 pixels: strides 16, 8, 4 for 0, 1, 2 skips."""
+def small_fcn(
+    in_channels: int = 1, num_classes: int = 4, *, skips: int = 2, width: int = 16
+) -> FCN:
+    """Configuration A without its last stage, for images of 64 to 128 pixels: strides
+    16, 8, 4 for 0, 1, 2 skips.
+    """
     return FCN(
         in_channels, num_classes, skips=skips, convs=A[:4], width=width, head=(3, 8 * width), batch_norm=True, dropout=0.0
     )  # fmt: skip

@@ -1,12 +1,14 @@
-"""LeNet-5: small filters shared over the image, then averaging, twice; the first convolutional standard.
+"""LeNet-5: small filters shared over the image, then averaging, twice; the first
+convolutional standard.
 
-Paper: LeCun, Bottou, Bengio & Haffner, "Gradient-based learning applied to document recognition",
-Proc. IEEE 86 (1998), section II.B. Read with chapter 02.
+Paper: LeCun, Bottou, Bengio & Haffner, "Gradient-based learning applied to document
+recognition", Proc. IEEE 86 (1998), section II.B. Read with chapter 02.
 
-LeNet5 is the network of 1998: trainable subsampling, a sparse C3, scaled tanh, an output of distances
-to fixed codes. 60,000 trainable parameters. Differs from the paper in that the distances leave
-with a minus sign, as logits, so that cross-entropy (the paper's Eq. 9 with its constant at 1) trains it,
-and in the drawing of the ten digit codes, which is ours.
+LeNet5 is the network of 1998: trainable subsampling, a sparse C3, scaled tanh, an
+output of distances to fixed codes. 60,000 trainable parameters. Differs from the paper
+in that the distances leave with a minus sign, as logits, so that cross-entropy (the
+paper's Eq. 9 with its constant at 1) trains it, and in the drawing of the ten digit
+codes, which is ours.
 
 LeNet is the port that tutorials use: dense C3, ReLU, max pooling, a linear output.
 61,706 parameters for 1 × 28 × 28 images and 10 classes.
@@ -39,7 +41,9 @@ GLYPHS = (
 
 
 def scaled_tanh(x: Tensor) -> Tensor:
-    """1.7159 tanh(2x/3): close to ±1 at ±1, where its curvature is largest (appendix A)."""
+    """1.7159 tanh(2x/3): close to ±1 at ±1, where its curvature is largest (appendix
+    A).
+    """
     return 1.7159 * torch.tanh(2 / 3 * x)
 
 
@@ -56,13 +60,22 @@ class Subsample(nn.Module):
 
 
 class SparseConv(nn.Module):
-    """C3: each output map sees only some of the input maps, so that the maps cannot all learn the same."""
+    """C3: each output map sees only some of the input maps, so that the maps cannot all
+    learn the same.
+    """
 
-    def __init__(self, in_channels: int, inputs: tuple[tuple[int, ...], ...], kernel_size: int = 5):
+    def __init__(
+        self,
+        in_channels: int,
+        inputs: tuple[tuple[int, ...], ...],
+        kernel_size: int = 5,
+    ):
         super().__init__()
         self.shape = (len(inputs), in_channels, kernel_size, kernel_size)
         pairs = [(o, i) for o, row in enumerate(inputs) for i in row]
-        self.register_buffer("pairs", torch.tensor(pairs).T, persistent=False)  # (2, connections)
+        self.register_buffer(
+            "pairs", torch.tensor(pairs).T, persistent=False
+        )  # (2, connections)
         self.weight = nn.Parameter(torch.empty(len(pairs), kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(len(inputs)))
 
@@ -73,16 +86,20 @@ class SparseConv(nn.Module):
 
 
 class RBFOutput(nn.Module):
-    """Squared distance of F6 to a fixed ±1 code for each class, with a minus sign: (B, 84) → (B, classes).
+    """Squared distance of F6 to a fixed ±1 code for each class, with a minus sign: (B,
+    84) → (B, classes).
 
-    Ten classes use 7 × 12 drawings of the digits; for other numbers the codes are random signs, which the
-    paper names as a choice too.
+    Ten classes use 7 × 12 drawings of the digits; for other numbers the codes are
+    random signs, which the paper names as a choice too.
     """
 
     def __init__(self, num_classes: int):
         super().__init__()
         if num_classes == 10:
-            bits = [[row >> (6 - col) & 1 for row in glyph for col in range(7)] for glyph in GLYPHS]
+            bits = [
+                [row >> (6 - col) & 1 for row in glyph for col in range(7)]
+                for glyph in GLYPHS
+            ]
             code = torch.tensor(bits) * 2.0 - 1
         else:
             signs = torch.Generator("cpu").manual_seed(1998)
@@ -120,9 +137,12 @@ class LeNet5(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-2:] != (32, 32):
             raise ValueError(
-                f"images {tuple(x.shape[-2:])}; LeNet5 needs (32, 32): pad 28 × 28 by 2 on each side"
+                f"images {tuple(x.shape[-2:])}; LeNet5 needs (32, 32): pad 28 × 28 by "
+                "2 on each side"
             )
-        x = scaled_tanh(self.s2(self.c1(x)))  # (B, 1, 32, 32) → (B, 6, 28, 28) → (B, 6, 14, 14)
+        x = scaled_tanh(
+            self.s2(self.c1(x))
+        )  # (B, 1, 32, 32) → (B, 6, 28, 28) → (B, 6, 14, 14)
         x = scaled_tanh(self.s4(self.c3(x)))  # → (B, 16, 10, 10) → (B, 16, 5, 5)
         x = scaled_tanh(self.c5(x)).flatten(1)  # → (B, 120, 1, 1) → (B, 120)
         x = scaled_tanh(self.f6(x))  # → (B, 84)
@@ -130,13 +150,18 @@ class LeNet5(nn.Module):
 
 
 class LeNet(nn.Module):
-    """The modern port: (B, in_channels, 28, 28) → logits (B, num_classes). `width` multiplies every layer."""
+    """The modern port: (B, in_channels, 28, 28) → logits (B, num_classes). `width`
+    multiplies every layer.
+    """
 
-    def __init__(self, in_channels: int = 1, num_classes: int = 10, *, width: float = 1.0):
+    def __init__(
+        self, in_channels: int = 1, num_classes: int = 10, *, width: float = 1.0
+    ):
         super().__init__()
         c1, c3, c5, f6 = (round(width * units) for units in (6, 16, 120, 84))
         self.features = nn.Sequential(
-            nn.Conv2d(in_channels, c1, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),  # → (B, 6, 14, 14)
+            # → (B, 6, 14, 14)
+            nn.Conv2d(in_channels, c1, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
             nn.Conv2d(c1, c3, 5), nn.ReLU(), nn.MaxPool2d(2),  # → (B, 16, 5, 5)
         )  # fmt: skip
         self.classifier = nn.Sequential(

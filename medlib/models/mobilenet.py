@@ -1,21 +1,24 @@
-"""MobileNetV1: filter each channel alone, then mix the channels with 1 × 1; about 8 times less work.
+"""MobileNetV1: filter each channel alone, then mix the channels with 1 × 1; about 8
+times less work.
 
-Paper: Howard, Zhu, Chen, Kalenichenko, Wang, Weyand, Andreetto & Adam, "MobileNets: efficient convolutional
-neural networks for mobile vision applications", arXiv:1704.04861 (2017). Read with chapter 06.
+Paper: Howard, Zhu, Chen, Kalenichenko, Wang, Weyand, Andreetto & Adam, "MobileNets:
+efficient convolutional neural networks for mobile vision applications",
+arXiv:1704.04861 (2017). Read with chapter 06.
 
-A dense D × D convolution from M to N channels costs D²·M·N multiply-adds a pixel, a separable one
-D²·M + M·N: the ratio is 1/N + 1/D² (section 3.1).
+A dense D × D convolution from M to N channels costs D²·M·N multiply-adds a pixel, a
+separable one D²·M + M·N: the ratio is 1/N + 1/D² (section 3.1).
 
-Differs from the paper in two places. The last stride 2 of its Table 1 keeps a map of 7 × 7, so it is
-a stride of 1 here. A layer keeps at least 8 channels at any width.
+Differs from the paper in two places. The last stride 2 of its Table 1 keeps a map of 7
+× 7, so it is a stride of 1 here. A layer keeps at least 8 channels at any width.
 
-4,231,976 parameters for 3 channels, 1000 classes and width 1; 2,585,560, 1,331,592 and 470,072 for widths
-.75, .5 and .25.
+4,231,976 parameters for 3 channels, 1000 classes and width 1; 2,585,560, 1,331,592 and
+470,072 for widths .75, .5 and .25.
 """
 
 from torch import Tensor, nn
 
-# Table 1: filters, stride. The first row is a dense convolution, the others are separable.
+# Table 1: filters, stride. The first row is a dense convolution, the others are
+# separable.
 LAYERS = (
     (32, 2),  # (B, 3, 224, 224) → (B, 32, 112, 112)
     (64, 1),
@@ -31,7 +34,9 @@ LAYERS = (
 
 
 class Conv(nn.Sequential):
-    """Convolution, BatchNorm, activation; padded so that only the stride changes the size of the map."""
+    """Convolution, BatchNorm, activation; padded so that only the stride changes the
+    size of the map.
+    """
 
     def __init__(
         self,
@@ -45,7 +50,13 @@ class Conv(nn.Sequential):
     ):
         super().__init__(
             nn.Conv2d(
-                in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride,
+                kernel_size // 2,
+                groups=groups,
+                bias=False,
             ),
             nn.BatchNorm2d(out_channels),
         )
@@ -54,7 +65,9 @@ class Conv(nn.Sequential):
 
 
 class DepthwiseSeparable(nn.Sequential):
-    """One 3 × 3 filter for each channel, then a 1 × 1 convolution over the channels (Fig. 3, right)."""
+    """One 3 × 3 filter for each channel, then a 1 × 1 convolution over the channels
+    (Fig. 3, right).
+    """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1):
         super().__init__(
@@ -64,13 +77,17 @@ class DepthwiseSeparable(nn.Sequential):
 
 
 def small_image_strides(strides: list[int]) -> list[int]:
-    """The same strides with the first two of 2 set to 1, so that 28 pixels end as 4 and not as 1."""
+    """The same strides with the first two of 2 set to 1, so that 28 pixels end as 4 and
+    not as 1.
+    """
     first = [i for i, stride in enumerate(strides) if stride == 2][:2]
     return [1 if i in first else stride for i, stride in enumerate(strides)]
 
 
 def initialise(net: nn.Module) -> None:
-    """As torchvision starts its mobile networks (the papers do not say): He et al. over the outputs."""
+    """As torchvision starts its mobile networks (the papers do not say): He et al. over
+    the outputs.
+    """
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out")
@@ -82,15 +99,18 @@ def initialise(net: nn.Module) -> None:
 
 def check_images(x: Tensor, in_channels: int, name: str) -> None:
     if x.ndim != 4 or x.shape[1] != in_channels:
-        raise ValueError(f"images {tuple(x.shape)}; {name} needs (B, {in_channels}, H, W)")
+        raise ValueError(
+            f"images {tuple(x.shape)}; {name} needs (B, {in_channels}, H, W)"
+        )
 
 
 class MobileNetV1(nn.Module):
     """(B, in_channels, H, W) → logits (B, num_classes).
 
-    width is the paper's α, a factor on the channels of every layer. small_images, for images of 28 to 64
-    pixels, sets the first two strides of 2 to 1. separable=False is the paper's comparison, "Conv MobileNet"
-    (Table 4): every separable block becomes one dense 3 × 3 convolution.
+    width is the paper's α, a factor on the channels of every layer. small_images, for
+    images of 28 to 64 pixels, sets the first two strides of 2 to 1. separable=False is
+    the paper's comparison, "Conv MobileNet" (Table 4): every separable block becomes
+    one dense 3 × 3 convolution.
     """
 
     def __init__(
@@ -104,7 +124,10 @@ class MobileNetV1(nn.Module):
     ):
         super().__init__()
         if width <= 0:
-            raise ValueError(f"width {width}; MobileNetV1 needs a width above 0, the paper's are .25 to 1")
+            raise ValueError(
+                f"width {width}; MobileNetV1 needs a width above 0, the paper's are "
+                ".25 to 1"
+            )
         self.in_channels = in_channels
         channels = [max(8, int(width * filters)) for filters, _ in LAYERS]
         strides = [stride for _, stride in LAYERS]
@@ -112,12 +135,17 @@ class MobileNetV1(nn.Module):
         block = DepthwiseSeparable if separable else Conv
         self.features = nn.Sequential(
             Conv(in_channels, channels[0], stride=strides[0]),
-            *(block(i, o, stride=s) for i, o, s in zip(channels, channels[1:], strides[1:], strict=False)),
+            *(
+                block(i, o, stride=s)
+                for i, o, s in zip(channels, channels[1:], strides[1:], strict=False)
+            ),
         )
         self.classifier = nn.Linear(channels[-1], num_classes)
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(x, self.in_channels, "MobileNetV1")
-        x = self.features(x)  # → (B, 1024 · width, H / 32, W / 32), with small_images H / 8, W / 8
+        x = self.features(
+            x
+        )  # → (B, 1024 · width, H / 32, W / 32), with small_images H / 8, W / 8
         return self.classifier(x.mean((2, 3)))

@@ -1,7 +1,9 @@
-"""2.5D: a two-dimensional network that gets the slices above and below as further channels.
+"""2.5D: a two-dimensional network that gets the slices above and below as further
+channels.
 
-Between 2D, which sees a slice, and 3D, which convolves through the stack. With `reach` 0 it is the 2D network, slice
-by slice; so the two differ in nothing else. Missing neighbours, at the ends of the stack, are zeros. Chapter 18.
+Between 2D, which sees a slice, and 3D, which convolves through the stack. With `reach`
+0 it is the 2D network, slice by slice; so the two differ in nothing else. Missing
+neighbours, at the ends of the stack, are zeros. Chapter 18.
 """
 
 import torch
@@ -18,7 +20,14 @@ class Neighbours(nn.Module):
     width    of the `SmallUNet` that does the work
     """
 
-    def __init__(self, in_channels: int = 1, num_classes: int = 4, *, reach: int = 1, width: int = 16):
+    def __init__(
+        self,
+        in_channels: int = 1,
+        num_classes: int = 4,
+        *,
+        reach: int = 1,
+        width: int = 16,
+    ):
         super().__init__()
         self.reach = reach
         self.net = SmallUNet(in_channels * (2 * reach + 1), num_classes, width=width)
@@ -32,11 +41,15 @@ class Neighbours(nn.Module):
 
 def check_stack(x: Tensor) -> Tensor:
     if x.ndim != 5:
-        raise ValueError(f"an input of shape {tuple(x.shape)}; the rule: stacks (B, C, D, H, W)")
+        raise ValueError(
+            f"an input of shape {tuple(x.shape)}; the rule: stacks (B, C, D, H, W)"
+        )
     return x
 
 
 def each(net: nn.Module, x: Tensor) -> Tensor:
     """A network for images, on every slice of stacks (B, C, D, H, W)."""
-    slices = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    slices = (
+        x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    )
     return net(slices).unflatten(0, (len(x), -1)).transpose(1, 2)

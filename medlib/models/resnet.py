@@ -1,11 +1,13 @@
 """ResNet: each block learns what to add to its input.
 
-Paper: He, Zhang, Ren & Sun, "Deep residual learning for image recognition", CVPR 2016, arXiv:1512.03385,
-Table 1 and section 4.2 (the small networks). Read with chapter 05; chapter 13 asks why it works.
+Paper: He, Zhang, Ren & Sun, "Deep residual learning for image recognition", CVPR 2016,
+arXiv:1512.03385, Table 1 and section 4.2 (the small networks). Read with chapter 05;
+chapter 13 asks why it works.
 
-ResNet-18/34/50: 11,689,512 / 21,797,672 / 25,557,032 parameters (shortcuts of option B: a 1 × 1 convolution
-where the shape changes). As in torchvision, a bottleneck strides in its 3 × 3 convolution, where the paper
-strides in the 1 × 1 before it. `shortcut=False` is the plain twin: the same layers without the addition.
+ResNet-18/34/50: 11,689,512 / 21,797,672 / 25,557,032 parameters (shortcuts of option B:
+a 1 × 1 convolution where the shape changes). As in torchvision, a bottleneck strides in
+its 3 × 3 convolution, where the paper strides in the 1 × 1 before it. `shortcut=False`
+is the plain twin: the same layers without the addition.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 
-def convolution(in_channels: int, channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+def convolution(
+    in_channels: int, channels: int, kernel: int, stride: int = 1
+) -> nn.Conv2d:
     return nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
 
 
@@ -23,7 +27,9 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True):
+    def __init__(
+        self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True
+    ):
         super().__init__()
         self.conv1 = convolution(in_channels, channels, 3, stride)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -33,7 +39,9 @@ class BasicBlock(nn.Module):
         self.shortcut = projection(in_channels, channels, stride) if shortcut else None
 
     def residual(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))  # → (B, channels, H / stride, W / stride)
+        x = self.relu(
+            self.bn1(self.conv1(x))
+        )  # → (B, channels, H / stride, W / stride)
         return self.bn2(self.conv2(x))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -42,11 +50,15 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(BasicBlock):
-    """1 × 1 to fewer maps, 3 × 3, 1 × 1 to four times as many (section 4.1, "deeper bottleneck")."""
+    """1 × 1 to fewer maps, 3 × 3, 1 × 1 to four times as many (section 4.1, "deeper
+    bottleneck").
+    """
 
     expansion = 4
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True):
+    def __init__(
+        self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True
+    ):
         nn.Module.__init__(self)
         wide = channels * self.expansion
         self.conv1 = convolution(in_channels, channels, 1)
@@ -60,15 +72,21 @@ class Bottleneck(BasicBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(self.bn2(self.conv2(x)))  # → (B, channels, H / stride, W / stride)
+        x = self.relu(
+            self.bn2(self.conv2(x))
+        )  # → (B, channels, H / stride, W / stride)
         return self.bn3(self.conv3(x))
 
 
 def projection(in_channels: int, channels: int, stride: int) -> nn.Module:
-    """Option B of section 4.1: the identity where the shape stays, else a strided 1 × 1 convolution."""
+    """Option B of section 4.1: the identity where the shape stays, else a strided 1 × 1
+    convolution.
+    """
     if stride == 1 and in_channels == channels:
         return nn.Identity()
-    return nn.Sequential(convolution(in_channels, channels, 1, stride), nn.BatchNorm2d(channels))
+    return nn.Sequential(
+        convolution(in_channels, channels, 1, stride), nn.BatchNorm2d(channels)
+    )
 
 
 class ResNet(nn.Module):
@@ -76,7 +94,8 @@ class ResNet(nn.Module):
 
     layers        blocks in each stage; maps double and sides halve from stage to stage
     width         maps of the first stage
-    small_images  a 3 × 3 stem without stride or pooling, for images of 28 to 64 pixels (section 4.2)
+    small_images  a 3 × 3 stem without stride or pooling, for images of 28 to 64 pixels
+                  (section 4.2)
     shortcut      False: the plain twin
     """
 
@@ -85,7 +104,9 @@ class ResNet(nn.Module):
                  shortcut: bool = True):  # fmt: skip
         super().__init__()
         self.conv1 = (
-            convolution(in_channels, width, 3) if small_images else convolution(in_channels, width, 7, 2)
+            convolution(in_channels, width, 3)
+            if small_images
+            else convolution(in_channels, width, 7, 2)
         )
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
@@ -102,10 +123,14 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(channels, num_classes)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+                nn.init.kaiming_normal_(
+                    layer.weight, mode="fan_out", nonlinearity="relu"
+                )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(self.relu(self.bn1(self.conv1(x))))  # (B, 3, 224, 224) → (B, 64, 56, 56)
+        x = self.pool(
+            self.relu(self.bn1(self.conv1(x)))
+        )  # (B, 3, 224, 224) → (B, 64, 56, 56)
         x = self.stages(x)  # → (B, 512, 7, 7)
         return self.fc(torch.mean(x, (2, 3)))
 
@@ -125,5 +150,10 @@ def small_resnet(depth: int = 8, in_channels: int = 1, num_classes: int = 2, *, 
     if rest or n < 1:
         raise ValueError(f"depth {depth}; the rule: 6n + 2, such as 8, 14, 20 or 32")
     return ResNet(
-        in_channels, num_classes, layers=(n,) * 3, width=width, small_images=True, shortcut=shortcut
+        in_channels,
+        num_classes,
+        layers=(n,) * 3,
+        width=width,
+        small_images=True,
+        shortcut=shortcut,
     )

@@ -1,11 +1,14 @@
-"""Residual blocks with the ReLU elsewhere, and other ways to join: what the review says, and what was tried later.
+"""Residual blocks with the ReLU elsewhere, and other ways to join: what the review
+says, and what was tried later.
 
-Papers: He, Zhang, Ren & Sun, "Identity mappings in deep residual networks", ECCV 2016, arXiv:1603.05027, Fig. 4
-(where the ReLU stands), and their "Deep residual learning", CVPR 2016, section 4.1 (shortcut options A, B, C). Read
-with chapter 13; the network itself and option B are in resnet.py.
+Papers: He, Zhang, Ren & Sun, "Identity mappings in deep residual networks", ECCV 2016,
+arXiv:1603.05027, Fig. 4 (where the ReLU stands), and their "Deep residual learning",
+CVPR 2016, section 4.1 (shortcut options A, B, C). Read with chapter 13; the network
+itself and option B are in resnet.py.
 
-With option A, the networks of 20, 32, 56 and 110 layers for 3 × 32 × 32 images and 10 classes have 269,722;
-464,154; 853,018 and 1,727,962 parameters. `ResNetV2` differs from the paper in no layer; it is the small one.
+With option A, the networks of 20, 32, 56 and 110 layers for 3 × 32 × 32 images and 10
+classes have 269,722; 464,154; 853,018 and 1,727,962 parameters. `ResNetV2` differs from
+the paper in no layer; it is the small one.
 """
 
 from collections.abc import Sequence
@@ -18,17 +21,23 @@ from medlib.models.resnet import BasicBlock, ResNet, convolution
 
 
 class ReLUBefore(BasicBlock):
-    """H(x) = ReLU(F(x)) + x: the second ReLU before the addition, as the review describes the block. A block can then
-    only add to its input, never take away (Fig. 4 c)."""
+    """H(x) = ReLU(F(x)) + x: the second ReLU before the addition, as the review
+    describes the block. A block can then only add to its input, never take away (Fig. 4
+    c).
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.residual(x)) + self.shortcut(x)
 
 
 class PreActivation(BasicBlock):
-    """Norm, ReLU and convolution, twice; nothing follows the addition, so that x goes through unchanged (Fig. 4 e)."""
+    """Norm, ReLU and convolution, twice; nothing follows the addition, so that x goes
+    through unchanged (Fig. 4 e).
+    """
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True):
+    def __init__(
+        self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True
+    ):
         super().__init__(in_channels, channels, stride, shortcut=shortcut)
         self.bn1 = nn.BatchNorm2d(in_channels)
         if isinstance(self.shortcut, nn.Sequential):
@@ -46,34 +55,49 @@ class PreActivation(BasicBlock):
 
 
 class Concatenate(BasicBlock):
-    """“Stacked with the original input”: F(x) beside x, and a 1 × 1 convolution back to as many maps."""
+    """“Stacked with the original input”: F(x) beside x, and a 1 × 1 convolution back to
+    as many maps.
+    """
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True):
+    def __init__(
+        self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True
+    ):
         super().__init__(in_channels, channels, stride, shortcut=False)
-        self.stride, self.join = stride, convolution(channels + in_channels, channels, 1)
+        self.stride, self.join = (
+            stride,
+            convolution(channels + in_channels, channels, 1),
+        )
         self.bn3 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         aside = F.avg_pool2d(x, self.stride, ceil_mode=True)
-        both = torch.cat((self.relu(self.residual(x)), aside), 1)  # → (B, channels + in_channels, …)
+        both = torch.cat(
+            (self.relu(self.residual(x)), aside), 1
+        )  # → (B, channels + in_channels, …)
         return self.relu(self.bn3(self.join(both)))
 
 
 class Pad(nn.Module):
-    """Option A: every second pixel, and maps of zeros in place of the missing ones. No parameter."""
+    """Option A: every second pixel, and maps of zeros in place of the missing ones. No
+    parameter.
+    """
 
     def __init__(self, missing: int, stride: int):
         super().__init__()
         self.missing, self.stride = missing, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.missing))
+        return F.pad(
+            x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.missing)
+        )
 
 
 class OptionA(BasicBlock):
     """Identity shortcuts alone, padded with zeros where the number of maps grows."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True):
+    def __init__(
+        self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True
+    ):
         super().__init__(in_channels, channels, stride, shortcut=shortcut)
         if isinstance(self.shortcut, nn.Sequential):
             self.shortcut = Pad(channels - in_channels, stride)
@@ -82,7 +106,9 @@ class OptionA(BasicBlock):
 class OptionC(BasicBlock):
     """A projection in every shortcut."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True):
+    def __init__(
+        self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True
+    ):
         super().__init__(in_channels, channels, stride, shortcut=shortcut)
         if shortcut:
             self.shortcut = nn.Sequential(
@@ -91,8 +117,9 @@ class OptionC(BasicBlock):
 
 
 class ResNetV2(ResNet):
-    """(B, in_channels, H, W) → logits (B, num_classes): pre-activation blocks for small images; one norm and ReLU at
-    the end, none after the first convolution."""
+    """(B, in_channels, H, W) → logits (B, num_classes): pre-activation blocks for small
+    images; one norm and ReLU at the end, none after the first convolution.
+    """
 
     def __init__(
         self,
@@ -103,7 +130,12 @@ class ResNetV2(ResNet):
         width: int = 16,
     ):
         super().__init__(
-            in_channels, num_classes, block=PreActivation, layers=layers, width=width, small_images=True
+            in_channels,
+            num_classes,
+            block=PreActivation,
+            layers=layers,
+            width=width,
+            small_images=True,
         )
         self.bn1 = nn.BatchNorm2d(self.fc.in_features)
 

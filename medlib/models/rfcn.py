@@ -1,9 +1,10 @@
 """RFCN: a memory that reads the stack slice by slice, from the base to the apex.
 
-Poudel, Lamata, Montana, "Recurrent Fully Convolutional Neural Networks for Multi-slice MRI Cardiac Segmentation",
-RAMBO 2016. A U-Net whose coarsest maps pass through a gated recurrent unit (GRU; Cho et al. 2014) along the slices: what the unit has
-seen above helps below. Features recur, never masks. Ours works on the book's `SmallUNet`, and its GRU is convolutional, so
-that a memory has a place in the image. Chapter 18.
+Poudel, Lamata, Montana, "Recurrent Fully Convolutional Neural Networks for Multi-slice
+MRI Cardiac Segmentation", RAMBO 2016. A U-Net whose coarsest maps pass through a gated
+recurrent unit (GRU; Cho et al. 2014) along the slices: what the unit has seen above
+helps below. Features recur, never masks. Ours works on the book's `SmallUNet`, and its
+GRU is convolutional, so that a memory has a place in the image. Chapter 18.
 """
 
 import torch
@@ -15,7 +16,8 @@ from medlib.models.unet import SmallUNet
 
 
 class ConvGRU(nn.Module):
-    """(B, D, C, h, w) → the unit's state after each slice, (B, D, C, h, w). With memory h and input x,
+    """(B, D, C, h, w) → the unit's state after each slice, (B, D, C, h, w). With memory
+    h and input x,
 
     z = σ(conv[x, h]),  r = σ(conv[x, h]),  q = tanh(conv[x, r h]),  h ← (1 − z) h + z q
     """
@@ -36,7 +38,9 @@ class ConvGRU(nn.Module):
 
 
 class RFCN(nn.Module):
-    """(B, in_channels, D, H, W), base first → logits (B, num_classes, D, H, W); H and W are multiples of 2."""
+    """(B, in_channels, D, H, W), base first → logits (B, num_classes, D, H, W); H and W
+    are multiples of 2.
+    """
 
     def __init__(self, in_channels: int = 1, num_classes: int = 4, *, width: int = 16):
         super().__init__()
@@ -45,7 +49,11 @@ class RFCN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, _, _, height, width = check_stack(x).shape
-        slices = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        slices = (
+            x.transpose(1, 2)
+            .flatten(0, 1)
+            .contiguous(memory_format=torch.channels_last)
+        )
         asides, bottom = self.net.unet.encode(F.pixel_unshuffle(slices, self.net.patch))
         bottom = self.gru(bottom.unflatten(0, (batch, -1))).flatten(0, 1)
         logits = F.pixel_shuffle(self.net.unet.decode(asides, bottom), self.net.patch)

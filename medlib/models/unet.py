@@ -1,10 +1,12 @@
-"""U-Net: a contracting path sees context, an expanding path restores place, and skips join them.
+"""U-Net: a contracting path sees context, an expanding path restores place, and skips
+join them.
 
-Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015.
-By default the paper's network, 31,030,658 parameters from one channel to two classes: unpadded convolutions, so
-572 × 572 pixels in give 388 × 388 out, and the skips are cropped at the centre. Left out: dropout at the end of
-the contracting path. Not in the paper, for experiments: `padded`, `norm`, sums or nothing for the skips,
-resizing for the up-convolution. Chapter 11.
+Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image
+Segmentation", MICCAI 2015. By default the paper's network, 31,030,658 parameters from
+one channel to two classes: unpadded convolutions, so 572 × 572 pixels in give 388 × 388
+out, and the skips are cropped at the centre. Left out: dropout at the end of the
+contracting path. Not in the paper, for experiments: `padded`, `norm`, sums or nothing
+for the skips, resizing for the up-convolution. Chapter 11.
 """
 
 import torch
@@ -14,11 +16,17 @@ from torch import Tensor, nn
 SKIPS = ("concatenate", "add", "none")
 
 
-def double(in_channels: int, out_channels: int, padded: bool, norm: bool) -> nn.Sequential:
-    """Twice: 3 × 3 convolution, (batch norm,) ReLU. Unpadded, each takes a frame of one pixel away."""
+def double(
+    in_channels: int, out_channels: int, padded: bool, norm: bool
+) -> nn.Sequential:
+    """Twice: 3 × 3 convolution, (batch norm,) ReLU. Unpadded, each takes a frame of one
+    pixel away.
+    """
     layers = []
     for channels in (in_channels, out_channels):
-        layers.append(nn.Conv2d(channels, out_channels, 3, padding=int(padded), bias=not norm))
+        layers.append(
+            nn.Conv2d(channels, out_channels, 3, padding=int(padded), bias=not norm)
+        )
         layers += [nn.BatchNorm2d(out_channels)] if norm else []
         layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
@@ -31,20 +39,28 @@ def crop(x: Tensor, size: torch.Size) -> Tensor:
 
 
 class Up(nn.Module):
-    """Twice the size and half the channels (the paper's up-convolution), then the skip, then two convolutions."""
+    """Twice the size and half the channels (the paper's up-convolution), then the skip,
+    then two convolutions.
+    """
 
-    def __init__(self, channels: int, padded: bool, norm: bool, skip: str, resize: bool):
+    def __init__(
+        self, channels: int, padded: bool, norm: bool, skip: str, resize: bool
+    ):
         super().__init__()
         half = channels // 2
         self.skip = skip
         self.up = nn.ConvTranspose2d(channels, half, 2, stride=2)
-        if (
-            resize
-        ):  # as many parameters: 2 × 2 weights from `channels` to `half`, and padding to keep the size
+        # as many parameters: 2 × 2 weights from `channels` to `half`, and padding to
+        # keep the size
+        if resize:
             self.up = nn.Sequential(
-                nn.Upsample(scale_factor=2), nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(channels, half, 2)
+                nn.Upsample(scale_factor=2),
+                nn.ZeroPad2d((0, 1, 0, 1)),
+                nn.Conv2d(channels, half, 2),
             )
-        self.convolutions = double(channels if skip == "concatenate" else half, half, padded, norm)
+        self.convolutions = double(
+            channels if skip == "concatenate" else half, half, padded, norm
+        )
 
     def forward(self, x: Tensor, aside: Tensor) -> Tensor:
         x = self.up(x)
@@ -57,8 +73,8 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """(B, in_channels, H, W) → logits (B, num_classes, H', W'): smaller by 184 pixels at depth 4, or, with
-    `padded`, of the same size.
+    """(B, in_channels, H, W) → logits (B, num_classes, H', W'): smaller by 184 pixels
+    at depth 4, or, with `padded`, of the same size.
 
     width    channels of the first level; each level down has twice as many
     depth    how often the path goes down
@@ -84,12 +100,18 @@ class UNet(nn.Module):
         self.depth, self.padded = depth, padded
         widths = [width * 2**level for level in range(depth + 1)]
         ins = [in_channels, *widths]
-        self.down = nn.ModuleList(double(ins[k], widths[k], padded, norm) for k in range(depth))
+        self.down = nn.ModuleList(
+            double(ins[k], widths[k], padded, norm) for k in range(depth)
+        )
         self.pool = nn.MaxPool2d(2)
         self.bottleneck = double(widths[-2], widths[-1], padded, norm)
-        self.up = nn.ModuleList(Up(w, padded, norm, skip, resize) for w in widths[:0:-1])
+        self.up = nn.ModuleList(
+            Up(w, padded, norm, skip, resize) for w in widths[:0:-1]
+        )
         self.head = nn.Conv2d(width, num_classes, 1)
-        for layer in self.modules():  # section 3: Gaussian of standard deviation √(2 / incoming nodes)
+        for layer in (
+            self.modules()
+        ):  # section 3: Gaussian of standard deviation √(2 / incoming nodes)
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 if layer.bias is not None:
@@ -114,22 +136,31 @@ class UNet(nn.Module):
         return self.head(x)
 
     def _frame(self, x: Tensor) -> Tensor:
-        """With `padded`, x grown at the bottom and right to a size that can be halved `depth` times."""
+        """With `padded`, x grown at the bottom and right to a size that can be halved
+        `depth` times.
+        """
         height, width = x.shape[2:]
         if self.padded:
             whole = 2**self.depth
             return F.pad(x, (0, -width % whole, 0, -height % whole))
         if self.output_size(height) is None or self.output_size(width) is None:
-            fits = [n for n in range(2**self.depth, 2 * max(height, width) + 1024) if self.output_size(n)]
+            fits = [
+                n
+                for n in range(2**self.depth, 2 * max(height, width) + 1024)
+                if self.output_size(n)
+            ]
             nearest = min(fits, key=lambda n: abs(n - height))
             raise ValueError(
-                f"an image of {height} × {width} pixels; the unpadded U-Net needs a size that is even before each "
+                f"an image of {height} × {width} pixels; the unpadded U-Net needs a "
+                "size that is even before each "
                 f"pooling, such as {nearest} × {nearest}, or padded=True"
             )
         return x
 
     def output_size(self, side: int) -> int | None:
-        """Pixels out for `side` pixels in, without padding; None where a size on the way is odd or too small."""
+        """Pixels out for `side` pixels in, without padding; None where a size on the
+        way is odd or too small.
+        """
         for _ in range(self.depth):
             side -= 4
             if side <= 0 or side % 2:
@@ -142,11 +173,13 @@ class UNet(nn.Module):
 
 
 class SmallUNet(nn.Module):
-    """The book's twin for small processors: a padded U-Net with batch norm that works on patches of
-    `patch` × `patch` pixels as channels (space-to-depth), and gives as many pixels back at the end.
+    """The book's twin for small processors: a padded U-Net with batch norm that works
+    on patches of `patch` × `patch` pixels as channels (space-to-depth), and gives as
+    many pixels back at the end.
 
-    (B, in_channels, H, W) → (B, num_classes, H, W); H and W are multiples of `patch`. Full resolution is where a
-    U-Net spends its time, so the first level at half of it costs a fifth. 480,000 parameters by default.
+    (B, in_channels, H, W) → (B, num_classes, H, W); H and W are multiples of `patch`.
+    Full resolution is where a U-Net spends its time, so the first level at half of it
+    costs a fifth. 480,000 parameters by default.
     """
 
     def __init__(
@@ -164,10 +197,19 @@ class SmallUNet(nn.Module):
         self.patch, area = patch, patch**2
         channels = in_channels * area, num_classes * area
         self.unet = UNet(
-            *channels, width=width, depth=depth, padded=True, norm=True, skip=skip, resize=resize
+            *channels,
+            width=width,
+            depth=depth,
+            padded=True,
+            norm=True,
+            skip=skip,
+            resize=resize,
         )
 
     def forward(self, x: Tensor) -> Tensor:
         if any(n % self.patch for n in x.shape[2:]):
-            raise ValueError(f"an image of {tuple(x.shape[2:])} pixels; the rule: multiples of {self.patch}")
+            raise ValueError(
+                f"an image of {tuple(x.shape[2:])} pixels; the rule: multiples of "
+                f"{self.patch}"
+            )
         return F.pixel_shuffle(self.unet(F.pixel_unshuffle(x, self.patch)), self.patch)

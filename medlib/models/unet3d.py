@@ -1,15 +1,18 @@
 """3D U-Net: the U-Net with convolutions that reach into the slices above and below.
 
-Çiçek, Abdulkadir, Lienkamp, Brox, Ronneberger, "3D U-Net: Learning Dense Volumetric Segmentation from Sparse
-Annotation", MICCAI 2016. By default the paper's channels: each level doubles them before it pools, the
-up-convolutions keep them, and every convolution is followed by batch norm and ReLU. 19,072,291 parameters from three
-channels to three classes; the paper's 19,069,955 come out where batch norm learns no scale and shift and the
-convolutions keep their biases. We pad, so that the masks are as large as the images; the paper does not, and weights
-its loss so that unlabelled voxels do not count.
+Çiçek, Abdulkadir, Lienkamp, Brox, Ronneberger, "3D U-Net: Learning Dense Volumetric
+Segmentation from Sparse Annotation", MICCAI 2016. By default the paper's channels: each
+level doubles them before it pools, the up-convolutions keep them, and every convolution
+is followed by batch norm and ReLU. 19,072,291 parameters from three channels to three
+classes; the paper's 19,069,955 come out where batch norm learns no scale and shift and
+the convolutions keep their biases. We pad, so that the masks are as large as the
+images; the paper does not, and weights its loss so that unlabelled voxels do not count.
 
-Not in the paper, for stacks of few and thick slices: `pool` says by how much each level shrinks (slices, rows,
-columns), `kernel` how far a convolution reaches in each direction, `patch` makes patches of pixels in the plane into
-channels first, as `SmallUNet` does. With kernels of (1, 3, 3) it sees every slice for itself: a 2D U-Net. Chapter 17.
+Not in the paper, for stacks of few and thick slices: `pool` says by how much each level
+shrinks (slices, rows, columns), `kernel` how far a convolution reaches in each
+direction, `patch` makes patches of pixels in the plane into channels first, as
+`SmallUNet` does. With kernels of (1, 3, 3) it sees every slice for itself: a 2D U-Net.
+Chapter 17.
 """
 
 import math
@@ -21,7 +24,9 @@ from torch import Tensor, nn
 Size = tuple[int, int, int]
 
 
-def double(in_channels: int, middle: int, out_channels: int, kernel: Size) -> nn.Sequential:
+def double(
+    in_channels: int, middle: int, out_channels: int, kernel: Size
+) -> nn.Sequential:
     """Twice: convolution, batch norm, ReLU."""
     layers, padding = [], tuple(k // 2 for k in kernel)
     for a, b in ((in_channels, middle), (middle, out_channels)):
@@ -35,7 +40,8 @@ class UNet3D(nn.Module):
 
     width    channels of the first convolution; twice as many leave the first level
     pool     one size a level on the way down
-    patch    pixels of a patch in the plane that become channels; H and W are multiples of it
+    patch    pixels of a patch in the plane that become channels; H and W are multiples
+             of it
     """
 
     def __init__(
@@ -52,21 +58,25 @@ class UNet3D(nn.Module):
         self.pool, self.patch = pool, patch
         widths = [2 * width * 2**level for level in range(len(pool) + 1)]
         ins = [in_channels * patch**2, *widths]
-        levels = [double(a, b // 2, b, kernel) for a, b in zip(ins, widths, strict=False)]
+        levels = [
+            double(a, b // 2, b, kernel) for a, b in zip(ins, widths, strict=False)
+        ]
         self.down, self.bottleneck = nn.ModuleList(levels[:-1]), levels[-1]
         self.raise_ = nn.ModuleList(
             nn.ConvTranspose3d(w, w, p, stride=p, bias=False)
             for w, p in zip(widths[:0:-1], pool[::-1], strict=True)
         )
         self.up = nn.ModuleList(
-            double(a + b, a, a, kernel) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True)
+            double(a + b, a, a, kernel)
+            for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )
         self.head = nn.Conv3d(widths[0], num_classes * patch**2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 5 or any(n % self.patch for n in x.shape[3:]):
             raise ValueError(
-                f"a stack of shape {tuple(x.shape)}; the rule: (B, C, D, H, W), H and W multiples of {self.patch}"
+                f"a stack of shape {tuple(x.shape)}; the rule: (B, C, D, H, W), H and "
+                f"W multiples of {self.patch}"
             )
         if self.patch > 1:
             x = F.pixel_unshuffle(x.transpose(1, 2), self.patch).transpose(1, 2)
@@ -80,7 +90,11 @@ class UNet3D(nn.Module):
         for raise_, level in zip(self.raise_, self.up, strict=True):
             x = level(torch.cat((asides.pop(), raise_(x)), 1))
         x = self.head(x)[:, :, : size[0], : size[1], : size[2]]
-        return F.pixel_shuffle(x.transpose(1, 2), self.patch).transpose(1, 2) if self.patch > 1 else x
+        return (
+            F.pixel_shuffle(x.transpose(1, 2), self.patch).transpose(1, 2)
+            if self.patch > 1
+            else x
+        )
 
     def _frame(self, x: Tensor) -> Tensor:
         """x grown at the end of each axis to a size that all the pools divide."""

@@ -1,11 +1,12 @@
 """VGG: nothing but 3 × 3 convolutions, stacked deep.
 
-Paper: Simonyan & Zisserman, "Very deep convolutional networks for large-scale image recognition",
-ICLR 2015, arXiv:1409.1556, Table 1. Read with chapter 04.
+Paper: Simonyan & Zisserman, "Very deep convolutional networks for large-scale image
+recognition", ICLR 2015, arXiv:1409.1556, Table 1. Read with chapter 04.
 
-Configuration D ("VGG-16") has 138,357,544 parameters for 3 × 224 × 224 images and 1000 classes.
-Differs from the paper in its initial weights (He et al. 2015; the paper trained A first and grew the
-rest from it), and on request: batch normalisation, a width, a global-average-pooling head.
+Configuration D ("VGG-16") has 138,357,544 parameters for 3 × 224 × 224 images and 1000
+classes. Differs from the paper in its initial weights (He et al. 2015; the paper
+trained A first and grew the rest from it), and on request: batch normalisation, a
+width, a global-average-pooling head.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,13 @@ E = (2, 2, 4, 4, 4)  # 19
 
 
 class VGG(nn.Module):
-    """(B, in_channels, H, W) → logits (B, num_classes). A stage halves H and W: 2 ** len(convs) pixels at least.
+    """(B, in_channels, H, W) → logits (B, num_classes). A stage halves H and W: 2 **
+    len(convs) pixels at least.
 
-    convs   convolutions in each stage; the maps double from stage to stage, up to 8 × width
-    head    (side of the last maps, units of the two hidden dense layers), or None: mean over each map
-            (global average pooling, Lin et al. 2013) and one dense layer
+    convs   convolutions in each stage; the maps double from stage to stage, up to 8 ×
+            width
+    head    (side of the last maps, units of the two hidden dense layers), or None: mean
+            over each map (global average pooling, Lin et al. 2013) and one dense layer
     kernel  side of the kernels; odd
     """
 
@@ -66,7 +69,8 @@ class VGG(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if min(x.shape[-2:]) < self.smallest:
             raise ValueError(
-                f"images {tuple(x.shape[-2:])}; this VGG halves them until nothing is left: it needs "
+                f"images {tuple(x.shape[-2:])}; this VGG halves them until nothing is "
+                "left: it needs "
                 f"{self.smallest} × {self.smallest} or more, or fewer stages in `convs`"
             )
         x = self.features(x)  # (B, 3, 224, 224) → (B, 512, 7, 7) in configuration D
@@ -75,5 +79,7 @@ class VGG(nn.Module):
 
 def small_vgg(in_channels: int = 1, num_classes: int = 2, *, convs: Sequence[int] = (1, 1, 2), width: int = 16,
               head: tuple[int, int] | None = (3, 128), **options) -> VGG:  # fmt: skip
-    """The first three stages of configuration A, for 28 × 28 images; `options` are VGG's own."""
+    """The first three stages of configuration A, for 28 × 28 images; `options` are
+    VGG's own.
+    """
     return VGG(in_channels, num_classes, convs=convs, width=width, head=head, **options)

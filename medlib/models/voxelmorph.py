@@ -1,10 +1,13 @@
-"""VoxelMorph: a U-Net looks at two images and gives the motion between them; it learns from the images alone.
+"""VoxelMorph: a U-Net looks at two images and gives the motion between them; it learns
+from the images alone.
 
-Balakrishnan, Zhao, Sabuncu, Guttag, Dalca, "VoxelMorph: A Learning Framework for Deformable Medical Image Registration", IEEE
-TMI 38, 2019; its form without folds: Dalca, Balakrishnan, Guttag, Sabuncu, "Unsupervised Learning of Probabilistic
-Diffeomorphic Registration for Images and Surfaces", Medical Image Analysis 57, 2019, here without the probabilities. Ours
-sees slices rather than volumes, and gives the field at half the resolution (as the second paper does), read in between. By
-default 483,474 parameters. Chapter 20.
+Balakrishnan, Zhao, Sabuncu, Guttag, Dalca, "VoxelMorph: A Learning Framework for
+Deformable Medical Image Registration", IEEE TMI 38, 2019; its form without folds:
+Dalca, Balakrishnan, Guttag, Sabuncu, "Unsupervised Learning of Probabilistic
+Diffeomorphic Registration for Images and Surfaces", Medical Image Analysis 57, 2019,
+here without the probabilities. Ours sees slices rather than volumes, and gives the
+field at half the resolution (as the second paper does), read in between. By default
+483,474 parameters. Chapter 20.
 """
 
 from collections.abc import Callable
@@ -19,11 +22,13 @@ from medlib.train import evaluating
 
 
 class VoxelMorph(nn.Module):
-    """(B, 2, H, W), the earlier and the later image as two channels → field (B, 2, H, W) in pixels, as medlib.motion
-    defines it: earlier(x + u(x)) looks like later(x). H and W are even.
+    """(B, 2, H, W), the earlier and the later image as two channels → field (B, 2, H,
+    W) in pixels, as medlib.motion defines it: earlier(x + u(x)) looks like later(x). H
+    and W are even.
 
-    diffeomorphic  the network gives a steady current, and the field is its `exponential`: it cannot fold, but for the
-                   grid's coarseness, and the same current run backwards undoes it
+    diffeomorphic  the network gives a steady current, and the field is its
+                   `exponential`: it cannot fold, but for the grid's coarseness, and the
+                   same current run backwards undoes it
     steps          of scaling and squaring
     """
 
@@ -33,7 +38,14 @@ class VoxelMorph(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.diffeomorphic, self.steps = diffeomorphic, steps
-        self.unet = UNet(4 * in_channels, num_classes, width=width, depth=depth, padded=True, norm=True)
+        self.unet = UNet(
+            4 * in_channels,
+            num_classes,
+            width=width,
+            depth=depth,
+            padded=True,
+            norm=True,
+        )
         nn.init.zeros_(self.unet.head.weight)  # it starts with no motion at all
         nn.init.zeros_(self.unet.head.bias)
 
@@ -41,9 +53,13 @@ class VoxelMorph(nn.Module):
         return self.field(self.current(x))
 
     def current(self, x: Tensor) -> Tensor:
-        """(B, 2, H / 2, W / 2): what the U-Net says, in pixels of that size; a current, or a field already."""
+        """(B, 2, H / 2, W / 2): what the U-Net says, in pixels of that size; a current,
+        or a field already.
+        """
         if x.ndim != 4 or x.shape[2] % 2 or x.shape[3] % 2:
-            raise ValueError(f"images {tuple(x.shape)}; the rule: (B, 2, H, W) with H and W even")
+            raise ValueError(
+                f"images {tuple(x.shape)}; the rule: (B, 2, H, W) with H and W even"
+            )
         return self.unet(F.pixel_unshuffle(x, 2)).float()
 
     def field(self, current: Tensor, time: float = 1.0) -> Tensor:
@@ -56,10 +72,12 @@ class VoxelMorph(nn.Module):
 
 
 class Unsupervised(nn.Module):
-    """`VoxelMorph` with what its loss looks at, for `medlib.fit`, whose labels are not used.
+    """`VoxelMorph` with what its loss looks at, for `medlib.fit`, whose labels are not
+    used.
 
-    (B, 2, H, W) → (B, 4, H, W): the field, the earlier image drawn through it, the later image; with `cycle` two
-    more: where a pixel ends, as an arrow, after the way there and the way back.
+    (B, 2, H, W) → (B, 4, H, W): the field, the earlier image drawn through it, the
+    later image; with `cycle` two more: where a pixel ends, as an arrow, after the way
+    there and the way back.
     """
 
     def __init__(self, net: VoxelMorph, *, cycle: bool = False):
@@ -71,28 +89,52 @@ class Unsupervised(nn.Module):
         u = self.net(x)
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
-            return torch.cat((u, warp(x[:, :1], u), x[:, 1:], *(compose(u, b) for b in back)), 1)
+            return torch.cat(
+                (u, warp(x[:, :1], u), x[:, 1:], *(compose(u, b) for b in back)), 1
+            )
 
 
-def loss(smooth: float, *, cycle: float = 0.0, likeness: str = "ncc") -> Callable[[Tensor, Tensor], Tensor]:
-    """For `Unsupervised`: unlikeness of the two images + `smooth` · roughness of the field (+ `cycle` · square of the way
-    there and back). likeness: "ncc", local correlation, or "mse"."""
+def loss(
+    smooth: float, *, cycle: float = 0.0, likeness: str = "ncc"
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """For `Unsupervised`: unlikeness of the two images + `smooth` · roughness of the
+    field (+ `cycle` · square of the way there and back). likeness: "ncc", local
+    correlation, or "mse".
+    """
     if likeness not in ("ncc", "mse") or smooth < 0 or cycle < 0:
-        raise ValueError(f"{likeness!r}, {smooth}, {cycle}; the rule: ncc or mse, and weights of 0 or more")
+        raise ValueError(
+            f"{likeness!r}, {smooth}, {cycle}; the rule: ncc or mse, and weights of 0 "
+            "or more"
+        )
 
     def value(out: Tensor, _: Tensor) -> Tensor:
         u, drawn, later, home = out.split((2, 1, 1, out.shape[1] - 4), 1)
-        far = (drawn - later).square().mean() if likeness == "mse" else 1 - local_correlation(drawn, later)
-        return far + smooth * roughness(u) + (cycle * home.square().mean() if home.shape[1] else 0)
+        far = (
+            (drawn - later).square().mean()
+            if likeness == "mse"
+            else 1 - local_correlation(drawn, later)
+        )
+        return (
+            far
+            + smooth * roughness(u)
+            + (cycle * home.square().mean() if home.shape[1] else 0)
+        )
 
     return value
 
 
 def refine(
-    net: VoxelMorph, x: Tensor, value: Callable[[Tensor, Tensor], Tensor], *, steps: int = 40, lr: float = 0.1
+    net: VoxelMorph,
+    x: Tensor,
+    value: Callable[[Tensor, Tensor], Tensor],
+    *,
+    steps: int = 40,
+    lr: float = 0.1,
 ) -> Tensor:
-    """The field (B, 2, H, W) after `steps` of Adam on the current itself, for the pairs x alone: the network's answer is
-    where the search begins, `value` (see `loss`) says what is sought. No label is looked at."""
+    """The field (B, 2, H, W) after `steps` of Adam on the current itself, for the pairs
+    x alone: the network's answer is where the search begins, `value` (see `loss`) says
+    what is sought. No label is looked at.
+    """
     with torch.no_grad(), evaluating(net):
         x = x.to(next(net.parameters()).device)
         current = net.current(x)

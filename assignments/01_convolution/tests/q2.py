@@ -28,7 +28,12 @@ def test_q2_values(correlate):
     import torch.nn.functional as F
 
     draw = torch.Generator().manual_seed(2)
-    image, kernel = (torch.rand(9, 12, generator=draw), torch.rand(3, 3, generator=draw))
+    image, kernel = (
+        torch.rand(9, 12, generator=draw),
+        torch.rand(3, 3, generator=draw),
+    )
     assert torch.allclose(
-        correlate(image, kernel), F.conv2d(image[None, None], kernel[None, None])[0, 0], atol=1e-05
+        correlate(image, kernel),
+        F.conv2d(image[None, None], kernel[None, None])[0, 0],
+        atol=1e-05,
     )

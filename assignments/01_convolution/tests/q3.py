@@ -16,8 +16,12 @@ def test_q3_maps(convolve):
     import torch.nn.functional as F
 
     draw = torch.Generator().manual_seed(4)
-    x, weight, bias = (torch.randn(s, generator=draw) for s in ((2, 3, 8, 11), (4, 3, 3, 3), (4,)))
-    assert torch.allclose(convolve(x, weight, bias), F.conv2d(x, weight, bias), atol=0.0001)
+    x, weight, bias = (
+        torch.randn(s, generator=draw) for s in ((2, 3, 8, 11), (4, 3, 3, 3), (4,))
+    )
+    assert torch.allclose(
+        convolve(x, weight, bias), F.conv2d(x, weight, bias), atol=0.0001
+    )
 
 
 @test_case(
@@ -30,7 +34,14 @@ def test_q3_padding(convolve):
     import torch.nn.functional as F
 
     draw = torch.Generator().manual_seed(5)
-    x, weight, bias = (torch.randn(s, generator=draw) for s in ((2, 3, 8, 11), (4, 3, 5, 5), (4,)))
-    output, expected = (convolve(x, weight, bias, padding=2), F.conv2d(x, weight, bias, padding=2))
-    assert output.shape == expected.shape, f"shape {tuple(output.shape)}, expected {tuple(expected.shape)}"
+    x, weight, bias = (
+        torch.randn(s, generator=draw) for s in ((2, 3, 8, 11), (4, 3, 5, 5), (4,))
+    )
+    output, expected = (
+        convolve(x, weight, bias, padding=2),
+        F.conv2d(x, weight, bias, padding=2),
+    )
+    assert output.shape == expected.shape, (
+        f"shape {tuple(output.shape)}, expected {tuple(expected.shape)}"
+    )
     assert torch.allclose(output, expected, atol=0.0001)

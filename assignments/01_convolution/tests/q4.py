@@ -7,7 +7,9 @@ points = 3
 
 
 @test_case(
-    points=1, hidden=False, failure_message="Draw 28 pixels and a kernel of 5 on paper, and count the places."
+    points=1,
+    hidden=False,
+    failure_message="Draw 28 pixels and a kernel of 5 on paper, and count the places.",
 )
 def test_q4_lenet(output_size):
     assert output_size(28, 5) == 24

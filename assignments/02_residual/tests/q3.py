@@ -17,8 +17,12 @@ def test_q3_same(Block):
 
     torch.manual_seed(4)
     block, x = (Block(6, 6), torch.randn(2, 6, 7, 10))
-    f = F.batch_norm(F.conv2d(x, block.conv1.weight, padding=1), None, None, training=True).relu()
-    f = F.batch_norm(F.conv2d(f, block.conv2.weight, padding=1), None, None, training=True)
+    f = F.batch_norm(
+        F.conv2d(x, block.conv1.weight, padding=1), None, None, training=True
+    ).relu()
+    f = F.batch_norm(
+        F.conv2d(f, block.conv2.weight, padding=1), None, None, training=True
+    )
     assert torch.allclose(block(x), (f + x).relu(), atol=0.0001)
 
 

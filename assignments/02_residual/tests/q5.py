@@ -7,7 +7,9 @@ points = 2
 
 
 @test_case(
-    points=1, hidden=False, failure_message="Write down two layers of each kind, and use the chain rule."
+    points=1,
+    hidden=False,
+    failure_message="Write down two layers of each kind, and use the chain rule.",
 )
 def test_q5_two(gradients):
     assert abs(gradients(0.5, 2)[0] - 0.25) < 1e-09

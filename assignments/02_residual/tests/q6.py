@@ -16,7 +16,9 @@ def test_q6_eval(predict):
     from torch import nn
 
     torch.manual_seed(8)
-    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(48, 2))
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(48, 2)
+    )
     x = torch.randn(5, 1, 5, 6)
     assert torch.allclose(predict(network, x[:1]), predict(network, x)[:1], atol=1e-05)
 
@@ -30,7 +32,10 @@ def test_q6_mode(predict):
     import torch
     from torch import nn
 
-    network, x = (nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(4, 2)), torch.rand(3, 1, 2, 2))
+    network, x = (
+        nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(4, 2)),
+        torch.rand(3, 1, 2, 2),
+    )
     for training in (True, False):
         assert predict(network.train(training), x).shape == (3, 2)
         assert all(layer.training == training for layer in network.modules())

@@ -14,7 +14,9 @@ points = 4
 def test_q2_shape(up_convolution):
     import torch
 
-    output = up_convolution(torch.rand(2, 6, 3, 5), torch.rand(6, 4, 2, 2), torch.rand(4))
+    output = up_convolution(
+        torch.rand(2, 6, 3, 5), torch.rand(6, 4, 2, 2), torch.rand(4)
+    )
     assert tuple(output.shape) == (2, 4, 6, 10), f"yours: {tuple(output.shape)}"
 
 

@@ -21,5 +21,7 @@ def test_q6_ones(pixel_loss):
         torch.randint(3, (2, 4, 5), generator=draw),
     )
     assert torch.allclose(
-        pixel_loss(logits, target, torch.ones(2, 4, 5)), F.cross_entropy(logits, target), atol=1e-05
+        pixel_loss(logits, target, torch.ones(2, 4, 5)),
+        F.cross_entropy(logits, target),
+        atol=1e-05,
     )

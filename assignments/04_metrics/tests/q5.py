@@ -6,7 +6,11 @@ name = "q5"
 points = 3
 
 
-@test_case(points=1, hidden=False, failure_message="The largest distance may lie in either direction.")
+@test_case(
+    points=1,
+    hidden=False,
+    failure_message="The largest distance may lie in either direction.",
+)
 def test_q5_hausdorff(summaries):
     import numpy as np
 

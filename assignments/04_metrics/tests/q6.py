@@ -7,7 +7,9 @@ points = 4
 
 
 @test_case(
-    points=1, hidden=False, failure_message="Multiply the three lengths of a voxel, and mind the unit."
+    points=1,
+    hidden=False,
+    failure_message="Multiply the three lengths of a voxel, and mind the unit.",
 )
 def test_q6_volume(volume):
     import numpy as np

@@ -14,7 +14,9 @@ points = 5
 def test_q3_shape(attention):
     import torch
 
-    y, weights = attention(torch.rand(2, 5, 4), torch.rand(2, 7, 4), torch.rand(2, 7, 3))
+    y, weights = attention(
+        torch.rand(2, 5, 4), torch.rand(2, 7, 4), torch.rand(2, 7, 3)
+    )
     assert tuple(y.shape) == (2, 5, 3), f"yours: {tuple(y.shape)}"
     assert tuple(weights.shape) == (2, 5, 7), f"yours: {tuple(weights.shape)}"
 
@@ -28,5 +30,7 @@ def test_q3_sums(attention):
     import torch
 
     torch.manual_seed(3)
-    _, weights = attention(torch.randn(2, 5, 4), torch.randn(2, 7, 4), torch.randn(2, 7, 3))
+    _, weights = attention(
+        torch.randn(2, 5, 4), torch.randn(2, 7, 4), torch.randn(2, 7, 3)
+    )
     assert torch.allclose(weights.sum(2), torch.ones(2, 5), atol=1e-05)

@@ -6,7 +6,11 @@ name = "q4"
 points = 3
 
 
-@test_case(points=1, hidden=False, failure_message="Check the two shapes. All sizes differ here.")
+@test_case(
+    points=1,
+    hidden=False,
+    failure_message="Check the two shapes. All sizes differ here.",
+)
 def test_q4_shape(split, merge):
     import torch
 

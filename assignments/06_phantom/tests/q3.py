@@ -7,7 +7,9 @@ points = 4
 
 
 @test_case(
-    points=1, hidden=False, failure_message="As many rows as voxels, as many columns as voxels in the window."
+    points=1,
+    hidden=False,
+    failure_message="As many rows as voxels, as many columns as voxels in the window.",
 )
 def test_q3_shape(neighbourhood):
     import torch
@@ -16,7 +18,11 @@ def test_q3_shape(neighbourhood):
     assert tuple(rows.shape) == (120, 15), f"yours: {tuple(rows.shape)}"
 
 
-@test_case(points=1, hidden=False, failure_message="The middle column should be the voxel itself.")
+@test_case(
+    points=1,
+    hidden=False,
+    failure_message="The middle column should be the voxel itself.",
+)
 def test_q3_middle(neighbourhood):
     import torch
 

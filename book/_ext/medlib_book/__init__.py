@@ -1,5 +1,7 @@
-"""What the book's pages get at build time: the map, the ledger, the errata, each network against its paper, and on
-every chapter its place in the book and the anchors of its verdicts. Needs no torch."""
+"""What the book's pages get at build time: the map, the ledger, the errata, each
+network against its paper, and on every chapter its place in the book and the anchors of
+its verdicts. Needs no torch.
+"""
 
 import sys
 from pathlib import Path
@@ -29,20 +31,24 @@ def fill(app, docname, source):
 
 
 def anchor(app, tree):
-    """Give each cell that decides a claim the anchor that the ledger links to, and a way back."""
+    """Give each cell that decides a claim the anchor that the ledger links to, and a
+    way back.
+    """
     name = app.env.docname
     if not name.startswith("chapters/"):
         return
     decided = ledger.deciding_cells(ROOT / f"{name}.ipynb")
     for cell in tree.findall(nodes.container):
-        names = decided.get(cell["cell_index"], []) if cell.get("nb_element") == "cell_code" else []
+        names = (
+            decided.get(cell["cell_index"], [])
+            if cell.get("nb_element") == "cell_code"
+            else []
+        )
         for id in names:
             cell.insert(0, nodes.raw("", f'<span id="{id}"></span>', format="html"))
         if names:
             claim = names[0].split("-")[1]
-            back = (
-                f'<a class="to-ledger" href="../book/ledger.html#{claim}">{claim.upper()} in the ledger</a>'
-            )
+            back = f'<a class="to-ledger" href="../book/ledger.html#{claim}">{claim.upper()} in the ledger</a>'
             cell.append(nodes.raw("", back, format="html"))
 
 
@@ -50,7 +56,9 @@ def place(app, tree, docname):
     """Below the card of a chapter: what it needs and where it leads."""
     if docname.startswith("chapters/"):
         card = next(tree.findall(nodes.block_quote))
-        strip = nodes.raw("", plan.neighbours(docname.removeprefix("chapters/")), format="html")
+        strip = nodes.raw(
+            "", plan.neighbours(docname.removeprefix("chapters/")), format="html"
+        )
         card.parent.insert(card.parent.index(card) + 1, strip)
 
 
@@ -59,5 +67,7 @@ def setup(app):
     app.connect("doctree-read", anchor)
     app.connect("doctree-resolved", place)
     # These pages read the notebooks, which may have moved.
-    app.connect("env-get-outdated", lambda app, env, added, changed, removed: list(MADE))
+    app.connect(
+        "env-get-outdated", lambda app, env, added, changed, removed: list(MADE)
+    )
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -15,7 +15,11 @@ def number(value) -> str:
 
 
 def table(headers: list[str], rows: list[list]) -> str:
-    lines = [headers, ["---"] + ["---:"] * (len(headers) - 1), *([number(v) for v in row] for row in rows)]
+    lines = [
+        headers,
+        ["---"] + ["---:"] * (len(headers) - 1),
+        *([number(v) for v in row] for row in rows),
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -33,7 +37,8 @@ def answer(name: str, found: dict) -> str:
             for label, (mean, low, high) in ratios.items()
         ]
         rows = [
-            [f"**{label}**", *rest] if label in found["means"] else [label, *rest] for label, *rest in rows
+            [f"**{label}**", *rest] if label in found["means"] else [label, *rest]
+            for label, *rest in rows
         ]
         parts.append(table(["ratio", "geometric mean", "95 % interval"], rows))
     parts.append(found.get("note", ""))
@@ -45,7 +50,10 @@ def page() -> str:
     found = json.loads((ROOT / "bench" / "results.json").read_text(encoding="utf-8"))
     m = found["machine"]
     where = (
-        f"Machine: {m['processor']} (bf16: {m['bf16']}), {m['threads']} thread, Python {m['python']}, torch {m['torch']}, our forward pass in "
+        f"Machine: {m['processor']} (bf16: {m['bf16']}), {m['threads']} thread, "
+        f"Python {m['python']}, torch {m['torch']}, our forward pass in "
         f"{'bf16' if m['precision'] == 'bf16' else 'fp32'}."
     )
-    return "\n\n".join([where, *(answer(name, a) for name, a in found["answers"].items())])
+    return "\n\n".join(
+        [where, *(answer(name, a) for name, a in found["answers"].items())]
+    )

@@ -1,4 +1,6 @@
-"""Each network and each attention module against its paper: the docstrings of medlib, whose numbers the tests check."""
+"""Each network and each attention module against its paper: the docstrings of medlib,
+whose numbers the tests check.
+"""
 
 import ast
 import re
@@ -12,12 +14,20 @@ def documented(path: Path, *, classes: bool) -> list[tuple[str, str]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     if not classes:
         return [(path.stem, ast.get_docstring(tree))]
-    nodes = [n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_")]
-    return [(n.name, text) for n in nodes if "Paper" in (text := ast.get_docstring(n) or "")]
+    nodes = [
+        n
+        for n in tree.body
+        if isinstance(n, ast.ClassDef) and not n.name.startswith("_")
+    ]
+    return [
+        (n.name, text) for n in nodes if "Paper" in (text := ast.get_docstring(n) or "")
+    ]
 
 
 def prose(text: str) -> str:
-    """A docstring as Markdown: a paragraph each, nothing in it taken for markup but `code`."""
+    """A docstring as Markdown: a paragraph each, nothing in it taken for markup but
+    `code`.
+    """
     blocks = [" ".join(block.split()) for block in text.split("\n\n")]
     return "\n\n".join(re.sub(r"([*_$\[\]<>{}|#])", r"\\\1", block) for block in blocks)
 
@@ -31,10 +41,22 @@ def entry(name: str, text: str, path: Path) -> str:
 
 
 def page() -> str:
-    models = [p for p in sorted((ROOT / "medlib" / "models").glob("*.py")) if p.stem != "__init__"]
-    families = [p for p in sorted((ROOT / "medlib" / "attention").glob("*.py")) if p.stem != "__init__"]
+    models = [
+        p
+        for p in sorted((ROOT / "medlib" / "models").glob("*.py"))
+        if p.stem != "__init__"
+    ]
+    families = [
+        p
+        for p in sorted((ROOT / "medlib" / "attention").glob("*.py"))
+        if p.stem != "__init__"
+    ]
     lines = ["## Networks"]
-    lines += [entry(name, text, path) for path in models for name, text in documented(path, classes=False)]
+    lines += [
+        entry(name, text, path)
+        for path in models
+        for name, text in documented(path, classes=False)
+    ]
     lines += ["## Attention modules"]
     for path in families:
         for name, text in documented(path, classes=True):

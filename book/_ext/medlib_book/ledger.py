@@ -1,4 +1,6 @@
-"""The ledger and the errata: book/claims.toml beside what the executed notebooks recorded."""
+"""The ledger and the errata: book/claims.toml beside what the executed notebooks
+recorded.
+"""
 
 import json
 import re
@@ -35,7 +37,9 @@ def cell(text: str) -> str:
 
 def counts(states, names) -> str:
     number = Counter(states)
-    return " · ".join(f"{SYMBOL.get(name, '')} {number[name]} {name}".strip() for name in names)
+    return " · ".join(
+        f"{SYMBOL.get(name, '')} {number[name]} {name}".strip() for name in names
+    )
 
 
 def cited(claim: dict) -> str:
@@ -43,7 +47,9 @@ def cited(claim: dict) -> str:
 
 
 def links(claim: dict) -> list[str]:
-    """For each record of the claim a link to the cell that made it, in the order of the records."""
+    """For each record of the claim a link to the cell that made it, in the order of the
+    records.
+    """
     seen, found = Counter(), []
     for record in claim["records"]:
         name = record["notebook"]
@@ -60,14 +66,18 @@ def row(claim: dict) -> str:
     verdict = f"{SYMBOL[claim['verdict']]} **{claim['verdict']}**"
     for r, link in zip(claim["records"], links(claim), strict=True):
         if "effect" in r:
-            interval = f" [{r['low']:.3g}, {r['high']:.3g}]" if r["low"] < r["high"] else ""
+            interval = (
+                f" [{r['low']:.3g}, {r['high']:.3g}]" if r["low"] < r["high"] else ""
+            )
             where = f'<a href="{link}">{cell(r["where"])}</a>'
             verdict += f"<br>{where}: **{r['effect']:.4g}**{interval}, n\u00a0=\u00a0{r['n']:,}"
         else:
             verdict += f'<br><a href="{link}">where the chapter says so</a>'
     return (
-        f"| [**{claim['id']}**]{{#{claim['id'].lower()}}} “{cell(claim['quote'])}” (section {claim['section']}) "
-        f"| **{claim['literature'].capitalize()}.** {cell(claim['why'])}{cited(claim)} | {test} | {verdict} |"
+        f"| [**{claim['id']}**]{{#{claim['id'].lower()}}} “{cell(claim['quote'])}” "
+        f"(section {claim['section']}) "
+        f"| **{claim['literature'].capitalize()}.** "
+        f"{cell(claim['why'])}{cited(claim)} | {test} | {verdict} |"
     )
 
 
@@ -77,13 +87,19 @@ def page() -> str:
     title = {number: f"{number}: [{c['title']}](../chapters/{c['file']}.ipynb)" for c in plan.chapters().values()
              if (number := c["number"]) != "–"}  # fmt: skip
     lines = [
-        f"**{len(rows)} claims.** By experiment: {counts((r['verdict'] for r in rows), SYMBOL)}.",
+        f"**{len(rows)} claims.** By experiment: "
+        f"{counts((r['verdict'] for r in rows), SYMBOL)}.",
         "In the literature: "
-        + counts((r["literature"] for r in rows), ("right", "imprecise", "wrong", "unsupported"))
+        + counts(
+            (r["literature"] for r in rows),
+            ("right", "imprecise", "wrong", "unsupported"),
+        )
         + ".",
         '```{raw} html\n<form id="ledger-filter" class="filter" hidden></form>\n```',
     ]
-    for number in sorted({r["chapter"] for r in rows}, key=lambda number: number or "99"):
+    for number in sorted(
+        {r["chapter"] for r in rows}, key=lambda number: number or "99"
+    ):
         lines.append(f"## {title[number]}" if number else "## In no chapter")
         body = "\n".join(row(r) for r in rows if r["chapter"] == number)
         lines.append(f"::::{{div}} ledger\n{HEAD}\n{body}\n::::")
@@ -91,13 +107,18 @@ def page() -> str:
 
 
 def errata() -> str:
-    """What is wrong or imprecise in the review, what is right, and where the book shows it."""
+    """What is wrong or imprecise in the review, what is right, and where the book shows
+    it.
+    """
     rows = claims.ledger()
     lines = []
     for kind in ("wrong", "imprecise"):
         chosen = [r for r in rows if r["literature"] == kind]
         lines += [f"## {kind.capitalize()}: {len(chosen)} places", "::::{div} ledger"]
-        lines += ["| The review says | The sources say | Where the book shows it |", "| --- | --- | --- |"]
+        lines += [
+            "| The review says | The sources say | Where the book shows it |",
+            "| --- | --- | --- |",
+        ]
         for r in chosen:
             place = f"ledger.html#{r['id'].lower()}"
             shown = f'<a href="{place}">{r["id"]}</a>: {SYMBOL[r["verdict"]]} {r["verdict"]}'
@@ -105,7 +126,8 @@ def errata() -> str:
                 name = plan.chapters()[r["records"][0]["notebook"]]["title"]
                 shown = f'<a href="{links(r)[0]}">{cell(name)}</a><br>{shown}'
             lines.append(
-                f"| “{cell(r['quote'])}” (section {r['section']}) | {cell(r['why'])}{cited(r)} | {shown} |"
+                f"| “{cell(r['quote'])}” (section {r['section']}) | "
+                f"{cell(r['why'])}{cited(r)} | {shown} |"
             )
         lines.append("::::\n")
     return "\n".join(lines)

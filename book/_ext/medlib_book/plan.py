@@ -1,4 +1,6 @@
-"""The map of the book, from book/map.toml: a picture for the front page, and each chapter's place in it."""
+"""The map of the book, from book/map.toml: a picture for the front page, and each
+chapter's place in it.
+"""
 
 import json
 import textwrap
@@ -14,7 +16,9 @@ STEP_X, STEP_Y, CAPTION = 154, 66, 30
 
 @cache
 def parts() -> list[dict]:
-    return tomllib.loads((ROOT / "book" / "map.toml").read_text(encoding="utf-8"))["part"]
+    return tomllib.loads((ROOT / "book" / "map.toml").read_text(encoding="utf-8"))[
+        "part"
+    ]
 
 
 @cache
@@ -22,15 +26,18 @@ def chapters() -> dict[str, dict]:
     """{file: its entry, with its number and its title}."""
     found = {}
     for entry in (chapter for part in parts() for chapter in part["chapter"]):
-        cells = json.loads((ROOT / "chapters" / f"{entry['file']}.ipynb").read_text(encoding="utf-8"))[
-            "cells"
-        ]
+        cells = json.loads(
+            (ROOT / "chapters" / f"{entry['file']}.ipynb").read_text(encoding="utf-8")
+        )["cells"]
         title = "".join(cells[0]["source"]).splitlines()[0].lstrip("# ")
         number = entry["file"][:2]
         first = not any(
             file.startswith(number) for file in found
         )  # an interlude follows the chapter of its number
-        found[entry["file"]] = entry | {"title": title, "number": number if first else "–"}
+        found[entry["file"]] = entry | {
+            "title": title,
+            "number": number if first else "–",
+        }
     return found
 
 
@@ -43,15 +50,21 @@ def table() -> str:
     rows = []
     for file, c in chapters().items():
         more = "" if c["question"] in c["title"] else f" *{c['question']}*"
-        rows.append(f"| {c['number']} | [{c['title']}](../chapters/{file}.ipynb){more} |")
+        rows.append(
+            f"| {c['number']} | [{c['title']}](../chapters/{file}.ipynb){more} |"
+        )
     return "\n".join(["| No. | Chapter |", "| --- | --- |", *rows])
 
 
 # ---------------------------------------------------------------- the picture
 
 
-def places(columns: int) -> tuple[dict[str, tuple[int, int]], list[tuple[str, int]], int]:
-    """Where the boxes and the captions of the parts stand, with so many boxes in a row, and the picture's height."""
+def places(
+    columns: int,
+) -> tuple[dict[str, tuple[int, int]], list[tuple[str, int]], int]:
+    """Where the boxes and the captions of the parts stand, with so many boxes in a row,
+    and the picture's height.
+    """
     spots, captions, y = {}, [], 0
     for part in parts():
         captions.append((part["title"], y + 20))
@@ -63,8 +76,9 @@ def places(columns: int) -> tuple[dict[str, tuple[int, int]], list[tuple[str, in
 
 
 def arrow(start: tuple[int, int], end: tuple[int, int]) -> str:
-    """The path from one box to another: straight to the next in a row, in an arc over those between, else from below
-    to above."""
+    """The path from one box to another: straight to the next in a row, in an arc over
+    those between, else from below to above.
+    """
     (x0, y0), (x1, y1) = start, end
     if y0 == y1 and x1 == x0 + STEP_X:
         return f"M{x0 + WIDTH} {y0 + HEIGHT // 2} H{x1}"
@@ -81,7 +95,8 @@ def box(file: str, x: int, y: int) -> str:
     lines = textwrap.wrap(chapter["short"], 13)
     middle = y + HEIGHT / 2 + 5 - 8 * (len(lines) - 1)
     words = "".join(
-        f'<tspan x="{x + 34}" y="{middle + 16 * i}">{escape(line)}</tspan>' for i, line in enumerate(lines)
+        f'<tspan x="{x + 34}" y="{middle + 16 * i}">{escape(line)}</tspan>'
+        for i, line in enumerate(lines)
     )
     return (
         f'<a href="../chapters/{file}.html" class="map-{file}"><title>{escape(chapter["question"])}</title>'
@@ -91,7 +106,9 @@ def box(file: str, x: int, y: int) -> str:
 
 
 def picture(columns: int, kind: str) -> str:
-    """The map as an SVG: a box a chapter, an arrow from each chapter to those that build on it."""
+    """The map as an SVG: a box a chapter, an arrow from each chapter to those that
+    build on it.
+    """
     spots, captions, height = places(columns)
     arrows = "".join(
         f'<path class="from-{need} to-{file}" d="{arrow(spots[need], spots[file])}" marker-end="url(#tip-{kind})"/>'
@@ -103,7 +120,10 @@ def picture(columns: int, kind: str) -> str:
         "{ stroke: var(--pst-color-primary); stroke-width: 3; opacity: 1; }"
         for file in chapters()
     )
-    titles = "".join(f'<text class="part" x="6" y="{y}">{escape(title)}</text>' for title, y in captions)
+    titles = "".join(
+        f'<text class="part" x="6" y="{y}">{escape(title)}</text>'
+        for title, y in captions
+    )
     boxes = "".join(box(file, *place) for file, place in spots.items())
     return (
         f'<svg class="map {kind}" viewBox="0 0 {columns * STEP_X} {height}" role="group" '
@@ -135,8 +155,14 @@ def neighbours(file: str) -> str:
     here = f"<strong>{chapters()[file]['number']} {escape(chapters()[file]['short'])}</strong>"
     needs = chips(chapters()[file]["needs"]) or "<span>calculus, Python</span>"
     on, near = leads_to(file), chapters()[file]["needs"]
-    related = [other for other in chapters()[file]["related"] if other not in [*on, *near]]
+    related = [
+        other for other in chapters()[file]["related"] if other not in [*on, *near]
+    ]
     flow = f"<div><span>needs</span>{needs}</div><div>→ {here}</div>"
     flow += f"<div><span>→ leads to</span>{chips(on)}</div>" if on else ""
-    flow += f'<div class="related"><span>related</span>{chips(related)}</div>' if related else ""
+    flow += (
+        f'<div class="related"><span>related</span>{chips(related)}</div>'
+        if related
+        else ""
+    )
     return f'<nav class="place" aria-label="This chapter\'s place in the book">{flow}</nav>'
