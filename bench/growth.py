@@ -32,7 +32,7 @@ AXES = {  # what grows: {size: the network, the shape of a batch}
 def step(build, shape):
     import torch
 
-    from medlib.train import precision
+    from medlib.device import precision
 
     model, x = build(), torch.randn(shape)
     layout = torch.channels_last_3d if x.ndim == 5 else torch.channels_last
@@ -70,8 +70,13 @@ def measure() -> dict:
         + ", ".join(f"{v:.2f} ({k})" for k, v in slopes.items())
         + "."
     )
-    return {"headers": ["what grows", "size", "a step, ms", "kept, MB (fp32)"], "rows": rows, "ratios": {}, "means": {},
-            "note": note}  # fmt: skip
+    return {
+        "headers": ["what grows", "size", "a step, ms", "kept, MB (fp32)"],
+        "rows": rows,
+        "ratios": {},
+        "means": {},
+        "note": note,
+    }
 
 
 if __name__ == "__main__":

@@ -104,9 +104,17 @@ def measure() -> dict:
         for name in ("MONAI", "TorchIO")
     }
     note = f"A peer that did not arrive within {TIMES} times our whole training counts with that time: its ratio is at least this."
-    return {"headers": ["pipeline", f"seeds of {SEEDS} that missed", "CPU-seconds, "
-                                                                     "longest"], "rows": rows, "ratios": ratios,
-            "means": {}, "note": note}  # fmt: skip
+    return {
+        "headers": [
+            "pipeline",
+            f"seeds of {SEEDS} that missed",
+            "CPU-seconds, longest",
+        ],
+        "rows": rows,
+        "ratios": ratios,
+        "means": {},
+        "note": note,
+    }
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from medlib import chapters, plots, stats
-from medlib.train import precision
+from medlib.device import precision
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PICTURE = HERE / "results.json", HERE / "ratios.png"

@@ -58,17 +58,46 @@ def measure() -> dict:
     # score: ours, the peers', the largest difference allowed (they measure surfaces in
     # their own ways)
     contests = {
-        "Dice": (lambda a, b, mm: metrics.dice(a, b), {
-            "MONAI": lambda a, b, mm: monai.compute_dice(batch(a), batch(b)).item(),
-            "surface-distance": lambda a, b, mm: surface.compute_dice_coefficient(a, b)}, 1e-5),
-        "95 % Hausdorff": (lambda a, b, mm: metrics.hausdorff(a, b, mm, percentile=95), {"MONAI": monai_hd95}, 1e-4),
-        "Hausdorff in voxels": (lambda a, b, mm: metrics.hausdorff(a, b), {
-            "scikit-image": lambda a, b, mm: skimage_hausdorff(metrics.surface(a), metrics.surface(b))}, 1e-5),
-        "surface distance": (metrics.average_surface_distance, {"MONAI": monai_assd}, 1e-5),
-        "surface Dice, 2 mm": (lambda a, b, mm: metrics.surface_dice(a, b, 2.0, mm), {
-            "MONAI": monai_nsd,
-            "surface-distance": lambda a, b, mm: surface.compute_surface_dice_at_tolerance(google(a, b, mm), 2.0)}, 0.1),
-    }  # fmt: skip
+        "Dice": (
+            lambda a, b, mm: metrics.dice(a, b),
+            {
+                "MONAI": lambda a, b, mm: monai.compute_dice(batch(a), batch(b)).item(),
+                "surface-distance": lambda a, b, mm: surface.compute_dice_coefficient(
+                    a, b
+                ),
+            },
+            1e-5,
+        ),
+        "95 % Hausdorff": (
+            lambda a, b, mm: metrics.hausdorff(a, b, mm, percentile=95),
+            {"MONAI": monai_hd95},
+            1e-4,
+        ),
+        "Hausdorff in voxels": (
+            lambda a, b, mm: metrics.hausdorff(a, b),
+            {
+                "scikit-image": lambda a, b, mm: skimage_hausdorff(
+                    metrics.surface(a), metrics.surface(b)
+                )
+            },
+            1e-5,
+        ),
+        "surface distance": (
+            metrics.average_surface_distance,
+            {"MONAI": monai_assd},
+            1e-5,
+        ),
+        "surface Dice, 2 mm": (
+            lambda a, b, mm: metrics.surface_dice(a, b, 2.0, mm),
+            {
+                "MONAI": monai_nsd,
+                "surface-distance": lambda a, b, mm: (
+                    surface.compute_surface_dice_at_tolerance(google(a, b, mm), 2.0)
+                ),
+            },
+            0.1,
+        ),
+    }
     rows, ratios = [], {}
     for score, (ours, peers, tolerance) in contests.items():
         for peer, theirs in peers.items():

@@ -13,6 +13,7 @@ import torchvision.models as tv
 from timm.layers import cbam
 
 from medlib import attention, cost
+from medlib.device import precision
 from medlib.models import (
     LRASPP,
     VGG,
@@ -26,7 +27,7 @@ from medlib.models import (
 from medlib.models.alexnet import LAYERS_2014
 from medlib.models.resnet import resnet50
 from medlib.models.vgg import A
-from medlib.train import exact_layers, precision
+from medlib.train import exact_layers
 
 GOAL = "at equal settings at most 1.0 times the peer's time (geometric mean); by default 3 times faster where the processor has bf16 units"
 REPEATS = 15
@@ -47,12 +48,28 @@ TWINS = {  # name: ours, the peer's, the shape of a batch
     "MobileNetV1": (MobileNetV1, partial(timm.create_model, "mobilenetv1_100"), IMAGES),
     "MobileNetV3-Large": (MobileNetV3, tv.mobilenet_v3_large, IMAGES),
     "EfficientNet-B0": (EfficientNet, tv.efficientnet_b0, IMAGES),
-    "LR-ASPP": (partial(LRASPP, 3, 21), partial(tv.segmentation.lraspp_mobilenet_v3_large, weights_backbone=None), IMAGES),
+    "LR-ASPP": (
+        partial(LRASPP, 3, 21),
+        partial(tv.segmentation.lraspp_mobilenet_v3_large, weights_backbone=None),
+        IMAGES,
+    ),
     "V-Net": (partial(VNet, 1, 2, norm=True), monai_vnet, STACK),
-    "SE": (partial(attention.SE, 64), partial(timm.layers.SEModule, 64), (8, 64, 32, 32)),
-    "ECA": (partial(attention.ECA, 64), partial(timm.layers.EcaModule, 64), (8, 64, 32, 32)),
-    "CBAM": (partial(attention.CBAM, 64), partial(cbam.CbamModule, 64), (8, 64, 32, 32)),
-}  # fmt: skip
+    "SE": (
+        partial(attention.SE, 64),
+        partial(timm.layers.SEModule, 64),
+        (8, 64, 32, 32),
+    ),
+    "ECA": (
+        partial(attention.ECA, 64),
+        partial(timm.layers.EcaModule, 64),
+        (8, 64, 32, 32),
+    ),
+    "CBAM": (
+        partial(attention.CBAM, 64),
+        partial(cbam.CbamModule, 64),
+        (8, 64, 32, 32),
+    ),
+}
 
 
 def actions(build, shape, *, fast: bool):

@@ -67,11 +67,20 @@ def printed(pages: list[str]) -> dict[str, tuple[str, bytes]]:
             )
             tab.evaluate(READY)
             made = tab.pdf(
-                format="A4", print_background=True, display_header_footer=True, header_template="<i></i>",
-                footer_template=FOOTER.replace("<span", f"{page.split('/')[-1]} · "
-                                                        "<span"),
-                margin={"top": "15mm", "bottom": "17mm", "left": "17mm", "right": "17mm"},
-            )  # fmt: skip
+                format="A4",
+                print_background=True,
+                display_header_footer=True,
+                header_template="<i></i>",
+                footer_template=FOOTER.replace(
+                    "<span", f"{page.split('/')[-1]} · <span"
+                ),
+                margin={
+                    "top": "15mm",
+                    "bottom": "17mm",
+                    "left": "17mm",
+                    "right": "17mm",
+                },
+            )
             found[page] = tab.title().split(" — ")[0], made
         browser.close()
     server.shutdown()

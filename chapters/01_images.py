@@ -36,7 +36,7 @@ from medlib.metrics import auc
 from medlib.models import LeNet
 from medlib.phantom import phantom
 
-SEEDS = profile(smoke=2, cpu=5, gpu=10)
+SEEDS = profile(smoke=2, full=5)
 
 # %% [markdown]
 # ## Six images, six kinds of numbers
@@ -141,7 +141,7 @@ disc = np.hypot(rows_, cols) < 52
 dense, soft = np.hypot(rows_, cols + 25) < 9, np.hypot(rows_, cols - 25) < 9
 plain = np.hypot(rows_ + 25, cols) < 9  # water, to measure the noise in
 body = WATER * (disc + 0.6 * dense + 0.04 * soft)
-angles = np.linspace(0, 180, profile(smoke=30, cpu=180, gpu=360), endpoint=False)
+angles = np.linspace(0, 180, profile(smoke=30, full=180), endpoint=False)
 rays = radon(body, angles)
 
 
@@ -153,7 +153,7 @@ def scan(photons, rng):
     return 1000 * (attenuation - WATER) / WATER
 
 
-doses = 10 ** np.linspace(4, 6, profile(smoke=3, cpu=7, gpu=9))
+doses = 10 ** np.linspace(4, 6, profile(smoke=3, full=7))
 slices = {(d, s): scan(d, np.random.default_rng(s)) for d in doses for s in range(2 * SEEDS)}
 
 # %%
@@ -355,7 +355,7 @@ plots.say(
 # simulated**, and far easier than a clinic.
 
 # %%
-sizes_ = profile(smoke=(60, 20, 40), cpu=(300, 100, 200), gpu=(300, 100, 200))
+sizes_ = profile(smoke=(60, 20, 40), full=(300, 100, 200))
 hearts = phantom(
     sum(sizes_), phases=(0.0,), shape=(1, 28, 28), spacing=(10, 5, 5), noise=0.15, groups=("NOR", "DCM")
 )
@@ -364,7 +364,7 @@ mri = Dataset("phantom", ("normal", "dilated"), *parts, source="simulated")
 trio = {"X-ray (PneumoniaMNIST)": xray, "ultrasound (BreastMNIST)": breast, "MR (phantom)": mri}
 
 # %%
-STEPS = profile(smoke=10, cpu=300, gpu=600)
+STEPS = profile(smoke=10, full=300)
 found = {}
 for name, dataset in trio.items():
     runs, standard = [], dataset.standardise()
@@ -375,7 +375,7 @@ for name, dataset in trio.items():
         logits = evaluate(model, standard.test).logits.cpu()
         runs.append((logits[:, 1] - logits[:, 0]).numpy())
     found[name] = stats.bootstrap_cases(
-        auc, runs, dataset.test.y.cpu().numpy(), resamples=profile(smoke=20, cpu=1000, gpu=1000)
+        auc, runs, dataset.test.y.cpu().numpy(), resamples=profile(smoke=20, full=1000)
     )
 
 # %%

@@ -40,8 +40,8 @@ from medlib.models.mobilenet_v3 import SMALL
 from medlib.pretrained import copy_weights, train_full_size
 
 # %%
-SEEDS = profile(smoke=2, cpu=5, gpu=10)
-STEPS = profile(smoke=4, cpu=200, gpu=1500)
+SEEDS = profile(smoke=2, full=5)
+STEPS = profile(smoke=4, full=200)
 BATCH = 64
 
 # %% [markdown]
@@ -275,12 +275,10 @@ def steps_to_target(activation, lr, s):
 
 
 # %%
-LIMIT = profile(smoke=7, cpu=140, gpu=560)  # steps; an epoch has 109
+LIMIT = profile(smoke=7, full=140)  # steps; an epoch has 109
 rates = (0.0003, 0.001, 0.003, 0.01, 0.03)
 steps = {
-    (activation.__name__, lr): [
-        steps_to_target(activation, lr, s) for s in range(profile(smoke=1, cpu=3, gpu=5))
-    ]
+    (activation.__name__, lr): [steps_to_target(activation, lr, s) for s in range(profile(smoke=1, full=3))]
     for activation in (nn.ReLU, nn.Tanh)
     for lr in rates
 }
@@ -476,7 +474,7 @@ plots.show(
 # network.
 
 # %%
-n = profile(smoke=16, cpu=200, gpu=624)
+n = profile(smoke=16, full=200)
 ranks = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
 
 # %% tags=["hide-input"]

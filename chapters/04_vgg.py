@@ -38,8 +38,8 @@ from medlib.models.vgg import VGG, A, B, D, E, small_vgg
 from medlib.pretrained import copy_weights, train_full_size
 
 # %%
-SEEDS = profile(smoke=2, cpu=5, gpu=10)
-STEPS = profile(smoke=4, cpu=300, gpu=1500)
+SEEDS = profile(smoke=2, full=5)
+STEPS = profile(smoke=4, full=300)
 BATCH = 64
 
 # %% [markdown]
@@ -303,8 +303,8 @@ plots.say(
 # copy their input. So a training loss that rises with depth is not {term}`overfitting`. It says that the optimiser does not *find* what is there.
 
 # %%
-DEPTHS = profile(smoke=(8, 14), cpu=(8, 14, 20, 32), gpu=(8, 14, 20, 32, 56))
-DEEP_SEEDS = profile(smoke=2, cpu=3, gpu=5)
+DEPTHS = profile(smoke=(8, 14), full=(8, 14, 20, 32))
+DEEP_SEEDS = profile(smoke=2, full=3)
 deep_options = {k: v for k, v in options.items() if k != "seeds"} | {
     "lr": 3e-3,
     "augment": None,
@@ -413,7 +413,7 @@ healthy = int((result.target[worst] == 0).sum())
 plots.say(f"{healthy} of these {len(worst)} are normal X-rays that were taken for pneumonia.")
 
 # %%
-n = profile(smoke=16, cpu=200, gpu=624)
+n = profile(smoke=16, full=200)
 ranks = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
 
 # %% tags=["hide-input"]
@@ -448,7 +448,7 @@ claims.observe(
 # from torchvision's ImageNet weights where they can be fetched. Elsewhere it takes two steps with a narrow VGG-16.
 
 # %%
-train_full_size(VGG(1, 2, width=profile(smoke=8, cpu=8, gpu=64)), xray.standardise(), "vgg16")
+train_full_size(VGG(1, 2, width=profile(smoke=8, full=8)), xray.standardise(), "vgg16")
 
 # %% [markdown]
 # ## What it costs

@@ -39,8 +39,8 @@ from medlib.models.vgg import A
 from medlib.pretrained import copy_weights, train_full_size
 
 # %%
-SEEDS = profile(smoke=2, cpu=3, gpu=5)
-STEPS = profile(smoke=4, cpu=300, gpu=1500)
+SEEDS = profile(smoke=2, full=3)
+STEPS = profile(smoke=4, full=300)
 BATCH = 64
 
 # %% [markdown]
@@ -86,7 +86,7 @@ def copy_error(shortcut, s, steps):
 
 # %%
 copying = {
-    label: np.mean([copy_error(shortcut, s, profile(smoke=5, cpu=60, gpu=60)) for s in range(SEEDS)], 0)
+    label: np.mean([copy_error(shortcut, s, profile(smoke=5, full=60)) for s in range(SEEDS)], 0)
     for label, shortcut in (("two layers", False), ("two layers and a shortcut", True))
 }
 
@@ -239,7 +239,7 @@ largest_gap = max(gaps)
 # convolutions that make shapes fit (the paper's small networks fill up with zeros instead, its option A). We train both at four depths, as in chapter 04: the same steps, the same optimiser, three seeds.
 
 # %%
-DEPTHS = profile(smoke=(8, 14), cpu=(8, 14, 20, 32), gpu=(8, 14, 20, 32, 56))
+DEPTHS = profile(smoke=(8, 14), full=(8, 14, 20, 32))
 per_epoch = len(data.train.x) // BATCH
 kinds = {"plain": False, "residual": True}
 
@@ -342,7 +342,7 @@ pairs = {
 }
 times = cost.alternate(
     {name: cost.training_step(model, (BATCH, 1, 28, 28)) for name, model in pairs.items()},
-    repeats=profile(smoke=2, cpu=12, gpu=30),
+    repeats=profile(smoke=2, full=12),
 )
 ratios = {depth: times[f"residual {depth}"] / times[f"plain {depth}"] - 1 for depth in DEPTHS}
 for depth, ratio in ratios.items():
@@ -398,14 +398,14 @@ zoo |= {name + " (torchvision)": (build, (3, 224, 224)) for name, build in other
 
 # %%
 counts = {name: cost.count(build, shape) for name, (build, shape) in zoo.items()}
-side = profile(smoke=96, cpu=None, gpu=None)  # in the smoke profile, smaller images
+side = profile(smoke=96, full=None)  # in the smoke profile, smaller images
 timed = {
     name: (1, shape[0], *([side] * 2 if side and shape[1] > 64 else shape[1:]))
     for name, (_, shape) in zoo.items()
 }
 milliseconds = cost.alternate(
     {name: cost.forward(build(), timed[name]) for name, (build, _) in zoo.items()},
-    repeats=profile(smoke=1, cpu=8, gpu=30),
+    repeats=profile(smoke=1, full=8),
 )
 
 # %%
@@ -513,7 +513,7 @@ healthy = int((result.target[worst] == 0).sum())
 plots.say(f"{healthy} of these {len(worst)} are normal X-rays that were taken for pneumonia.")
 
 # %%
-n = profile(smoke=16, cpu=200, gpu=624)
+n = profile(smoke=16, full=200)
 ranks = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
 
 # %% tags=["hide-input"]
@@ -577,7 +577,7 @@ twins = {
 for name, build in twins.items():
     both = {"ours": build(3, 10), "theirs": getattr(tv, name)(num_classes=10)}
     steps = {who: cost.training_step(model, (8, 3, 64, 64)) for who, model in both.items()}
-    t = cost.alternate(steps, repeats=profile(smoke=1, cpu=12, gpu=30))
+    t = cost.alternate(steps, repeats=profile(smoke=1, full=12))
     print(
         f"{name:18} ours {np.median(t['ours']):6.1f} ms, ratio to torchvision {np.median(t['ours'] / t['theirs']):.3f}"
     )

@@ -34,8 +34,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import claims, cost, device, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
+from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
 from medlib.data import Dataset, Split, random_shift
+from medlib.device import device
 from medlib.metrics import accuracy, auc
 from medlib.models import LeNet
 from medlib.models.mobilenet import LAYERS, Conv, DepthwiseSeparable, MobileNetV1
@@ -43,9 +44,9 @@ from medlib.models.mobilenet_v3 import LARGE, LRASPP, SMALL, InvertedResidual, M
 from medlib.phantom import LABELS, phantom
 from medlib.pretrained import copy_weights, train_full_size
 
-SEEDS = profile(smoke=2, cpu=4, gpu=10)
-FEW = profile(smoke=2, cpu=3, gpu=5)  # seeds of the side experiments
-STEPS = profile(smoke=4, cpu=200, gpu=1500)
+SEEDS = profile(smoke=2, full=4)
+FEW = profile(smoke=2, full=3)  # seeds of the side experiments
+STEPS = profile(smoke=4, full=200)
 BATCH = 64
 
 # %% [markdown]
@@ -259,7 +260,7 @@ for i, (m, n, s, side) in enumerate(blocks):
     for name, (a, b, kernel, groups, stride, rows) in layers(m, n, s, side).items():
         conv = Conv(a, b, kernel, stride=stride, groups=groups)[0]
         actions[i, name] = cost.forward(conv, (1, a, rows, rows))
-measured = cost.alternate(actions, repeats=profile(smoke=1, cpu=10, gpu=30))
+measured = cost.alternate(actions, repeats=profile(smoke=1, full=10))
 
 
 # %%
@@ -329,7 +330,7 @@ plots.say(
 # not one multiply-add. So does the format of the numbers: the prediction, like the blocks above, computes in fp32; the training step computes in bf16 where the processor can, but for the depthwise steps, which are slower still in bf16 and stay in fp32. So the two columns of times differ in both.
 
 # %%
-WIDTHS = profile(smoke=(0.25,), cpu=(0.25, 0.5, 0.75, 1.0), gpu=(0.25, 0.5, 0.75, 1.0))
+WIDTHS = profile(smoke=(0.25,), full=(0.25, 0.5, 0.75, 1.0))
 
 
 def saved(width):
@@ -340,9 +341,7 @@ def saved(width):
         (act, i): act(net(), (8, 3, 64, 64))
         for act in (cost.forward, cost.training_step) for i, net in enumerate(nets)
     }  # fmt: skip
-    ms = {
-        k: np.median(t) for k, t in cost.alternate(actions, repeats=profile(smoke=1, cpu=5, gpu=20)).items()
-    }
+    ms = {k: np.median(t) for k, t in cost.alternate(actions, repeats=profile(smoke=1, full=5)).items()}
     time = [ms[act, 0] / ms[act, 1] for act in (cost.forward, cost.training_step)]
     return size / small_size, work / small_work, *time
 
@@ -380,7 +379,7 @@ plots.say(
 # All take one learning rate, tuned for none of them. The loss in the table is that of the last steps; the scores are those of the weights that validated best.
 
 # %%
-WIDTH = profile(smoke=0.125, cpu=0.125, gpu=0.25)
+WIDTH = profile(smoke=0.125, full=0.125)
 shape = (1, 28, 28)
 small = partial(MobileNetV1, 1, 2, small_images=True)
 budget = cost.count(partial(small, width=WIDTH), shape)[1]
@@ -410,7 +409,7 @@ runs = {name: repeat(build, data, seeds=SEEDS, **options) for name, build in twi
 def step_times(twins):
     """Milliseconds of a training step of each network, taken in turn so that a busy moment hits all of them."""
     actions = {name: cost.training_step(build(), (BATCH, *shape)) for name, build in twins.items()}
-    found = cost.alternate(actions, repeats=profile(smoke=1, cpu=10, gpu=30))
+    found = cost.alternate(actions, repeats=profile(smoke=1, full=10))
     return {name: np.median(ms) for name, ms in found.items()}
 
 
@@ -543,7 +542,7 @@ plots.show(
 # equation {eq}`eq-hswish` is written, in one pass for each operation.
 
 # %% tags=["timing"]
-big = torch.randn(profile(smoke=2**16, cpu=2**22, gpu=2**26), device=device())
+big = torch.randn(profile(smoke=2**16, full=2**22), device=device())
 functions = {"ReLU": F.relu, "swish": F.silu, "h-swish": F.hardswish}
 functions["h-swish, step by step"] = lambda x: x * (x + 3).clamp(0, 6) / 6
 torch.testing.assert_close(functions["h-swish, step by step"](big), F.hardswish(big))
@@ -596,7 +595,7 @@ family = {
 }
 counts = {name: cost.count(build, (3, 224, 224)) for name, build in family.items()}
 actions = {name: cost.forward(build(), (1, 3, 224, 224)) for name, build in family.items()}
-waits = cost.alternate(actions, repeats=profile(smoke=1, cpu=7, gpu=50))
+waits = cost.alternate(actions, repeats=profile(smoke=1, full=7))
 
 # %%
 rows = [
@@ -687,7 +686,7 @@ print(f"LR-ASPP on V3-Large: {size:,} parameters for 21 classes; on copied weigh
 # different hearts.
 
 # %%
-HEARTS = profile(smoke=(5, 3, 4), cpu=(40, 10, 25), gpu=(200, 25, 50))
+HEARTS = profile(smoke=(5, 3, 4), full=(40, 10, 25))
 hearts = phantom(sum(HEARTS), shape=(3, 48, 48), spacing=(20, 3, 3))
 parts = zip(hearts.image.split(HEARTS), hearts.mask.split(HEARTS), strict=True)
 splits = (Split(x.reshape(-1, 1, 48, 48), y.reshape(-1, 48, 48).long()) for x, y in parts)
@@ -744,7 +743,7 @@ nets = []
 for s in range(FEW):
     seed(s)
     nets.append(segmenter().to(device()))
-    fit(nets[-1], slices, epochs=profile(smoke=0.5, cpu=10, gpu=40), batch_size=16, seed=s, score=mean_dice)
+    fit(nets[-1], slices, epochs=profile(smoke=0.5, full=10), batch_size=16, seed=s, score=mean_dice)
 with torch.no_grad():
     found = [net.eval()(slices.test.x.to(device())).argmax(1).cpu() for net in nets]
 
@@ -839,7 +838,7 @@ plots.show(
 )
 
 # %%
-n = profile(smoke=16, cpu=200, gpu=624)
+n = profile(smoke=16, full=200)
 ranks = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
 
 # %% tags=["hide-input"]

@@ -41,8 +41,8 @@ from medlib.models.vgg import small_vgg
 from medlib.pretrained import copy_weights, train_full_size
 
 # %%
-SEEDS = profile(smoke=2, cpu=3, gpu=10)
-STEPS = profile(smoke=3, cpu=180, gpu=1500)
+SEEDS = profile(smoke=2, full=3)
+STEPS = profile(smoke=3, full=180)
 BATCH = 32
 
 # %% [markdown]
@@ -440,7 +440,7 @@ plots.say(
 # layers (chapter 05) and the small VGG of chapter 04. First, how long does a step of `fit` take for each? We ask what 60 steps take longer than 20, so that start and validation drop out.
 
 # %%
-BUDGET = profile(smoke=0.3, cpu=5, gpu=30)  # seconds of training steps for each network and seed
+BUDGET = profile(smoke=0.3, full=5)  # seconds of training steps for each network and seed
 rivals = {
     "EfficientNet twin": twin,
     "ResNet-8": partial(small_resnet, 8),
@@ -451,7 +451,7 @@ rivals = {
 # %% tags=["timing"]
 def step_seconds(build):
     """CPU-seconds of a training step in `fit`."""
-    few, many = profile(smoke=(2, 4), cpu=(20, 60), gpu=(20, 200))
+    few, many = profile(smoke=(2, 4), full=(20, 60))
     short, long = (
         repeat(
             build, full, **options | {"epochs": n * BATCH / len(full.train.x), "seeds": 1, "validations": 1}
@@ -552,7 +552,7 @@ plots.show(
 )
 
 # %%
-n = profile(smoke=16, cpu=200, gpu=624)
+n = profile(smoke=16, full=200)
 ranks = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
 
 # %% tags=["hide-input"]

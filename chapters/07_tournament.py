@@ -42,7 +42,7 @@ from medlib.models.resnet import small_resnet
 from medlib.models.vgg import small_vgg
 
 # %%
-SEEDS = profile(smoke=2, cpu=5, gpu=10)
+SEEDS = profile(smoke=2, full=5)
 BATCH = 64
 
 # %% [markdown]
@@ -90,7 +90,7 @@ for name, (size, work) in counts.items():
 
 # %%
 sets = {"xray": load("pneumoniamnist"), "breast": load("breastmnist")}
-few = profile(smoke=300, cpu=None, gpu=None)  # training images; None: all
+few = profile(smoke=300, full=None)  # training images; None: all
 sets = {key: (data.subset(few) if few else data).standardise() for key, data in sets.items()}
 xray, shift = sets["xray"], random_shift(2)
 
@@ -108,14 +108,14 @@ def steps(data, number):
 
 # %%
 def validation_auc(name, lr):
-    number = profile(smoke=2, cpu=100, gpu=500)
+    number = profile(smoke=2, full=100)
     options = {"epochs": steps(xray, number), "batch_size": BATCH, "validations": 2, "augment": shift}
     return max(repeat(PLAYERS[name], fitting(name, xray), seeds=1, lr=lr, **options).histories[0].score)
 
 
 # %%
-PLAYERS = dict(list(PLAYERS.items())[:: profile(smoke=5, cpu=1, gpu=1)])  # two of them in the smoke profile
-RATES = profile(smoke=(3e-3,), cpu=(1e-3, 3e-3, 1e-2), gpu=(1e-3, 3e-3, 1e-2))
+PLAYERS = dict(list(PLAYERS.items())[:: profile(smoke=5, full=1)])  # two of them in the smoke profile
+RATES = profile(smoke=(3e-3,), full=(1e-3, 3e-3, 1e-2))
 tried = {name: {lr: validation_auc(name, lr) for lr in RATES} for name in PLAYERS}
 rate = {name: max(RATES, key=lambda lr: tried[name][lr]) for name in PLAYERS}
 rows = [(name, *(f"{tried[name][lr]:.3f}" for lr in RATES), rate[name]) for name in PLAYERS]
@@ -127,9 +127,7 @@ plots.table(rows, ["validation AUC", *(f"rate {lr}" for lr in RATES), "chosen"])
 # Three passes over PneumoniaMNIST and fifteen over BreastMNIST: short runs, in which a network that learns slowly is at a disadvantage. The published row below had a hundred passes.
 
 # %%
-EPOCHS = profile(
-    smoke={"xray": 0.1, "breast": 0.5}, cpu={"xray": 3, "breast": 15}, gpu={"xray": 20, "breast": 60}
-)
+EPOCHS = profile(smoke={"xray": 0.1, "breast": 0.5}, full={"xray": 3, "breast": 15})
 
 
 # %%
@@ -157,14 +155,14 @@ PUBLISHED = {"xray": (0.944, 0.854), "breast": (0.901, 0.863)}  # ResNet-18 at 2
 
 # %%
 def classical_interval(key, name, metric):
-    resamples = profile(smoke=20, cpu=1000, gpu=1000)
+    resamples = profile(smoke=20, full=1000)
     return stats.bootstrap_cases(metric, classical[key, name], truth[key], resamples=resamples)
 
 
 # %% tags=["timing"]
 times = cost.alternate(
     {n: cost.forward(b(), (BATCH, 1, side[n], side[n])) for n, b in PLAYERS.items()},
-    repeats=profile(smoke=2, cpu=12, gpu=50),
+    repeats=profile(smoke=2, full=12),
 )
 milliseconds = {name: np.median(t) / BATCH for name, t in times.items()}
 
@@ -208,12 +206,10 @@ table["epochs", "breast"] = standings(by_epochs, "breast")
 # We time a few training steps of each network and give each as many steps as fit the budget: 6 seconds on PneumoniaMNIST, 3 on BreastMNIST. The two numbers behind each network below are its steps on each.
 
 # %% tags=["timing"]
-BUDGET = profile(
-    smoke={"xray": 0.1, "breast": 0.1}, cpu={"xray": 6, "breast": 3}, gpu={"xray": 20, "breast": 10}
-)
+BUDGET = profile(smoke={"xray": 0.1, "breast": 0.1}, full={"xray": 6, "breast": 3})
 step_times = cost.alternate(
     {n: cost.training_step(b(), (BATCH, 1, side[n], side[n])) for n, b in PLAYERS.items()},
-    repeats=profile(smoke=1, cpu=8, gpu=20),
+    repeats=profile(smoke=1, full=8),
 )
 affordable = {
     (key, name): max(2, round(1000 * BUDGET[key] / np.median(step_times[name])))
@@ -285,7 +281,7 @@ def leads(budget, key):
     """The winner, and its lead over each other network with an interval for nine comparisons."""
     games = (by_epochs if budget == "epochs" else by_time)[key]
     winner = max(games, key=lambda name: table[budget, key][name].mean)
-    level, resamples = 1 - 0.05 / (len(games) - 1), profile(smoke=20, cpu=2000, gpu=2000)
+    level, resamples = 1 - 0.05 / (len(games) - 1), profile(smoke=20, full=2000)
     rivals = {name: r for name, r in games.items() if name != winner}
     return winner, {
         name: stats.bootstrap_cases(
@@ -349,7 +345,7 @@ plots.say(
 # times a rate of ours, since the papers' own belong to other networks and batches. Mirroring is left out everywhere, since it moves the heart.
 
 # %%
-SEEN = profile(smoke=400, cpu=12_000, gpu=100_000)  # training images, counted with repetition
+SEEN = profile(smoke=400, full=12_000)  # training images, counted with repetition
 Multiply = torch.optim.lr_scheduler.LambdaLR
 
 
@@ -404,7 +400,7 @@ def follow(recipe, data, factor, seeds):
 
 
 # %%
-FACTORS = profile(smoke=(1,), cpu=(1, 3, 10), gpu=(1, 3, 10))
+FACTORS = profile(smoke=(1,), full=(1, 3, 10))
 scores = {(r, f): max(follow(r, xray, f, 1).histories[0].score) for r in RECIPES for f in FACTORS}
 chosen = {r: max(FACTORS, key=lambda f: scores[r, f]) for r in RECIPES}
 machine = {(r, key): follow(r, data, chosen[r], SEEDS) for key, data in sets.items() for r in RECIPES}

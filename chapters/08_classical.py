@@ -36,17 +36,16 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 from skimage import draw, filters, measure, segmentation
 
-from medlib import cardiac, claims, cost, device, fit, graphcut, losses, metrics, plots, profile, seed, stats
+from medlib import cardiac, claims, cost, fit, graphcut, losses, metrics, plots, profile, seed, stats
+from medlib.device import device
 from medlib.models import SmallUNet
 
 # %%
-TRAIN, OTHERS = profile(
-    smoke=(5, 2), cpu=(48, 16), gpu=(48, 16)
-)  # patients: training; validation and test, each
-EVERY = profile(smoke=6, cpu=2, gpu=1)  # of the validation slices, to choose settings with
-STEPS = profile(smoke=10, cpu=150, gpu=600)
-SEEDS = profile(smoke=2, cpu=3, gpu=5)
-DRAWN = profile(smoke=2, cpu=12, gpu=12)
+TRAIN, OTHERS = profile(smoke=(5, 2), full=(48, 16))  # patients: training; validation and test, each
+EVERY = profile(smoke=6, full=2)  # of the validation slices, to choose settings with
+STEPS = profile(smoke=10, full=150)
+SEEDS = profile(smoke=2, full=3)
+DRAWN = profile(smoke=2, full=12)
 HALF = 32  # pixels from the click to the edge of the window
 LV = cardiac.LABELS.index("LV")
 
@@ -931,7 +930,7 @@ PRICES = {
 MM = 200 / 128  # a pixel, nominal
 GOALS, MOST = (0.85, 0.9, 0.95), 10
 GOAL = 0.9  # set before the first run
-VOLUME = profile(smoke=4, cpu=30, gpu=30)  # strokes in a volume before he gives up
+VOLUME = profile(smoke=4, full=30)  # strokes in a volume before he gives up
 
 
 def seconds(counts, prices=None):
@@ -1417,7 +1416,7 @@ claims.observe(
 
 # %% tags=["timing"]
 shown = {k: m for k, m in METHODS.items() if k != "all within reach"}
-times = cost.alternate({k: partial(m, heart.image) for k, m in shown.items()}, profile(smoke=1, cpu=9, gpu=9))
+times = cost.alternate({k: partial(m, heart.image) for k, m in shown.items()}, profile(smoke=1, full=9))
 for name in shown:
     print(f"{name:17} {np.median(times[name]):6.2f} ms a slice, Dice {dice[name].mean():.3f}")
 

@@ -35,9 +35,9 @@ from scipy.stats import spearmanr
 from medlib import cardiac, claims, cost, metrics, plots, profile, stats
 
 # %%
-PAIRS = profile(smoke=20, cpu=300, gpu=300)
-PATIENTS = profile(smoke=2, cpu=16, gpu=16)
-REPEATS = profile(smoke=1, cpu=7, gpu=15)
+PAIRS = profile(smoke=20, full=300)
+PATIENTS = profile(smoke=2, full=16)
+REPEATS = profile(smoke=1, full=7)
 rng = np.random.default_rng(0)
 
 # %% [markdown]

@@ -42,10 +42,10 @@ from medlib.models.vgg import small_vgg
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=1, cpu=3, gpu=5)
-FEW_SEEDS = profile(smoke=1, cpu=5, gpu=5)
-STEPS = profile(smoke=2, cpu=400, gpu=2000)
-SIDE = profile(smoke=64, cpu=64, gpu=128)
+SEEDS = profile(smoke=1, full=3)
+FEW_SEEDS = profile(smoke=1, full=5)
+STEPS = profile(smoke=2, full=400)
+SIDE = profile(smoke=64, full=64)
 BATCH = 16
 
 # %% [markdown]
@@ -55,7 +55,7 @@ BATCH = 16
 # parts: one to train on, one to choose settings with, one to test on.
 
 # %%
-n = profile(smoke=2, cpu=None, gpu=None)  # None: all patients
+n = profile(smoke=2, full=None)  # None: all patients
 train, val, test = (patients[:n] for patients in cardiac.split(cardiac.load()))
 hearts = cardiac.slices(train, val, test, side=SIDE)
 print(hearts)
@@ -156,7 +156,7 @@ x = (x - x.mean(0)) / x.std()
 _, singular, rows = torch.linalg.svd(x.flatten(1), full_matrices=False)
 components = rows[:16].T  # (784, 16)
 print(f"variance of component 17 / component 16: {(singular[16] / singular[15]) ** 2:.3f}")
-ROUNDS = profile(smoke=3, cpu=120, gpu=120)
+ROUNDS = profile(smoke=3, full=120)
 
 # %%
 seed(0)
@@ -330,7 +330,7 @@ def copied(model, silence=False):
 # %%
 def interval(a, b=None):
     """Mean of (seeds, test patients), or of the lead over b, with a 95 % interval over both."""
-    resamples = profile(smoke=20, cpu=1000, gpu=1000)
+    resamples = profile(smoke=20, full=1000)
     return stats.bootstrap_cases(stats.mean_value, a, np.zeros(len(test)), b, resamples=resamples)
 
 
@@ -391,7 +391,7 @@ def spoil(x, levels, generator):
 
 
 shape = partial(Autoencoder, 1, width=16, depth=2, norm=True)
-NOISE_STEPS = profile(smoke=2, cpu=480, gpu=4000)
+NOISE_STEPS = profile(smoke=2, full=480)
 denoisers = [
     trained(partial(shape, 1), pictures, s, steps=NOISE_STEPS, augment=spoil, **REBUILD) for s in range(SEEDS)
 ]
@@ -648,7 +648,7 @@ def unpadded():
 breast = load("breastmnist").standardise()
 seed(0)
 classifier = unpadded()
-fit(classifier, breast, epochs=profile(smoke=1, cpu=20, gpu=20), batch_size=64, lr=3e-3)
+fit(classifier, breast, epochs=profile(smoke=1, full=20), batch_size=64, lr=3e-3)
 dense = convolutionise(classifier)
 
 # %% tags=["nbval-check-output"]

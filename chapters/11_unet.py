@@ -39,10 +39,10 @@ from medlib.models import SmallUNet, UNet
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, cpu=3, gpu=5)
-STEPS = profile(smoke=2, cpu=240, gpu=2000)
-SIZES = profile(smoke=(1, 2), cpu=(1, 2, 4, 8, 16, 32, 64), gpu=(1, 2, 4, 8, 16, 32, 64))
-FEW = profile(smoke=(1,), cpu=(2, 4, 8, 16, 32), gpu=(2, 4, 8, 16, 32))
+SEEDS = profile(smoke=2, full=3)
+STEPS = profile(smoke=2, full=240)
+SIZES = profile(smoke=(1, 2), full=(1, 2, 4, 8, 16, 32, 64))
+FEW = profile(smoke=(1,), full=(2, 4, 8, 16, 32))
 SIDE = 64
 
 # %% [markdown]
@@ -55,7 +55,7 @@ SIDE = 64
 
 # %%
 train, val, test = cardiac.split(cardiac.load())
-pool, test = profile(smoke=(train[:2], test[:2]), cpu=(train + val, test), gpu=(train + val, test))
+pool, test = profile(smoke=(train[:2], test[:2]), full=(train + val, test))
 sliced = {p.name: cardiac.slices([p], [p], [p], side=SIDE).train for p in pool}
 print(
     f"{len(pool)} patients to draw from, {sum(len(s.x) for s in sliced.values()):,} slices; {len(test)} test patients"

@@ -32,9 +32,9 @@ from medlib.data import random_affine
 from medlib.models import SmallUNet
 
 # %%
-EPOCHS = profile(smoke=0.2, cpu=16, gpu=60)
-FOLDS = profile(smoke=1, cpu=5, gpu=5)
-patients = profile(smoke=cardiac.load()[:10], cpu=cardiac.load(), gpu=cardiac.load())
+EPOCHS = profile(smoke=0.2, full=16)
+FOLDS = profile(smoke=1, full=5)
+patients = profile(smoke=cardiac.load()[:10], full=cardiac.load())
 
 # %% [markdown]
 # ## The hearts
@@ -256,7 +256,7 @@ plots.say(
 # %%
 train, watched, test = cardiac.split(patients)
 data = cardiac.slices(train, watched, test[:1])
-GOAL, RACES = 0.85, profile(smoke=1, cpu=3, gpu=3)
+GOAL, RACES = 0.85, profile(smoke=1, full=3)
 hurry = options | {"epochs": EPOCHS / 2, "lr": 1e-2}
 
 

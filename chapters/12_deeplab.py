@@ -41,8 +41,8 @@ from medlib.models.resnet import BasicBlock
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=1, cpu=3, gpu=5)
-STEPS = profile(smoke=2, cpu=250, gpu=4000)
+SEEDS = profile(smoke=1, full=3)
+STEPS = profile(smoke=2, full=250)
 SIDE = 128
 
 # %% [markdown]
@@ -53,7 +53,7 @@ SIDE = 128
 # set is unknown, so we print numbers of it and no picture.
 
 # %%
-n = profile(smoke=2, cpu=None, gpu=None)  # None: all patients
+n = profile(smoke=2, full=None)  # None: all patients
 train, val, test = (patients[:n] for patients in cardiac.split(cardiac.load()))
 hearts = cardiac.slices(train, val[:1], test, side=SIDE)  # nothing is chosen here, so val is only watched
 print(hearts)
@@ -222,7 +222,7 @@ BUILDS = {
     "output stride 8": partial(small_deeplab, output_stride=8),
     "8, without holes": lambda: no_holes(small_deeplab(output_stride=8)),
 }
-fields = {name: field(build, profile(smoke=1, cpu=20, gpu=20)) for name, build in BUILDS.items()}
+fields = {name: field(build, profile(smoke=1, full=20)) for name, build in BUILDS.items()}
 
 
 def width(influence):
@@ -369,7 +369,7 @@ def judged(model):
 
 def lead(a, b=None):
     """Mean of `a` (seeds, cases), or its lead over `b`, with a 95 % interval over both."""
-    resamples = profile(smoke=20, cpu=1000, gpu=1000)
+    resamples = profile(smoke=20, full=1000)
     return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b, resamples=resamples)
 
 

@@ -39,10 +39,10 @@ from medlib.models.resnet_v2 import Concatenate, OptionA, OptionC, PreActivation
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, cpu=5, gpu=5)  # where nothing is trained
-FITS = profile(smoke=2, cpu=3, gpu=5)
-STEPS = profile(smoke=2, cpu=300, gpu=2000)
-BATCH = profile(smoke=16, cpu=128, gpu=128)
+SEEDS = profile(smoke=2, full=5)  # where nothing is trained
+FITS = profile(smoke=2, full=3)
+STEPS = profile(smoke=2, full=300)
+BATCH = profile(smoke=16, full=128)
 data = load("pneumoniamnist").standardise()
 images = data.train.x[:128].cpu()
 
@@ -108,7 +108,7 @@ def lstm(s, length=60, units=32):
 
 
 # %%
-LENGTH = profile(smoke=6, cpu=60, gpu=60)
+LENGTH = profile(smoke=6, full=60)
 memories = {f"tanh, radius {r}": [recurrent(r, s, LENGTH) for s in range(SEEDS)] for r in (0.5, 1.0, 1.5)}
 memories["LSTM, its memory"] = [lstm(s, LENGTH) for s in range(min(SEEDS, 2))]
 figure, axis = plots.panels(1, height=2.8)
@@ -196,7 +196,7 @@ def slope(logs):
     return -np.polyfit(np.arange(len(logs)), logs, 1)[0]
 
 
-DEPTH = profile(smoke=8, cpu=50, gpu=50)
+DEPTH = profile(smoke=8, full=50)
 KINDS = {
     "plain": {},
     "batch norm": {"norm": True},
@@ -255,7 +255,7 @@ plots.show(
 # The sigmoid and tanh start with Xavier's weights, ReLU with He's. The table shows by how many powers of ten the gradient at the first layer differs from that at the last.
 
 # %%
-DEPTHS = profile(smoke=(2, 5), cpu=(2, 5, 10, 20, 35, 50), gpu=(2, 5, 10, 20, 35, 50))
+DEPTHS = profile(smoke=(2, 5), full=(2, 5, 10, 20, 35, 50))
 ADVISED = {"sigmoid": "Xavier", "tanh": "Xavier", "ReLU": "He"}
 spans = {
     (a, d): [np.subtract(*gradients(d, a, i, s)[[0, -1]]) for s in range(SEEDS)]
@@ -273,7 +273,7 @@ plots.table(rows, ["log10, first layer less last", *(f"{d} layers" for d in DEPT
 
 # %%
 LAYERS = {8: (1, 1, 1), 16: (3, 2, 2), 32: (5, 5, 5)}
-TRAINED = profile(smoke=(8, 16), cpu=(8, 16, 32), gpu=(8, 16, 32))
+TRAINED = profile(smoke=(8, 16), full=(8, 16, 32))
 DEEP, HALF = TRAINED[-1], TRAINED[-2]
 
 
@@ -518,7 +518,7 @@ def residual_unet():
 
 
 # %%
-train, val, test = (p[: profile(smoke=2, cpu=None, gpu=None)] for p in cardiac.split(cardiac.load()))
+train, val, test = (p[: profile(smoke=2, full=None)] for p in cardiac.split(cardiac.load()))
 hearts = cardiac.slices(train, val[:1], test, side=64)
 
 
@@ -534,7 +534,7 @@ def dice(build, s):
 # %%
 UNETS = {"U-Net": SmallUNet, "residual U-Net": residual_unet}
 scores = {name: np.array([dice(build, s) for s in range(FITS)]) for name, build in UNETS.items()}
-resamples = profile(smoke=20, cpu=1000, gpu=1000)
+resamples = profile(smoke=20, full=1000)
 none = np.zeros(len(test))
 lead = stats.bootstrap_cases(
     stats.mean_value, scores["residual U-Net"], none, scores["U-Net"], resamples=resamples
@@ -632,7 +632,7 @@ claims.observe(
 # %% tags=["timing"]
 twins = {kind: network(DEEP, shortcut) for kind, shortcut in SHORTCUT.items()}
 twins["pre-activation"] = ResNetV2(1, 2, layers=LAYERS[DEEP], width=8)
-times = cost.alternate({n: cost.training_step(m, (BATCH, 1, 28, 28)) for n, m in twins.items()}, repeats=profile(smoke=1, cpu=8, gpu=20))  # fmt: skip
+times = cost.alternate({n: cost.training_step(m, (BATCH, 1, 28, 28)) for n, m in twins.items()}, repeats=profile(smoke=1, full=8))  # fmt: skip
 for name, model in twins.items():
     print(f"{name:15} {cost.parameters(model):,} parameters, {np.median(times[name]):.0f} ms a training step")
 

@@ -34,17 +34,18 @@ from IPython.display import HTML, display
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import attention, cardiac, claims, cost, device, fit, load, losses, plots, profile, seed, stats
+from medlib import attention, cardiac, claims, cost, fit, load, losses, plots, profile, seed, stats
 from medlib.data import Dataset, Split, random_affine
+from medlib.device import device
 from medlib.metrics import accuracy
 from medlib.models import SmallUNet
 from medlib.models.resnet import ResNet
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, cpu=3, gpu=5)
-WORDS = profile(smoke=3, cpu=1000, gpu=4000)  # steps of the sequence task
-STEPS = profile(smoke=2, cpu=300, gpu=2000)
+SEEDS = profile(smoke=2, full=3)
+WORDS = profile(smoke=3, full=1000)  # steps of the sequence task
+STEPS = profile(smoke=2, full=300)
 
 # %% [markdown]
 # ## The problem: a sentence in one vector
@@ -141,7 +142,7 @@ def right(net, length):
 
 
 # %%
-LENGTHS = profile(smoke=(5, 15), cpu=(5, 8, 10, 12, 15, 20, 30), gpu=(5, 8, 10, 12, 15, 20, 30))
+LENGTHS = profile(smoke=(5, 15), full=(5, 8, 10, 12, 15, 20, 30))
 KINDS = {
     "fixed vector": (False, 66),
     "with attention": (True, 48),
@@ -296,7 +297,7 @@ shape = (64, 28, 28)
 counts = {m: cost.count(partial(m, 64), shape) for m in drawn}
 
 # %% tags=["timing"]
-ROUNDS = profile(smoke=1, cpu=7, gpu=30)
+ROUNDS = profile(smoke=1, full=7)
 times = cost.alternate({m.__name__: cost.forward(m(64), (4, *shape)) for m in drawn}, ROUNDS)
 family = {m: name.split(":")[0] for fs in FAMILIES.values() for name, ms in fs.items() for m in ms}
 rows = [
@@ -342,7 +343,7 @@ def gates(s):
     """Mean gate of each map on test images."""
     seed(s)
     net = Gated()
-    fit(net, maps, epochs=profile(smoke=1, cpu=40, gpu=40), batch_size=64, lr=3e-2, validations=2, seed=s)
+    fit(net, maps, epochs=profile(smoke=1, full=40), batch_size=64, lr=3e-2, validations=2, seed=s)
     predict(net, maps.test.x)
     return net.se.weights.mean(0).flatten().cpu().numpy()
 
@@ -494,7 +495,7 @@ def spatial_unet():
 
 
 # %%
-train, val, test = (p[: profile(smoke=2, cpu=None, gpu=None)] for p in cardiac.split(cardiac.load()))
+train, val, test = (p[: profile(smoke=2, full=None)] for p in cardiac.split(cardiac.load()))
 hearts = cardiac.slices(train, val[:1], test, side=64)
 
 
@@ -520,7 +521,7 @@ unets = {name: np.array([dice(b, s, n) for s in range(SEEDS)]) for name, (b, n) 
 
 # %%
 def lead(a, b):
-    resamples = profile(smoke=20, cpu=1000, gpu=1000)
+    resamples = profile(smoke=20, full=1000)
     return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b, resamples=resamples)
 
 
@@ -624,7 +625,7 @@ plots.table(
 # All pairs cost the square of the number of pixels. Criss-cross and axial attention look along rows and columns, linear attention changes the order of the products.
 
 # %% tags=["timing"]
-SIDES = profile(smoke=(4, 8), cpu=(8, 16, 24, 32, 48), gpu=(8, 16, 32, 64))
+SIDES = profile(smoke=(4, 8), full=(8, 16, 24, 32, 48))
 COMPARED = (
     attention.NonLocal,
     attention.CrissCross,

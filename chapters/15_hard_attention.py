@@ -31,16 +31,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import attention, claims, cost, device, fit, load, plots, profile, seed, stats
+from medlib import attention, claims, cost, fit, load, plots, profile, seed, stats
 from medlib.attention.hard import gumbel_softmax
 from medlib.data import Dataset, Split
+from medlib.device import device
 from medlib.metrics import accuracy, calibration_error
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, cpu=3, gpu=5)
-STEPS = profile(smoke=2, cpu=600, gpu=3000)
-DRAWS = profile(smoke=200, cpu=20_000, gpu=20_000)
+SEEDS = profile(smoke=2, full=3)
+STEPS = profile(smoke=2, full=600)
+DRAWS = profile(smoke=200, full=20_000)
 
 # %% [markdown]
 # ## The problem: a choice has no slope
@@ -376,7 +377,7 @@ def spread(net, baseline, draws):
 
 
 # %%
-draws = profile(smoke=4, cpu=100, gpu=100)
+draws = profile(smoke=4, full=100)
 untaught = []
 for s in range(SEEDS):
     seed(s)
@@ -397,7 +398,7 @@ plots.table(rows, ["network", "spread without a baseline", "with it", "ratio"])
 # Only hard attention can truly *leave out*. Let open places cost a price, added to the loss that REINFORCE sees: opening all places costs all of it, opening half of them half. (Here all places are computed before the gate closes some. A network that is to save work must choose first.)
 
 # %%
-PRICES = profile(smoke=(0, 1), cpu=(0, 0.03, 0.06, 0.1, 0.15), gpu=(0, 0.01, 0.02, 0.05, 0.15, 0.5))
+PRICES = profile(smoke=(0, 1), full=(0, 0.03, 0.06, 0.1, 0.15))
 bernoulli = LOOKS["Bernoulli, baseline"]
 paid = {
     price: nets["Bernoulli, baseline"]
@@ -456,7 +457,7 @@ def averaged(net, passes):
 
 
 # %%
-passes = profile(smoke=2, cpu=20, gpu=20)
+passes = profile(smoke=2, full=20)
 y, rows = spots.test.y.cpu(), []
 DRAWING = ("Bernoulli, baseline", "Gumbel gate", "variational", "Bayesian (Weibull)")
 changes = {}
@@ -565,7 +566,7 @@ print(f"a reinforced gate on 64 maps: {cost.parameters(gate)} parameters, maps {
 # %% tags=["timing"]
 modules = {n: (m(16) if m else nn.Identity()) for n, m in LOOKS.items() if n != "Bernoulli, no baseline"}
 times = cost.alternate(
-    {n: cost.forward(m, (64, 16, 14, 14)) for n, m in modules.items()}, profile(smoke=1, cpu=10, gpu=30)
+    {n: cost.forward(m, (64, 16, 14, 14)) for n, m in modules.items()}, profile(smoke=1, full=10)
 )
 for name, m in modules.items():
     print(f"{name:24} {cost.parameters(m):5,} parameters {np.median(times[name]):7.2f} ms a batch of 64")

@@ -41,9 +41,9 @@ from medlib.models.vgg import small_vgg
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, cpu=5, gpu=5)
-STEPS = profile(smoke=(2, 2), cpu=(150, 200), gpu=(2000, 2000))  # of the ResNet, of the U-Net
-KEPT = profile(smoke=3, cpu=None, gpu=None)  # modules; None: all
+SEEDS = profile(smoke=2, full=5)
+STEPS = profile(smoke=(2, 2), full=(150, 200))  # of the ResNet, of the U-Net
+KEPT = profile(smoke=3, full=None)  # modules; None: all
 SIDE = 64
 
 # %% [markdown]
@@ -55,7 +55,7 @@ SIDE = 64
 
 # %%
 xrays, breasts = (load(name).standardise() for name in ("pneumoniamnist", "breastmnist"))
-train, val, test = (p[: profile(smoke=2, cpu=None, gpu=None)] for p in cardiac.split(cardiac.load()))
+train, val, test = (p[: profile(smoke=2, full=None)] for p in cardiac.split(cardiac.load()))
 hearts = cardiac.slices(train, val[:4], test, side=SIDE)
 for data in (xrays, breasts, hearts):
     print(f"{data.name}: {len(data.train.x):,} / {len(data.val.x)} / {len(data.test.x)} images")
@@ -212,7 +212,7 @@ print(f"{len(DIVERGED)} of {SEEDS * len(found)} runs with a module diverged", *D
 # different.
 
 # %% tags=["timing"]
-ROUNDS = profile(smoke=1, cpu=7, gpu=20)
+ROUNDS = profile(smoke=1, full=7)
 players = {"none": None} | MODULES
 shapes = {"ResNet": (64, 1, 28, 28), "U-Net": (16, 1, SIDE, SIDE)}
 
@@ -370,7 +370,7 @@ class Stack(nn.Module):
 
 
 # %%
-COUNTS = profile(smoke=(1, 2), cpu=(1, 2, 4, 8), gpu=(1, 2, 4, 8))
+COUNTS = profile(smoke=(1, 2), full=(1, 2, 4, 8))
 sizes, learnt = {}, {}
 for residual in (False, True):
     seed(0)

@@ -32,8 +32,9 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import cardiac, claims, cost, device, fit, losses, metrics, plots, profile, seed, stats
+from medlib import cardiac, claims, cost, fit, losses, metrics, plots, profile, seed, stats
 from medlib.data import Dataset, Split
+from medlib.device import device
 from medlib.models import Neighbours, SmallUNet, UNet3D, VNet
 from medlib.models.deeplab import small_deeplab
 from medlib.models.neighbours import each
@@ -41,10 +42,10 @@ from medlib.phantom import phantom
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, cpu=3, gpu=5)
-TIMES = profile(smoke=0.01, cpu=1, gpu=30)  # all trainings, as a multiple of those of the cpu profile
+SEEDS = profile(smoke=2, full=3)
+TIMES = profile(smoke=0.01, full=1)  # all trainings, as a multiple of those of the cpu profile
 SIDE = 128
-patients = cardiac.drawn(cardiac.load())[: profile(smoke=10, cpu=None, gpu=None)]
+patients = cardiac.drawn(cardiac.load())[: profile(smoke=10, full=None)]
 train, val, test = cardiac.split(patients)
 print(len(train), "patients to train on,", len(val), "to choose with,", len(test), "to test on")
 
@@ -151,7 +152,7 @@ bytes_kept = {n: cost.kept(build, (1, d, SIDE, SIDE)) for n, (build, d) in twins
 
 # %% tags=["timing"]
 forwards = {n: cost.forward(build(), (1, 1, SLICES, SIDE, SIDE)) for n, build in (("2D", flat), ("3D", deep))}
-ms = cost.alternate(forwards, profile(smoke=2, cpu=10, gpu=30))
+ms = cost.alternate(forwards, profile(smoke=2, full=10))
 
 # %% tags=["hide-input", "timing"]
 plots.table(
@@ -369,9 +370,9 @@ plots.table(
 # If thick slices are the reason, thin ones should turn the tables. No real set has both, so we ask the {term}`phantom`: the same hearts, the same field of 80 mm, cut into slices from 10 mm down to 1 mm, with a good deal of noise. Both networks have about as many parameters and see the same blocks of eight slices, for about the same time.
 
 # %%
-THICK = profile(smoke=(10, 5), cpu=(10, 5, 2, 1), gpu=(10, 5, 2, 1))
+THICK = profile(smoke=(10, 5), full=(10, 5, 2, 1))
 SWEEP = {"2D": (partial(Neighbours, reach=0, width=24), 140), "3D": (deep, 140)}  # steps
-HEARTS, NOISE = profile(smoke=(2, 2), cpu=(10, 10), gpu=(40, 20)), 0.3
+HEARTS, NOISE = profile(smoke=(2, 2), full=(10, 10)), 0.3
 
 
 # %%
@@ -470,7 +471,7 @@ print("the paper's gradient = autograd's")
 # Now a task whose imbalance we can set: a disc, one and a half standard deviations brighter than what it lies on, on slices of real hearts. Its area goes from half the image down to a thousandth. Only the loss differs. *Weighted* cross-entropy lets the few pixels of the disc count as much, in all, as the many of the background. *Tversky* is a Dice that punishes what was missed more than what was added. *Focal* is a cross-entropy in which pixels that the network is sure of count little.
 
 # %%
-FRACTIONS = profile(smoke=(0.5, 0.02), cpu=(0.5, 0.05, 0.005, 0.001), gpu=(0.5, 0.05, 0.005, 0.001))
+FRACTIONS = profile(smoke=(0.5, 0.02), full=(0.5, 0.05, 0.005, 0.001))
 LOSSES = {
     "cross-entropy": lambda f: F.cross_entropy,
     "weighted cross-entropy": lambda f: partial(weighted, f),
@@ -624,7 +625,7 @@ plots.say(
 # The comparison above was short on purpose. Now a smaller 2D network (width 16) gets more time, and all patients but the test ones, with more than one seed. And we do what the winner of the challenge did {cite:p}`isensee2017automatic`: average the probabilities of several networks, 2D and 3D. (The 3D members are those of the short comparison, so the last row is no fair test of what 3D adds.)
 
 # %%
-LONG = profile(smoke=2, cpu=2, gpu=5)
+LONG = profile(smoke=2, full=2)
 everyone = cardiac.slices(train + val, val[:4], test)
 longer = [fitted(SmallUNet, everyone, 1300, 100 + s)[0] for s in range(LONG)]
 
@@ -703,7 +704,7 @@ def classical(people, level):
 
 
 # %%
-LEVELS = profile(smoke=(0.6,), cpu=(0.5, 0.6, 0.7, 0.8), gpu=(0.5, 0.6, 0.7, 0.8))
+LEVELS = profile(smoke=(0.6,), full=(0.5, 0.6, 0.7, 0.8))
 level = max(LEVELS, key=lambda q: classical(train[:20], q).mean())
 threshold = classical(test, level)
 constant = cardiac.dice(Constant(prepared[False, SIDE].train.y.cpu()), test)

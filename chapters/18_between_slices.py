@@ -28,18 +28,19 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from medlib import cardiac, claims, cost, data, device, fit, metrics, plots, profile, seed, stats, sunnybrook
+from medlib import cardiac, claims, cost, data, fit, metrics, plots, profile, seed, stats, sunnybrook
 from medlib.data import random_affine
+from medlib.device import device
 from medlib.models import RFCN, Neighbours, Propagation
 from medlib.models.propagation import taught
 from medlib.models.rfcn import ConvGRU
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, cpu=3, gpu=5)
-STEPS = profile(smoke=2, cpu=330, gpu=6000)
+SEEDS = profile(smoke=2, full=3)
+STEPS = profile(smoke=2, full=330)
 SIDE = 96
-patients = cardiac.drawn(cardiac.load())[: profile(smoke=10, cpu=None, gpu=None)]
+patients = cardiac.drawn(cardiac.load())[: profile(smoke=10, full=None)]
 train, val, test = cardiac.split(patients)
 hearts = cardiac.stacks(train, val[:4], test, side=SIDE)
 print(len(hearts.train.x), "blocks of eight slices to train on;", len(test), "patients to test on")
@@ -370,7 +371,7 @@ try:
 except data.Unreachable as error:
     away = []
     print(f"Sunnybrook is not here ({error}): see data/README.md. The rest of this page goes on without it.")
-away = away[: profile(smoke=2, cpu=None, gpu=None)]
+away = away[: profile(smoke=2, full=None)]
 print([f"{p.name}: {len(p.ed.image)}" for p in away])
 
 # %% [markdown]

@@ -48,12 +48,12 @@ from medlib.phantom import GROUPS, PARAMETERS, RANGES, phantom
 from medlib.train import predict
 
 # %%
-EPOCHS = profile(smoke=0.2, cpu=15, gpu=60)  # of the segmentation
-SEEDS = profile(smoke=2, cpu=5, gpu=10)  # partitions of the patients for the classifiers
-NETWORKS = profile(smoke=1, cpu=3, gpu=5)  # partitions for the network on images
-INNER = profile(smoke=2, cpu=4, gpu=5)  # folds in which settings are chosen
+EPOCHS = profile(smoke=0.2, full=15)  # of the segmentation
+SEEDS = profile(smoke=2, full=5)  # partitions of the patients for the classifiers
+NETWORKS = profile(smoke=1, full=3)  # partitions for the network on images
+INNER = profile(smoke=2, full=4)  # folds in which settings are chosen
 patients = cardiac.drawn(cardiac.load())
-patients = profile(smoke=cardiac.shuffled(patients)[:20], cpu=patients, gpu=patients)
+patients = profile(smoke=cardiac.shuffled(patients)[:20], full=patients)
 
 # %% [markdown]
 # ## The problem: five words for a heart
@@ -169,7 +169,7 @@ plots.show_source(function.rings, function.sectors, function.features)
 # The {term}`phantom` of chapter 01 is drawn from formulas. Its ejection fractions are known, and each group's wall was drawn from a known range. Do the functions give them back?
 
 # %%
-hearts = phantom(profile(smoke=10, cpu=50, gpu=50))
+hearts = phantom(profile(smoke=10, full=50))
 control = [function.features(m[0], m[1], hearts.spacing) for m in hearts.mask]
 ef = np.array([[f["LV EF (%)"], f["RV EF (%)"]] for f in control])
 assert np.allclose(ef, 100 * hearts.ejection_fraction, atol=0.01)
@@ -535,7 +535,7 @@ plots.say(
 # We train one classifier on 10, 15, 20 and more patients, and test it on the same outer folds. The curve stands further below, beside the network on images.
 
 # %%
-SIZES = profile(smoke=(10, 16), cpu=(10, 15, 20, 30, 45, 64), gpu=(10, 15, 20, 30, 45, 64))
+SIZES = profile(smoke=(10, 16), full=(10, 15, 20, 30, 45, 64))
 learned = {n: [] for n in SIZES}
 for s in range(SEEDS):
     for test in cardiac.folds(patients, seed=s):
@@ -594,7 +594,7 @@ def end_to_end(x, s):
 
 
 # %%
-NETWORK = {"epochs": profile(smoke=1, cpu=60, gpu=200), "lr": 3e-3, "batch_size": 16, "augment": moved}
+NETWORK = {"epochs": profile(smoke=1, full=60), "lr": 3e-3, "batch_size": 16, "augment": moved}
 NETWORK |= {"validations": 1, "keep": "last", "score": metrics.accuracy}  # `watched` chooses nothing
 started = time.process_time()
 seen = [{"images": end_to_end(IMAGES, s)} for s in range(NETWORKS)]

@@ -37,10 +37,10 @@ from medlib.phantom import phantom
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, cpu=3, gpu=5)
-STEPS = profile(smoke=6, cpu=800, gpu=4000)
-HEARTS = profile(smoke=2, cpu=10, gpu=20)  # phantoms that are tested on
-patients = profile(smoke=cardiac.load()[:10], cpu=cardiac.load(), gpu=cardiac.load())
+SEEDS = profile(smoke=2, full=3)
+STEPS = profile(smoke=6, full=800)
+HEARTS = profile(smoke=2, full=10)  # phantoms that are tested on
+patients = profile(smoke=cardiac.load()[:10], full=cardiac.load())
 train, watched, test = cardiac.split(patients)
 
 # %% [markdown]
@@ -510,7 +510,7 @@ plots.scrubber(
 # share of its length at ED. Clinicians read three: along the radius (positive, the wall thickens), around the circumference (negative) and along the heart's axis, which short-axis slices do not show.
 
 # %%
-LESSONS = profile(smoke=2, cpu=15, gpu=100)
+LESSONS = profile(smoke=2, full=15)
 taught = cine.phantom_pairs(LESSONS, seed=1, phases=(0.0, 0.1, 0.2, 0.35, 0.6, 0.8), depth=6)
 lessons = cine.dataset(taught, cine.phantom_pairs(1, seed=2, depth=6))
 native = [learn(lessons, s, steps=STEPS / 2) for s in range(SEEDS)]
@@ -778,7 +778,7 @@ plots.scrubber(
 # After a whole beat each piece of muscle is back where it was. So chain the motion from phase to phase: what is left at the end is *drift*.
 
 # %%
-SLOW = profile(smoke=("TV-L1", "demons"), cpu=(), gpu=())
+SLOW = profile(smoke=("TV-L1", "demons"), full=())
 ROUND = [n for n in TESTED if n not in ("affine", "diffeomorphic + 40 steps", *SLOW)]
 
 

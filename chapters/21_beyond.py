@@ -54,8 +54,8 @@ from medlib.models import LeNet, ResNet, SmallUNet
 from medlib.models.vgg import small_vgg
 
 # %%
-SEEDS = profile(smoke=2, cpu=5, gpu=5)
-STEPS = profile(smoke=2, cpu=100, gpu=300)
+SEEDS = profile(smoke=2, full=5)
+STEPS = profile(smoke=2, full=100)
 xray = load("pneumoniamnist", device="cpu").standardise()
 
 # %% [markdown]
@@ -308,7 +308,7 @@ def mismatch(kind, batch, s):
 
 
 # %%
-DRAWS = profile(smoke=3, cpu=20, gpu=20)
+DRAWS = profile(smoke=3, full=20)
 apart = {arm: stats.bootstrap([mismatch(*arm, s) for s in range(DRAWS)]) for arm in ARMS[2:]}
 
 # %% [markdown]
@@ -474,9 +474,7 @@ def timed(accelerator, action):
 
 
 # %% tags=["timing"]
-done = launch(
-    2, race, str(folder / "race.json"), profile(smoke=2, cpu=25, gpu=25), needs=(racers, step, timed)
-)
+done = launch(2, race, str(folder / "race.json"), profile(smoke=2, full=25), needs=(racers, step, timed))
 assert done.returncode == 0, done.stderr
 seconds = {name: np.array(rows) for name, rows in json.loads((folder / "race.json").read_text()).items()}
 
@@ -532,7 +530,7 @@ plots.show(
 # From here on everything runs in this kernel again, on its own device.
 
 # %%
-EPOCHS = profile(smoke=0.2, cpu=2, gpu=5)
+EPOCHS = profile(smoke=0.2, full=2)
 ETA = 0.02
 RECIPE = {
     "epochs": EPOCHS,

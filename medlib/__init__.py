@@ -28,17 +28,20 @@ peers      other toolkits' pipelines, to stand beside ours
 chapters   runs the chapters, stamps them, says which are stale
 """
 
-__all__ = ["device", "evaluate", "fit", "load", "profile", "repeat", "seed"]
+from importlib import import_module
+
+_HOME = {  # name → module; imported on first use: to read the claims needs no torch
+    "evaluate": "train", "fit": "train", "load": "data",
+    "profile": "device", "repeat": "train", "seed": "device",
+}  # fmt: skip
+__all__ = ["evaluate", "fit", "load", "profile", "repeat", "seed"]
 
 
 def __getattr__(name: str):
-    # Imported on first use: building the book reads the claims and needs no torch.
-    if name == "load":
-        from medlib.data import load
-
-        return load
-    if name in __all__:
-        from medlib import train
-
-        return getattr(train, name)
+    if name in _HOME:
+        return getattr(import_module(f"medlib.{_HOME[name]}"), name)
     raise AttributeError(f"module 'medlib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

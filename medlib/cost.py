@@ -83,7 +83,7 @@ def forward(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None]:
     """An action for `alternate`: one prediction on a batch of `shape` (B, C, H, W), in
     fp32.
     """
-    from medlib.train import device
+    from medlib.device import device
 
     model, x = model.to(device()).eval(), torch.zeros(shape, device=device())
 
@@ -96,7 +96,8 @@ def forward(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None]:
 
 def training_step(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None]:
     """An action for `alternate`: forward, backward and an SGD step, as `fit` does them."""
-    from medlib.train import device, exact_layers, precision
+    from medlib.device import device, precision
+    from medlib.train import exact_layers
 
     where = device()
     model = model.to(where, memory_format=torch.channels_last).train()

@@ -169,7 +169,7 @@ def check(split: Split, num_classes: int, where: str) -> None:
 
 def load(name: str, *, device=None) -> Dataset:
     """The data set `name` of data/datasets.toml, on `device` (default: medlib's)."""
-    from medlib.train import device as default_device
+    from medlib.device import device as default_device
 
     if name not in READERS:
         raise DataError(

@@ -168,8 +168,8 @@ def step() -> float:
     """
     import torch
 
+    from medlib.device import precision
     from medlib.models import UNet
-    from medlib.train import precision
 
     torch.manual_seed(0)
     net = UNet(1, 4, width=16, padded=True)
@@ -193,7 +193,7 @@ def forecast(seconds: float) -> list[tuple[str, int]]:
     """[(chapter, CPU minutes in the cpu profile)], where one `step` takes `seconds`
     here: each published run's time, scaled by the two machines' steps.
     """
-    from medlib.train import precision
+    from medlib.device import precision
 
     found = []
     for path in sorted((ROOT / "chapters").glob("[0-9][0-9]_*.ipynb")):

@@ -11,8 +11,9 @@ from torch import nn
 
 from medlib import losses
 from medlib.data import Dataset
-from medlib.train import device, predict
-from medlib.train import seed as set_seed
+from medlib.device import device
+from medlib.device import seed as set_seed
+from medlib.train import predict
 
 
 def monai_unet(

@@ -9,7 +9,8 @@ from torch import nn
 
 from medlib.cost import parameters
 from medlib.data import Dataset, Split
-from medlib.train import evaluate, fit, profile
+from medlib.device import profile
+from medlib.train import evaluate, fit
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "cache" / "weights"
 
@@ -90,7 +91,7 @@ def train_full_size(model: nn.Module, data: Dataset, name: str | None = None) ->
             start = "ImageNet weights"
         except NoWeights as error:
             start = f"random weights, since {error}"
-    steps, side, batch = profile(smoke=(2, 64, 8), cpu=(2, 64, 8), gpu=(1000, 224, 64))
+    steps, side, batch = profile(smoke=(2, 64, 8), full=(2, 64, 8))
     some = (
         data
         if profile() == "gpu"

@@ -10,7 +10,6 @@ in fp32. Under `accelerate launch` the processes share each batch.
 import functools
 import itertools
 import os
-import random
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -24,49 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medlib.data import Dataset, Split, check
+from medlib.device import CHANNELS_LAST, precision, profile, seed
 from medlib.metrics import accuracy, auc
 from medlib.stats import bootstrap_cases
 
-PROFILES = ("smoke", "cpu", "gpu")
 fitted: list[tuple[int, int]] = []  # (parameters, seed) of each training, for the stamp
-CHANNELS_LAST = {
-    4: torch.channels_last,
-    5: torch.channels_last_3d,
-}  # by the number of axes of a batch
-
-
-def profile(**sizes):
-    """The name of the profile, or the one of `sizes` that belongs to it.
-
-    MEDLIB_PROFILE=smoke|cpu|gpu decides; by default gpu where CUDA is there, else cpu.
-
-    >>> epochs = profile(smoke=1, cpu=10, gpu=30)
-    """
-    name = os.environ.get("MEDLIB_PROFILE") or (
-        "gpu" if torch.cuda.is_available() else "cpu"
-    )
-    if name not in PROFILES:
-        raise ValueError(
-            f"MEDLIB_PROFILE={name!r}; the rule: one of {', '.join(PROFILES)}"
-        )
-    return sizes[name] if sizes else name
-
-
-def precision() -> str:
-    """ "bf16" on a GPU or a CPU that multiplies in bf16 (AMX, AVX-512 BF16), else "no";
-     MEDLIB_PRECISION overrides.
-    A T4 only imitates bf16: torch calls it supported, and it is slow.
-    """
-    if choice := os.environ.get("MEDLIB_PRECISION"):
-        if choice not in ("bf16", "no"):
-            raise ValueError(f"MEDLIB_PRECISION={choice!r}; the rule: bf16 or no")
-        return choice
-    if torch.cuda.is_available():
-        return (
-            "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-        )
-    able = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "no"
 
 
 @functools.cache
@@ -74,18 +35,6 @@ def _accelerator():
     from accelerate import Accelerator
 
     return Accelerator(mixed_precision=precision())
-
-
-def device() -> torch.device:
-    """Where tensors and models go: a GPU if there is one, else the CPU."""
-    return _accelerator().device
-
-
-def seed(value: int = 0) -> None:
-    """Seed Python, NumPy and torch."""
-    random.seed(value)
-    np.random.seed(value)
-    torch.manual_seed(value)
 
 
 @dataclass
@@ -436,7 +385,7 @@ class Runs(NamedTuple):
         interval over seeds and test images (medlib.stats.bootstrap_cases).
         """
         rival = None if baseline is None else baseline.logits
-        resamples = profile(smoke=20, cpu=1000, gpu=1000)
+        resamples = profile(smoke=20, full=1000)
         return bootstrap_cases(
             metric, self.logits, self.target, rival, resamples=resamples
         )

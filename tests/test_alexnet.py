@@ -7,9 +7,14 @@ from medlib.models.alexnet import LAYERS_2014, AlexNet, LocalResponseNorm, small
 from medlib.pretrained import copy_weights
 
 
-@pytest.mark.parametrize("options, parameters", [
-    ({}, 60_965_224), ({"layers": LAYERS_2014}, 61_100_840), ({"lrn": False, "overlap": False}, 60_965_224),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, parameters",
+    [
+        ({}, 60_965_224),
+        ({"layers": LAYERS_2014}, 61_100_840),
+        ({"lrn": False, "overlap": False}, 60_965_224),
+    ],
+)
 def test_parameter_count(options, parameters):
     assert count(lambda: AlexNet(**options), (3, 227, 227))[0] == parameters
 

@@ -266,10 +266,27 @@ def equivariant(net, x, axis):
     )
 
 
-@pytest.mark.parametrize("cls", [
-    NonLocal, MultiHead, LinearAttention, DualAttention, GlobalContext, EMAttention, Axial, SE, ECA, SimAM,
-    GaussianContext, AttentionGate, BayesianAttention, VariationalAttention, BernoulliGate, GumbelGate,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "cls",
+    [
+        NonLocal,
+        MultiHead,
+        LinearAttention,
+        DualAttention,
+        GlobalContext,
+        EMAttention,
+        Axial,
+        SE,
+        ECA,
+        SimAM,
+        GaussianContext,
+        AttentionGate,
+        BayesianAttention,
+        VariationalAttention,
+        BernoulliGate,
+        GumbelGate,
+    ],
+)
 def test_permuted_pixels_go_through(cls):
     net, x = warm(cls).eval(), torch.randn(2, 8, 1, 30)
     equivariant(net, x, 3)

@@ -406,14 +406,27 @@ def test_a_copy_leaves_the_graph_behind(cls):
     assert getattr(net, "log_prob" if cls is BernoulliGate else "kl").requires_grad
 
 
-@pytest.mark.parametrize("act, words", [
-    (lambda: GumbelGate(4, temperature=0), "temperature 0.*above 0"),
-    (lambda: BayesianAttention(4, shape=-1), "shape -1.*above 0"),
-    (lambda: BernoulliGate(4).surrogate(torch.zeros(2)), "forward pass in training"),
-    (lambda: VariationalAttention(4, evidence=3)(torch.zeros(2, 4, 5, 5)), r"evidence "
-                                                                           r"none.*\(2, 3\)"),
-    (lambda: VariationalAttention(4, evidence=3)(X.expand(2, 4, 2, 2), torch.zeros(2, 2)), r"\(2, 2\).*\(2, 3\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "act, words",
+    [
+        (lambda: GumbelGate(4, temperature=0), "temperature 0.*above 0"),
+        (lambda: BayesianAttention(4, shape=-1), "shape -1.*above 0"),
+        (
+            lambda: BernoulliGate(4).surrogate(torch.zeros(2)),
+            "forward pass in training",
+        ),
+        (
+            lambda: VariationalAttention(4, evidence=3)(torch.zeros(2, 4, 5, 5)),
+            r"evidence none.*\(2, 3\)",
+        ),
+        (
+            lambda: VariationalAttention(4, evidence=3)(
+                X.expand(2, 4, 2, 2), torch.zeros(2, 2)
+            ),
+            r"\(2, 2\).*\(2, 3\)",
+        ),
+    ],
+)
 def test_errors_that_teach(act, words):
     with pytest.raises(ValueError, match=words):
         act()

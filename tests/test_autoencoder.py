@@ -96,7 +96,11 @@ def test_every_parameter_gets_a_finite_gradient(device, build):
 
 def test_learns_to_copy_one_batch():
     torch.manual_seed(0)
-    net, x, losses = Autoencoder(width=8, depth=2), torch.randn(2, 1, 4, 4).repeat_interleave(4, -1).repeat_interleave(4, -2), []  # fmt: skip
+    net, x, losses = (
+        Autoencoder(width=8, depth=2),
+        torch.randn(2, 1, 4, 4).repeat_interleave(4, -1).repeat_interleave(4, -2),
+        [],
+    )
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
     for _ in range(60):
         losses.append(F.mse_loss(net(x), x))
@@ -106,14 +110,21 @@ def test_learns_to_copy_one_batch():
     assert losses[-1] < 0.3 * losses[0]
 
 
-@pytest.mark.parametrize("act, words", [
-    (lambda: Autoencoder()(torch.zeros(1, 1, 7, 64)), r"\(7, 64\).*needs 8 × 8"),
-    (lambda: Autoencoder()(torch.zeros(1, 3, 64, 64)), r"\(1, 3, 64, 64\).*\(B, 1, H, "
-                                                       r"W\)"),
-    (lambda: Autoencoder(depth=0), "depth 0.*1 or more"),
-    (lambda: LinearAutoencoder()(torch.zeros(1, 1, 28, 29)), r"28, 29.*\(B, 1, 28, "
-                                                             r"28\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "act, words",
+    [
+        (lambda: Autoencoder()(torch.zeros(1, 1, 7, 64)), r"\(7, 64\).*needs 8 × 8"),
+        (
+            lambda: Autoencoder()(torch.zeros(1, 3, 64, 64)),
+            r"\(1, 3, 64, 64\).*\(B, 1, H, W\)",
+        ),
+        (lambda: Autoencoder(depth=0), "depth 0.*1 or more"),
+        (
+            lambda: LinearAutoencoder()(torch.zeros(1, 1, 28, 29)),
+            r"28, 29.*\(B, 1, 28, 28\)",
+        ),
+    ],
+)
 def test_errors_that_teach(act, words):
     with pytest.raises(ValueError, match=words):
         act()

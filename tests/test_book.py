@@ -263,8 +263,10 @@ def test_ledger_filter(book, browser, serve):
     assert tab.locator("#ledger-filter output").text_content() == "113 of 113 claims"
     tab.select_option("select[name=literature]", "wrong")
     shown = tab.locator(".ledger tbody tr:visible")
-    assert 0 < shown.count() < 50 and all(text.startswith("Wrong") for text in
-                                           shown.locator("td:nth-child(2)").all_text_contents())  # fmt: skip
+    assert 0 < shown.count() < 50 and all(
+        text.startswith("Wrong")
+        for text in shown.locator("td:nth-child(2)").all_text_contents()
+    )
     tab.fill("input[name=words]", "no such words")
     assert shown.count() == 0 and tab.locator("section h2:visible").count() == 0
     tab.close()

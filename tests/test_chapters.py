@@ -176,27 +176,57 @@ def figure(name):
     )
 
 
-@pytest.mark.parametrize("change, fault", [
-    (lambda nb, code: nb.metadata.pop("medlib"), "no stamp"),
-    (lambda nb, code: nb.metadata.medlib.update(code="0"), "stamp is of other code"),
-    (lambda nb, code: nb.metadata.medlib.update(profile="smoke"), "smoke profile"),
-    (lambda nb, code: nb.metadata.medlib.data.update(breastmnist="stand-in"), "stand-in"),
-    (lambda nb, code: nb.cells[0].update(source="# Another title"), "text of"),
-    (lambda nb, code: code[0].update(source="x = 1"), "text of"),
-    (lambda nb, code: code[2].update(execution_count=99), "execution counts"),
-    (lambda nb, code: code[0].outputs.append(stream("/home/someone/file")), "absolute "
-                                                                            "path"),
-    (lambda nb, code: code[0].outputs.append(stream("careful", "stderr")), "stderr"),
-    (lambda nb, code: code[0].outputs.append(nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])), "an error"),
-    (lambda nb, code: code[0].outputs.append(nbformat.v4.new_output("display_data", {"image/png": "x"})), "without alt text"),
-    (lambda nb, code: code[0].outputs.append(stream("x" * 1_500_000)), "MB"),
-    (lambda nb, code: code[0].outputs.append(widget()), "a widget"),
-    (lambda nb, code: code[0].outputs.append(stream("<Legend at 0x7f48>")), "an "
-                                                                            "object's "
-                                                                            "address"),
-    (lambda nb, code: code[0].outputs.extend([figure("fig-99"), stream("and more")]), "shares its cell"),
-    (lambda nb, code: nb.cells[1].update(source="> runs in a second"), "card"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, fault",
+    [
+        (lambda nb, code: nb.metadata.pop("medlib"), "no stamp"),
+        (
+            lambda nb, code: nb.metadata.medlib.update(code="0"),
+            "stamp is of other code",
+        ),
+        (lambda nb, code: nb.metadata.medlib.update(profile="smoke"), "smoke profile"),
+        (
+            lambda nb, code: nb.metadata.medlib.data.update(breastmnist="stand-in"),
+            "stand-in",
+        ),
+        (lambda nb, code: nb.cells[0].update(source="# Another title"), "text of"),
+        (lambda nb, code: code[0].update(source="x = 1"), "text of"),
+        (lambda nb, code: code[2].update(execution_count=99), "execution counts"),
+        (
+            lambda nb, code: code[0].outputs.append(stream("/home/someone/file")),
+            "absolute path",
+        ),
+        (
+            lambda nb, code: code[0].outputs.append(stream("careful", "stderr")),
+            "stderr",
+        ),
+        (
+            lambda nb, code: code[0].outputs.append(
+                nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])
+            ),
+            "an error",
+        ),
+        (
+            lambda nb, code: code[0].outputs.append(
+                nbformat.v4.new_output("display_data", {"image/png": "x"})
+            ),
+            "without alt text",
+        ),
+        (lambda nb, code: code[0].outputs.append(stream("x" * 1_500_000)), "MB"),
+        (lambda nb, code: code[0].outputs.append(widget()), "a widget"),
+        (
+            lambda nb, code: code[0].outputs.append(stream("<Legend at 0x7f48>")),
+            "an object's address",
+        ),
+        (
+            lambda nb, code: code[0].outputs.extend(
+                [figure("fig-99"), stream("and more")]
+            ),
+            "shares its cell",
+        ),
+        (lambda nb, code: nb.cells[1].update(source="> runs in a second"), "card"),
+    ],
+)
 def test_each_fault_is_found(change, fault):
     assert fault in spoil(change)
 

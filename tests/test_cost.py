@@ -42,7 +42,12 @@ def test_count_of_a_wrong_shape_fails():
 
 def test_kept_counts_what_a_convolution_needs_for_its_way_back():
     one = cost.kept(lambda: torch.nn.Conv2d(1, 4, 3, padding=1), (1, 8, 8))
-    two = cost.kept(lambda: torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 1, 3)), (1, 8, 8))  # fmt: skip
+    two = cost.kept(
+        lambda: torch.nn.Sequential(
+            torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 1, 3)
+        ),
+        (1, 8, 8),
+    )
     assert (
         one == 4 * 64 and two == 4 * 64 + 4 * 4 * 64
     )  # its input; the weights are there anyway

@@ -211,13 +211,21 @@ def nan():
     return Split(x, y)
 
 
-@pytest.mark.parametrize("split, match", [
-    (Split(torch.zeros(0, 1, 4, 4), torch.zeros(0).long()), "toy/val: no images"), (nan(), "toy/val: image 2 holds NaN"),
-    (Split(torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 7])), "toy/val: image 2 has "
-                                                              "label 7; the rule: 0 "
-                                                              "to 1"),
-    (Split(torch.zeros(3, 4, 4), torch.zeros(3).long()), "toy/val: images.*the rule"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "split, match",
+    [
+        (Split(torch.zeros(0, 1, 4, 4), torch.zeros(0).long()), "toy/val: no images"),
+        (nan(), "toy/val: image 2 holds NaN"),
+        (
+            Split(torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 7])),
+            "toy/val: image 2 has label 7; the rule: 0 to 1",
+        ),
+        (
+            Split(torch.zeros(3, 4, 4), torch.zeros(3).long()),
+            "toy/val: images.*the rule",
+        ),
+    ],
+)
 def test_a_bad_split_names_set_index_and_rule(split, match):
     with pytest.raises(DataError, match=match):
         Dataset("toy", ("a", "b"), images(), split, images(), "simulated")

@@ -19,7 +19,11 @@ def test_parameter_count_is_the_same_at_every_output_stride():
 
 @torch.no_grad()
 def test_a_convolution_with_holes_is_one_on_each_sub_grid():
-    x, holes, plain = torch.randn(1, 2, 12, 18), nn.Conv2d(2, 3, 3, padding=3, dilation=3), nn.Conv2d(2, 3, 3, padding=1)  # fmt: skip
+    x, holes, plain = (
+        torch.randn(1, 2, 12, 18),
+        nn.Conv2d(2, 3, 3, padding=3, dilation=3),
+        nn.Conv2d(2, 3, 3, padding=1),
+    )
     plain.load_state_dict(holes.state_dict())
     for i in range(3):
         for j in range(3):
@@ -32,7 +36,12 @@ def test_a_convolution_with_holes_is_one_on_each_sub_grid():
 @pytest.mark.parametrize("stride", [16, 8])
 @torch.no_grad()
 def test_what_the_strided_backbone_keeps_is_unchanged(block, stride):
-    strided, x = DeepLabV3Plus(2, 3, output_stride=32, block=block, layers=(1, 2, 2, 1), width=8).eval(), torch.randn(1, 2, 64, 96)  # fmt: skip
+    strided, x = (
+        DeepLabV3Plus(
+            2, 3, output_stride=32, block=block, layers=(1, 2, 2, 1), width=8
+        ).eval(),
+        torch.randn(1, 2, 64, 96),
+    )
     finer = DeepLabV3Plus(
         2, 3, output_stride=stride, block=block, layers=(1, 2, 2, 1), width=8
     ).eval()
@@ -94,7 +103,13 @@ def test_the_field_of_view_grows_with_the_rate(rate):
 
 def test_dilation_gives_back_the_field_that_a_missing_stride_would_lose():
     torch.manual_seed(0)
-    plain, holes, strided = ([ResNet(1, 1, layers=(1, 1, 1, 1), width=4, small_images=True).eval().double().stages for _ in range(3)])  # fmt: skip
+    plain, holes, strided = [
+        ResNet(1, 1, layers=(1, 1, 1, 1), width=4, small_images=True)
+        .eval()
+        .double()
+        .stages
+        for _ in range(3)
+    ]
     dilate(holes)
     for layer in plain.modules():
         if isinstance(layer, nn.Conv2d):
@@ -124,12 +139,17 @@ def test_every_parameter_gets_a_finite_gradient(device):
     assert device == "meta" or all(g.isfinite().all() and g.any() for g in grads)
 
 
-@pytest.mark.parametrize("act, words", [
-    (lambda: small_deeplab(output_stride=4), "output_stride 4.*32, 16 or 8"),
-    (lambda: small_deeplab()(torch.zeros(2, 3, 64, 64)), r"\(2, 3, 64, 64\).*\(B, 1, "
-                                                         r"H, W\)"),
-    (lambda: small_deeplab()(torch.zeros(1, 1, 64, 64)), "1 image.*2 or more"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "act, words",
+    [
+        (lambda: small_deeplab(output_stride=4), "output_stride 4.*32, 16 or 8"),
+        (
+            lambda: small_deeplab()(torch.zeros(2, 3, 64, 64)),
+            r"\(2, 3, 64, 64\).*\(B, 1, H, W\)",
+        ),
+        (lambda: small_deeplab()(torch.zeros(1, 1, 64, 64)), "1 image.*2 or more"),
+    ],
+)
 def test_errors_that_teach(act, words):
     with pytest.raises(ValueError, match=words):
         act()

@@ -216,9 +216,14 @@ def run(
     )
     environment.pop("MEDLIB_OFFLINE", None)
     return subprocess.run(
-        [sys.executable, "job.py", *map(str, arguments)], cwd=folder, env=environment, capture_output=True, text=True,
-        timeout=900, check=False,
-    )  # fmt: skip
+        [sys.executable, "job.py", *map(str, arguments)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
 
 
 SERVER = """
@@ -264,7 +269,9 @@ SERVER = """
 
 
 def test_kills_while_downloading_leave_nothing_half_taken_for_whole(tmp_path):
-    done = run(SERVER + f"""
+    done = run(
+        SERVER
+        + f"""
     killed = 0
     for k in range(1000):
         before, pid = len(asked), child()
@@ -278,27 +285,37 @@ def test_kills_while_downloading_leave_nothing_half_taken_for_whole(tmp_path):
             break
     assert os.waitpid(child(), 0)[1] == 0 and target.read_bytes() == content and any(asked)
     print(killed, "kills")
-    """, tmp_path)  # fmt: skip
+    """,
+        tmp_path,
+    )
     assert f"{KILLS} kills" in done.stdout, done.stdout + done.stderr
 
 
 def test_two_at_once_download_once(tmp_path):
-    done = run(SERVER + """
+    done = run(
+        SERVER
+        + """
     pids = [child(), child(), child()]
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0, 0] and target.read_bytes() == content
     print(len(asked), "request")
-    """, tmp_path)  # fmt: skip
+    """,
+        tmp_path,
+    )
     assert "1 request" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_full_disk_is_named_and_nothing_is_taken(tmp_path):
-    done = run(SERVER + """
+    done = run(
+        SERVER
+        + """
     def full():  # no file may grow beyond 200 kB: the write fails as on a full disk
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
     assert os.waitstatus_to_exitcode(os.waitpid(child(full), 0)[1]) == 3 and not target.exists()
     assert os.waitpid(child(), 0)[1] == 0 and target.read_bytes() == content
-    """, tmp_path)  # fmt: skip
+    """,
+        tmp_path,
+    )
     assert (
         done.returncode == 0
         and "cannot be written" in done.stdout
@@ -311,7 +328,8 @@ def test_a_full_disk_is_named_and_nothing_is_taken(tmp_path):
 
 
 def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path):
-    done = run(f"""
+    done = run(
+        f"""
     import os, random, signal, time, torch
     from medlib import fit, load, seed
     def train(name):
@@ -338,7 +356,9 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path):
     assert os.waitpid(child("broken"), 0)[1] == 0
     torch.testing.assert_close(torch.load("broken.weights"), torch.load("whole.weights"), rtol=0, atol=0)
     print(killed, "kills")
-    """, tmp_path)  # fmt: skip
+    """,
+        tmp_path,
+    )
     assert f"{KILLS} kills" in done.stdout, done.stdout + done.stderr
 
 
@@ -347,7 +367,8 @@ def test_a_chapter_killed_again_and_again_is_whole_or_not_there(tmp_path):
     chapter.write_text(
         "# %% [markdown]\n# # Toy\n\n# %%\nsum(range(10**6))\n", encoding="utf-8"
     )
-    done = run(f"""
+    done = run(
+        f"""
     import os, random, signal, subprocess, sys, time
     import nbformat
     job = "from pathlib import Path; from medlib import chapters as c; c.FOLDER = Path.cwd(); c.RUNS = c.FOLDER / 'runs'; "
@@ -364,5 +385,8 @@ def test_a_chapter_killed_again_and_again_is_whole_or_not_there(tmp_path):
             assert nbformat.read("99_toy.ipynb", as_version=4).metadata.medlib.profile == "cpu"
             os.remove("99_toy.ipynb")
     print(killed, "kills")
-    """, tmp_path, MEDLIB_PROFILE="cpu")  # fmt: skip
+    """,
+        tmp_path,
+        MEDLIB_PROFILE="cpu",
+    )
     assert f"{KILLS} kills" in done.stdout, done.stdout + done.stderr

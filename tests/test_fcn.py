@@ -8,9 +8,14 @@ from medlib.models.fcn import FCN, Upsample, bilinear, convolutionise, small_fcn
 from medlib.models.vgg import VGG, small_vgg
 
 
-@pytest.mark.parametrize("skips, with_kernels, without", [
-    (0, 136_152_917, 134_346_581), (1, 134_815_994, 134_357_354), (2, 134_489_759, 134_362_751),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "skips, with_kernels, without",
+    [
+        (0, 136_152_917, 134_346_581),
+        (1, 134_815_994, 134_357_354),
+        (2, 134_489_759, 134_362_751),
+    ],
+)
 def test_parameter_count_on_vgg16(skips, with_kernels, without):
     with torch.device("meta"):
         net = FCN(skips=skips)
@@ -105,14 +110,19 @@ def test_every_parameter_gets_a_finite_gradient(device):
     assert device == "meta" or all(g.isfinite().all() and g.any() for g in grads)
 
 
-@pytest.mark.parametrize("act, words", [
-    (lambda: FCN(convs=(1, 1), skips=2), "skips 2.*0 to 1"),
-    (lambda: FCN(width=4, head=(4, 8)), "head.*odd"),
-    (lambda: Upsample(1, 3), "factor 3.*even"),
-    (lambda: convolutionise(small_vgg(head=None)), "one dense layer.*dense head"),
-    (lambda: small_fcn()(torch.zeros(1, 3, 64, 64)), r"\(1, 3, 64, 64\).*\(B, 1, H, "
-                                                     r"W\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "act, words",
+    [
+        (lambda: FCN(convs=(1, 1), skips=2), "skips 2.*0 to 1"),
+        (lambda: FCN(width=4, head=(4, 8)), "head.*odd"),
+        (lambda: Upsample(1, 3), "factor 3.*even"),
+        (lambda: convolutionise(small_vgg(head=None)), "one dense layer.*dense head"),
+        (
+            lambda: small_fcn()(torch.zeros(1, 3, 64, 64)),
+            r"\(1, 3, 64, 64\).*\(B, 1, H, W\)",
+        ),
+    ],
+)
 def test_errors_that_teach(act, words):
     with pytest.raises(ValueError, match=words):
         act()

@@ -124,10 +124,16 @@ def test_scale_free_features_do_not_know_the_spacing():
         assert same == function.scale_free(name), name
 
 
-@pytest.mark.parametrize("turn", [
-    lambda m: np.rot90(m, 1, (1, 2)), lambda m: np.rot90(m, 2, (1, 2)), lambda m: m[:, ::-1], lambda m: m[::-1],
-    lambda m: m.transpose(0, 2, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda m: np.rot90(m, 1, (1, 2)),
+        lambda m: np.rot90(m, 2, (1, 2)),
+        lambda m: m[:, ::-1],
+        lambda m: m[::-1],
+        lambda m: m.transpose(0, 2, 1),
+    ],
+)
 def test_turning_or_mirroring_changes_nothing(turn, hearts, measured):
     for k in range(5):
         found = function.features(
@@ -140,11 +146,19 @@ def test_every_feature_of_every_group_is_finite(measured):
     assert all(math.isfinite(v) for f in measured for v in f.values())
 
 
-@pytest.mark.parametrize("name, large, small, factor", [
-    ("wall, thickest tenth (mm)", "HCM", "NOR", 1.4), ("LV EDV (mL)", "DCM", "NOR", 1.5), ("LV EF (%)", "NOR", "MINF", 1.2),
-    ("LV EF (%)", "MINF", "DCM", 1.1), ("RV/LV at ED", "RV", "NOR", 1.3), ("RV EF (%)", "NOR", "RV", 1.4),
-    ("mass/LV EDV (g/mL)", "HCM", "NOR", 1.5), ("shortening, spread (%)", "MINF", "DCM", 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, large, small, factor",
+    [
+        ("wall, thickest tenth (mm)", "HCM", "NOR", 1.4),
+        ("LV EDV (mL)", "DCM", "NOR", 1.5),
+        ("LV EF (%)", "NOR", "MINF", 1.2),
+        ("LV EF (%)", "MINF", "DCM", 1.1),
+        ("RV/LV at ED", "RV", "NOR", 1.3),
+        ("RV EF (%)", "NOR", "RV", 1.4),
+        ("mass/LV EDV (g/mL)", "HCM", "NOR", 1.5),
+        ("shortening, spread (%)", "MINF", "DCM", 2),
+    ],
+)
 def test_the_groups_differ_as_they_should(name, large, small, factor, hearts, measured):
     groups = [GROUPS[k] for k in hearts.group]
     a, b = (
@@ -219,20 +233,29 @@ def test_the_interval_of_a_limit_covers():
     assert 0.91 < hit / 400 < 0.98
 
 
-@pytest.mark.parametrize("act, words", [
-    (lambda: function.volumes(None, MM), "no mask.*rule"),
-    (lambda: function.volumes(np.zeros((4, 4)), MM), r"\(4, 4\).*\(D, H, W\)"),
-    (lambda: function.volumes(np.full((1, 4, 4), 4), MM), r"labels \[4\].*0 background"),
-    (lambda: function.volumes(np.full((1, 4, 4), 0.5), MM), "labels"),
-    (lambda: function.volumes(np.zeros((1, 4, 4)), (0, 1, 1)), "above 0"),
-    (lambda: function.features(ring(), ring(shape=(4, 64, 64)), MM), r"\(5, 64, 64\) "
-                                                                     r"at ED and \(4, "
-                                                                     r"64, 64\)"),
-    (lambda: function.features(ring(), None, MM), "no mask"),
-    (lambda: function.bland_altman([1, 2, 3], [1, 2]), "pairs, three"),
-    (lambda: function.bland_altman([1, 2, np.nan], [1, 2, 3]), "1 differences are not "
-                                                               "finite"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "act, words",
+    [
+        (lambda: function.volumes(None, MM), "no mask.*rule"),
+        (lambda: function.volumes(np.zeros((4, 4)), MM), r"\(4, 4\).*\(D, H, W\)"),
+        (
+            lambda: function.volumes(np.full((1, 4, 4), 4), MM),
+            r"labels \[4\].*0 background",
+        ),
+        (lambda: function.volumes(np.full((1, 4, 4), 0.5), MM), "labels"),
+        (lambda: function.volumes(np.zeros((1, 4, 4)), (0, 1, 1)), "above 0"),
+        (
+            lambda: function.features(ring(), ring(shape=(4, 64, 64)), MM),
+            r"\(5, 64, 64\) at ED and \(4, 64, 64\)",
+        ),
+        (lambda: function.features(ring(), None, MM), "no mask"),
+        (lambda: function.bland_altman([1, 2, 3], [1, 2]), "pairs, three"),
+        (
+            lambda: function.bland_altman([1, 2, np.nan], [1, 2, 3]),
+            "1 differences are not finite",
+        ),
+    ],
+)
 def test_errors_that_teach(act, words):
     with pytest.raises(ValueError, match=words):
         act()

@@ -10,9 +10,16 @@ def count(model):
     return sum(p.numel() for p in model.parameters())
 
 
-@pytest.mark.parametrize("build, arguments, parameters", [
-    (LeNet, (1, 10), 61_706), (LeNet, (3, 10), 62_006), (LeNet, (1, 2), 61_026), (LeNet5, (1, 10), 60_000), (LeNet5, (1, 2), 60_000),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "build, arguments, parameters",
+    [
+        (LeNet, (1, 10), 61_706),
+        (LeNet, (3, 10), 62_006),
+        (LeNet, (1, 2), 61_026),
+        (LeNet5, (1, 10), 60_000),
+        (LeNet5, (1, 2), 60_000),
+    ],
+)
 def test_parameter_count_on_the_meta_device(build, arguments, parameters):
     with torch.device("meta"):
         assert count(build(*arguments)) == parameters

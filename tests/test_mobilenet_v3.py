@@ -39,9 +39,14 @@ def with_averages(net, x):
     return net.eval()
 
 
-@pytest.mark.parametrize("build, arguments, parameters", [
-    (MobileNetV3, {}, 5_483_032), (MobileNetV3, {"table": SMALL}, 2_542_856), (LRASPP, {}, 3_221_538),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "build, arguments, parameters",
+    [
+        (MobileNetV3, {}, 5_483_032),
+        (MobileNetV3, {"table": SMALL}, 2_542_856),
+        (LRASPP, {}, 3_221_538),
+    ],
+)
 def test_parameter_count_on_the_meta_device(build, arguments, parameters):
     with torch.device("meta"):
         assert count(build(**arguments)) == parameters
@@ -182,10 +187,19 @@ def test_lraspp_reads_maps_of_an_eighth_and_a_sixteenth(small, low, high):
     assert early.shape[2:] == (low, low) and net.late(early).shape[2:] == (high, high)
 
 
-@pytest.mark.parametrize("net, target", [
-    (MobileNetV3(1, 8, table=SMALL, width=0.25, small_images=True), torch.arange(8)),
-    (LRASPP(1, 4, table=SMALL, width=0.25, head=16), torch.arange(8 * 32 * 32).view(8, 32, 32) % 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "net, target",
+    [
+        (
+            MobileNetV3(1, 8, table=SMALL, width=0.25, small_images=True),
+            torch.arange(8),
+        ),
+        (
+            LRASPP(1, 4, table=SMALL, width=0.25, head=16),
+            torch.arange(8 * 32 * 32).view(8, 32, 32) % 4,
+        ),
+    ],
+)
 def test_every_parameter_gets_a_finite_gradient(net, target):
     F.cross_entropy(net(torch.randn(8, 1, 32, 32)), target).backward()
     assert all(

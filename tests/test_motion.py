@@ -218,18 +218,34 @@ def test_affine_finds_a_shift(shifted):
     assert inside(found - shift).abs().max() < 0.3
 
 
-@pytest.mark.parametrize("act, words", [
-    (lambda: motion.warp(torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8)), r"\(1, 3, "
-                                                                            r"8, "
-                                                                            r"8\).*\(B, 2, H, W\)"),
-    (lambda: motion.warp(torch.zeros(1, 1, 8, 8), torch.zeros(1, 2, 8, 9)), r"\(1, 1, "
-                                                                            r"8, "
-                                                                            r"8\).*one height"),
-    (lambda: motion.warp(torch.zeros(3, 8, 8).long(), torch.zeros(1, 2, 8, 8)), r"\(3, 8, 8\).*as many"),
-    (lambda: motion.exponential(torch.zeros(1, 2, 8, 8), -1), "steps=-1.*0 or more"),
-    (lambda: motion.jacobian(torch.zeros(2, 8, 8)), r"\(2, 8, 8\).*rule"),
-    (lambda: motion.local_correlation(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8), 4), "window 4.*odd"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "act, words",
+    [
+        (
+            lambda: motion.warp(torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8)),
+            r"\(1, 3, 8, 8\).*\(B, 2, H, W\)",
+        ),
+        (
+            lambda: motion.warp(torch.zeros(1, 1, 8, 8), torch.zeros(1, 2, 8, 9)),
+            r"\(1, 1, 8, 8\).*one height",
+        ),
+        (
+            lambda: motion.warp(torch.zeros(3, 8, 8).long(), torch.zeros(1, 2, 8, 8)),
+            r"\(3, 8, 8\).*as many",
+        ),
+        (
+            lambda: motion.exponential(torch.zeros(1, 2, 8, 8), -1),
+            "steps=-1.*0 or more",
+        ),
+        (lambda: motion.jacobian(torch.zeros(2, 8, 8)), r"\(2, 8, 8\).*rule"),
+        (
+            lambda: motion.local_correlation(
+                torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8), 4
+            ),
+            "window 4.*odd",
+        ),
+    ],
+)
 def test_errors_that_teach(act, words):
     with pytest.raises(ValueError, match=words):
         act()

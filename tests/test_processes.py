@@ -34,10 +34,19 @@ if train._accelerator().is_main_process:
 
 def run(folder, name, processes, *more):
     (folder / "job.py").write_text(SCRIPT, encoding="utf-8")
-    one = [sys.executable] if processes == 1 else [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}",
-        "--tee=3", f"--log-dir={folder / name}.log",
-    ]  # fmt: skip
+    one = (
+        [sys.executable]
+        if processes == 1
+        else [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={processes}",
+            "--tee=3",
+            f"--log-dir={folder / name}.log",
+        ]
+    )
     environment = os.environ | {
         "MEDLIB_PRECISION": "no",
         "ACCELERATE_USE_CPU": "true",
@@ -47,9 +56,14 @@ def run(folder, name, processes, *more):
     environment["MEDLIB_RESUME"] = str(folder / f"{name}.kept")
     (folder / f"{name}.kept").mkdir()
     return subprocess.run(
-        [*one, "job.py", str(folder / name), *more], cwd=folder, env=environment, capture_output=True, text=True, timeout=300,
+        [*one, "job.py", str(folder / name), *more],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
         check=False,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")

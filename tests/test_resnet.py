@@ -14,10 +14,15 @@ from medlib.models.resnet import (
 from medlib.pretrained import copy_weights
 
 
-@pytest.mark.parametrize("build, parameters_, macs", [
-    (ResNet, 11_689_512, 1.814), (resnet34, 21_797_672, 3.664), (resnet50, 25_557_032, 4.089),
-    (lambda: ResNet(block=Bottleneck, layers=(3, 4, 23, 3)), 44_549_160, 7.801),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "build, parameters_, macs",
+    [
+        (ResNet, 11_689_512, 1.814),
+        (resnet34, 21_797_672, 3.664),
+        (resnet50, 25_557_032, 4.089),
+        (lambda: ResNet(block=Bottleneck, layers=(3, 4, 23, 3)), 44_549_160, 7.801),
+    ],
+)
 def test_parameters_and_multiply_adds(build, parameters_, macs):
     counted, multiplied = count(build, (3, 224, 224))
     assert counted == parameters_ and round(multiplied / 1e9, 3) == macs

@@ -87,17 +87,32 @@ def test_a_network_can_segment_it(tmp_path):
     assert ed.shape == es.shape == (2, 64, 80)
 
 
-@pytest.mark.parametrize("spoil, fault", [
-    (lambda f: [p.unlink() for p in f.rglob("*.txt")], "no contour"),
-    (lambda f: [p.unlink() for p in f.rglob("d-*.jpg")], "HF-I-05: no slice with an "
-                                                         "image"),
-    (lambda f: next(f.rglob("d-40.jpg")).write_bytes(b"no image"), "d-40.jpg cannot "
-                                                                   "be read"),
-    (lambda f: next(f.rglob("*0040-icontour*")).write_text("1 2\n3 4"), "three or "
-                                                                        "more points"),
-    (lambda f: next(f.rglob("*0040-icontour*")).write_text("a b"), "cannot be read"),
-    (lambda f: [p.unlink() for p in f.rglob("*-ocontour*")], "drawn at both ED and ES"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil, fault",
+    [
+        (lambda f: [p.unlink() for p in f.rglob("*.txt")], "no contour"),
+        (
+            lambda f: [p.unlink() for p in f.rglob("d-*.jpg")],
+            "HF-I-05: no slice with an image",
+        ),
+        (
+            lambda f: next(f.rglob("d-40.jpg")).write_bytes(b"no image"),
+            "d-40.jpg cannot be read",
+        ),
+        (
+            lambda f: next(f.rglob("*0040-icontour*")).write_text("1 2\n3 4"),
+            "three or more points",
+        ),
+        (
+            lambda f: next(f.rglob("*0040-icontour*")).write_text("a b"),
+            "cannot be read",
+        ),
+        (
+            lambda f: [p.unlink() for p in f.rglob("*-ocontour*")],
+            "drawn at both ED and ES",
+        ),
+    ],
+)
 def test_each_fault_is_named(tmp_path, spoil, fault):
     spoil(write(tmp_path))
     with pytest.raises(DataError, match=fault):

@@ -219,7 +219,7 @@ def test_repeat_is_fit_with_one_seed_after_another():
 
 def test_profile(monkeypatch):
     monkeypatch.setenv("MEDLIB_PROFILE", "smoke")
-    assert profile() == "smoke" and profile(smoke=1, cpu=2, gpu=3) == 1
+    assert profile() == "smoke" and profile(smoke=1, full=2) == 1
     monkeypatch.setenv("MEDLIB_PROFILE", "huge")
     with pytest.raises(ValueError, match="huge.*smoke, cpu, gpu"):
         profile()

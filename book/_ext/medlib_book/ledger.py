@@ -84,8 +84,11 @@ def row(claim: dict) -> str:
 def page() -> str:
     """All claims, grouped by chapter."""
     rows = claims.ledger()
-    title = {number: f"{number}: [{c['title']}](../chapters/{c['file']}.ipynb)" for c in plan.chapters().values()
-             if (number := c["number"]) != "–"}  # fmt: skip
+    title = {
+        number: f"{number}: [{c['title']}](../chapters/{c['file']}.ipynb)"
+        for c in plan.chapters().values()
+        if (number := c["number"]) != "–"
+    }
     lines = [
         f"**{len(rows)} claims.** By experiment: "
         f"{counts((r['verdict'] for r in rows), SYMBOL)}.",
