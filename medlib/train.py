@@ -69,7 +69,8 @@ def fit(
     model: nn.Module,
     data: Dataset,
     *,
-    epochs: float = 10,
+    steps: int | None = None,
+    epochs: float | None = None,
     lr: float = 3e-3,
     batch_size: int = 128,
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
@@ -120,6 +121,9 @@ def fit(
     n = len(data.train.x)
     if keep not in ("best", "last"):
         raise ValueError(f"keep={keep!r}; the rule: best or last")
+    if steps is not None and epochs is not None:
+        raise ValueError(f"steps={steps} and epochs={epochs}; expected one of them")
+    epochs = 10 if epochs is None else epochs
     if epochs <= 0 or lr <= 0 or batch_size < 1:
         raise ValueError(
             f"epochs={epochs}, lr={lr}, batch_size={batch_size}; the rule: all positive"
@@ -128,7 +132,8 @@ def fit(
     per_epoch = (
         n // batch_size
     )  # a short last batch is dropped; the next shuffle brings its images back
-    total = max(1, round(epochs * per_epoch))
+    total = steps or max(1, round(epochs * per_epoch))
+    epochs = total / per_epoch
     every = max(1, total // (validations or min(20, max(1, round(epochs)))))
 
     accelerator = _accelerator()
