@@ -1,16 +1,17 @@
 """The ground floor: which size, which device, which arithmetic, which seed.
 
-Nothing here imports anything of ours, so everything else may stand on it.
+Everything else may stand on it: of ours it imports `notes` alone.
 """
 
 import functools
 import os
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+from medlib.notes import listening as listening
+from medlib.notes import note as note
 
 PROFILES = ("smoke", "quick", "full")
 # By the number of axes of a batch: the order in memory that convolutions are fast in.
@@ -89,25 +90,3 @@ def rank_and_world() -> tuple[int, int]:
     """The number of this process and how many there are: (0, 1) where it is alone."""
     processes = _processes()
     return (processes.process_index, processes.num_processes) if processes else (0, 1)
-
-
-# ---------------------------------------------------------------- what a run has seen
-
-_listeners: list[Callable[[str, dict], None]] = []  # empty outside a published run
-
-
-def note(event: str, **facts) -> None:
-    """Tell whoever listens that something was loaded, trained or printed. Nobody does,
-    but for the press while it runs a chapter: the stamp is made of these notes."""
-    for listener in _listeners:
-        listener(event, facts)
-
-
-@contextmanager
-def listening(listener: Callable[[str, dict], None]) -> Iterator[None]:
-    """Hand every `note` to `listener` for a while."""
-    _listeners.append(listener)
-    try:
-        yield
-    finally:
-        _listeners.remove(listener)
