@@ -425,7 +425,7 @@ plots.say("The test of chapter 03 again. " + explain.sanity_says(ranks, n))
 # %% tags=["hide-input"]
 for where, r in (("PneumoniaMNIST", runs), ("BreastMNIST", breast_runs)):
     ci = r[pair[0]].interval(auc, r[pair[1]])
-    claims.observe("C017", ci.mean, (ci.low, ci.high), n=SEEDS, where=f"{where}, 7 convolutions against 4")
+    claims.observe("C017", ci, n=SEEDS, where=f"{where}, 7 convolutions against 4")
 
 # %% tags=["hide-input"]
 distance = abs(dense.count(False) - 13) + abs(dense.count(True) - 3)
@@ -434,9 +434,7 @@ claims.observe("C018", distance, n=len(layers), where="layers of configuration D
 # %% tags=["hide-input"]
 half = min(DEPTHS, key=lambda depth: abs(depth - DEPTHS[-1] / 2))
 gap, _ = stats.paired(deepest[DEPTHS[-1]][:, 2], deepest[half][:, 2])
-claims.observe(
-    "C019", gap.mean, (gap.low, gap.high), n=DEEP_SEEDS, where=f"plain, {DEPTHS[-1]} layers against {half}"
-)
+claims.observe("C019", gap, n=DEEP_SEEDS, where=f"plain, {DEPTHS[-1]} layers against {half}")
 
 # %% [markdown]
 # C019 says that accuracy saturates. {numref}`fig-04-depth` shows the training loss beside it; three seeds say little about

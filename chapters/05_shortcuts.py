@@ -533,22 +533,16 @@ claims.observe(
 # %% tags=["hide-input", "timing"]
 for depth, ratio in ratios.items():
     ci = stats.bootstrap(ratio)
-    claims.observe(
-        "C045", ci.mean, (ci.low, ci.high), n=ci.n, where=f"{depth} layers, training steps in turn"
-    )
+    claims.observe("C045", ci, where=f"{depth} layers, training steps in turn")
 
 # %% tags=["hide-input"]
 for depth in DEPTHS[:-1]:
     rise, _ = stats.paired(table["residual", deepest][:, 1], table["residual", depth][:, 1])
-    claims.observe(
-        "C046", rise.mean, (rise.low, rise.high), n=SEEDS, where=f"{deepest} layers against {depth}"
-    )
+    claims.observe("C046", rise, n=SEEDS, where=f"{deepest} layers against {depth}")
 
 # %% tags=["hide-input", "timing"]
 heavier = stats.bootstrap(milliseconds["ResNet-50"] / milliseconds["MobileNetV1"] - 1)
-claims.observe(
-    "C047", heavier.mean, (heavier.low, heavier.high), n=heavier.n, where="one image of 224 × 224, in turn"
-)
+claims.observe("C047", heavier, where="one image of 224 × 224, in turn")
 
 # %% [markdown]
 # C045 concerns one step. The shortcut saves no time there; what it can save is steps. And a residual network may be

@@ -285,7 +285,7 @@ plots.say(
 # %% tags=["hide-input"]
 ahead = lead(border["concatenate"], border["add"])
 where = f"ACDC at {SIDE} px, {everything} patients, {SEEDS} seeds, equal parameters"
-claims.observe("C023", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=where)
+claims.observe("C023", ahead, where=where)
 
 # %% [markdown]
 # ## How many patients?
@@ -377,13 +377,7 @@ plots.table(
 # %% tags=["hide-input"]
 for n in FEW:
     ahead = lead(augmented[n, "elastic"], augmented[n, "none"])
-    claims.observe(
-        "C033",
-        ahead.mean,
-        (ahead.low, ahead.high),
-        n=ahead.n,
-        where=f"ACDC, {n} training patients, {SEEDS} seeds",
-    )
+    claims.observe("C033", ahead, where=f"ACDC, {n} training patients, {SEEDS} seeds")
 sure = [str(n) for n in FEW if lead(augmented[n, "elastic"], augmented[n, "none"]).low > 0]
 plots.say(
     f"The interval of the gain of elastic deformation over none lies above zero at {len(sure)} of {len(FEW)} numbers of patients"
@@ -487,7 +481,7 @@ plots.table(
 beyond = draws[:, 2] - draws[:, :2].max(1)
 effect, ends = centre[2] - centre[:2].max(), np.quantile(beyond, [0.025, 0.975])
 ends = min(ends[0], effect), max(ends[1], effect)
-claims.observe("C034", effect, tuple(ends), n=len(test), where=f"ACDC, all slices of {EIGHT} patients, 2 × 2 × 2 factorial, {SEEDS} seeds")  # fmt: skip
+claims.observe("C034", stats.Interval(effect, *ends, len(test)), where=f"ACDC, all slices of {EIGHT} patients, 2 × 2 × 2 factorial, {SEEDS} seeds")  # fmt: skip
 
 # %% [markdown]
 # ## What the weight map is for: objects that touch

@@ -554,16 +554,10 @@ plots.say(
 
 # %% tags=["hide-input"]
 plain = stats.bootstrap(slopes["sigmoid", "Xavier", "plain"])
-claims.observe(
-    "C037",
-    plain.mean,
-    (plain.low, plain.high),
-    n=plain.n,
-    where=f"{DEPTH} dense layers with sigmoid, Xavier's start, log10 a layer",
-)
+claims.observe("C037", plain, where=f"{DEPTH} dense layers with sigmoid, Xavier's start, log10 a layer")
 larger = np.maximum(slopes["sigmoid", "Xavier", "plain"], slopes["ReLU", "He", "plain"])
 best = stats.bootstrap(larger)
-claims.observe("C038", best.mean, (best.low, best.high), n=best.n, where=f"{DEPTH} dense layers, sigmoid with Xavier's and ReLU with He's start")  # fmt: skip
+claims.observe("C038", best, where=f"{DEPTH} dense layers, sigmoid with Xavier's and ReLU with He's start")
 
 # %% tags=["hide-input"]
 ratio = []
@@ -574,13 +568,7 @@ for s in range(SEEDS):
         sizes[kind] = first_gradient(network(DEEP, shortcut), images, data.train.y[:128].cpu())
     ratio.append(np.log10(sizes["residual"] / sizes["plain"]))
 healthy = stats.bootstrap(ratio)
-claims.observe(
-    "C039",
-    healthy.mean,
-    (healthy.low, healthy.high),
-    n=healthy.n,
-    where=f"{DEEP} layers with batch norm and He's start, before training",
-)
+claims.observe("C039", healthy, where=f"{DEEP} layers with batch norm and He's start, before training")
 
 # %% tags=["hide-input"]
 claims.observe(
@@ -590,7 +578,7 @@ claims.observe(
     where=f"convolutions inside the blocks of a residual network with {DEEP} layers",
 )
 last, _ = stats.paired(probed["residual"][:, -1], probed["plain"][:, -1])
-claims.observe("C041", last.mean, (last.low, last.high), n=last.n, where=f"PneumoniaMNIST, {DEEP} layers, last block")  # fmt: skip
+claims.observe("C041", last, where=f"PneumoniaMNIST, {DEEP} layers, last block")
 
 # %% tags=["hide-input"]
 net, below = runs["residual", DEEP][0][0].eval(), []
@@ -611,13 +599,7 @@ claims.observe("C043", joined / 8 - 2, n=1, where="the block of 2016, counted") 
 
 # %% tags=["hide-input"]
 saturates, _ = stats.paired(accuracy["plain", DEEP], accuracy["plain", HALF])
-claims.observe(
-    "C019",
-    saturates.mean,
-    (saturates.low, saturates.high),
-    n=saturates.n,
-    where=f"PneumoniaMNIST, plain, {DEEP} against {HALF} layers",
-)
+claims.observe("C019", saturates, where=f"PneumoniaMNIST, plain, {DEEP} against {HALF} layers")
 
 # %% [markdown]
 # C037 speaks of a problem that is real. C038 puts two activations into one sentence that behave differently: the sigmoid's gradients do vanish, the ReLU's do not when it starts as its paper advises. C039 gives the residual network

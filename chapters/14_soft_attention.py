@@ -672,13 +672,7 @@ claims.observe(
 )
 long = [LENGTHS.index(t) for t in LENGTHS if t >= 15]
 ahead, _ = stats.paired(scores["with attention"][:, long].mean(1), scores["fixed vector"][:, long].mean(1))
-claims.observe(
-    "C054",
-    ahead.mean,
-    (ahead.low, ahead.high),
-    n=ahead.n,
-    where=f"rows of {LENGTHS[long[0]]} digits and more, written backwards",
-)
+claims.observe("C054", ahead, where=f"rows of {LENGTHS[long[0]]} digits and more, written backwards")
 claims.untestable("C055")  # fmt: skip
 
 # %% tags=["hide-input"]
@@ -753,22 +747,14 @@ claims.observe(
 )
 for name, runs in found.items():
     rate = stats.bootstrap(np.mean([r[0] for r in runs], 0) - share)
-    claims.observe(
-        "C062",
-        rate.mean,
-        (rate.low, rate.high),
-        n=rate.n,
-        where=f"planted spots on X-rays, gate, then the {name}",
-    )
+    claims.observe("C062", rate, where=f"planted spots on X-rays, gate, then the {name}")
 
 # %% tags=["hide-input"]
 for name in ("attention gates", "spatial gates"):
     gap = lead(unets[name], unets["plain, 1.15 × the steps"])
-    claims.observe(
-        "C063", gap.mean, (gap.low, gap.high), n=gap.n, where=f"ACDC at 64 px, {name}, {SEEDS} seeds"
-    )
+    claims.observe("C063", gap, where=f"ACDC at 64 px, {name}, {SEEDS} seeds")
 far, _ = stats.paired(solved["non-local"], solved["none"])
-claims.observe("C064", far.mean, (far.low, far.high), n=far.n, where="two bars far apart")
+claims.observe("C064", far, where="two bars far apart")
 
 # %% tags=["hide-input"]
 x = torch.randn(6, 1, generator=generator)

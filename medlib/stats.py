@@ -23,6 +23,12 @@ class Interval(NamedTuple):
         """One of three answers: the interval lies above zero, below it, or holds it."""
         return above if self.low > 0 else below if self.high < 0 else neither
 
+    def shifted(self, by: float) -> "Interval":
+        """The interval of the same values with the constant `by` added: of an AUC above
+        chance, say.
+        """
+        return Interval(self.mean + by, self.low + by, self.high + by, self.n)
+
 
 def bootstrap(
     values, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0

@@ -37,6 +37,11 @@ def test_an_interval_says_on_which_side_of_zero_it_lies(low, high, word):
     assert Interval((low + high) / 2, low, high, 5).says("up", "down", "?") == word
 
 
+def test_a_shifted_interval_is_that_of_the_shifted_values():
+    values = np.random.default_rng(0).normal(size=9)
+    assert bootstrap(values).shifted(2) == pytest.approx(bootstrap(values + 2))
+
+
 @pytest.mark.parametrize("values", [[], [1, float("nan")]])
 def test_bootstrap_refuses(values):
     with pytest.raises(ValueError, match="finite"):
