@@ -754,24 +754,18 @@ def by_heart(answer):
     return dice(answer.reshape(HEARTS[2], -1), raw.test.y.reshape(HEARTS[2], -1)).numpy()
 
 
-def interval(rows, rivals=None):
-    """Mean over hearts and seeds, (seeds, hearts), with a 95 % interval over both."""
-    nothing = np.zeros(HEARTS[2])
-    return stats.bootstrap_cases(stats.mean_value, rows, nothing, rivals)
-
-
 # %%
 scores = {name: np.stack([by_heart(a)] * FEW) for name, a in answers.items()}
 scores["LR-ASPP"] = np.stack([by_heart(a) for a in found])  # (seeds, hearts, structures)
 rows = [
-    (name, *(str(interval(s[..., k])) for k in range(3)), str(interval(s.mean(2))))
+    (name, *(str(stats.over_patients(s[..., k])) for k in range(3)), str(stats.over_patients(s.mean(2))))
     for name, s in scores.items()
 ]
 plots.table(rows, [f"Dice of {HEARTS[2]} hearts", *LABELS[1:], "mean"])
 
 # %% tags=["hide-input"]
 best = max(answers, key=lambda name: scores[name].mean())
-gain = interval(scores["LR-ASPP"].mean(2), scores[best].mean(2))
+gain = stats.over_patients(scores["LR-ASPP"].mean(2), scores[best].mean(2))
 plots.say(
     f"The network, with {cost.parameters(segmenter()):,} parameters, leads the baseline that does best on these hearts ({best}) by **{gain}** in Dice. "
     + gain.says(

@@ -39,6 +39,7 @@ from skimage import draw, filters, measure, segmentation
 from medlib import cardiac, claims, cost, fit, graphcut, losses, metrics, plots, profile, seed, stats
 from medlib.device import device
 from medlib.models import SmallUNet
+from medlib.stats import over_patients
 
 # %%
 TRAIN, OTHERS = profile(smoke=(5, 2), full=(48, 16))  # patients: training; validation and test, each
@@ -616,14 +617,6 @@ dice = {name: stack_dice(masks, asked) for name, masks in answers.items()}
 THRESHOLDS, CLASSICAL = ("fixed threshold", "Otsu"), ("snake", "geodesic contour", "Chan–Vese", "graph cut")
 level, idea = (max(names, key=VALIDATION.get) for names in (THRESHOLDS, CLASSICAL))
 print(f"best on validation patients: {level}; {idea}")
-
-
-# %%
-def over_patients(values, rival=None):
-    """Mean over patients of one number each, or its lead over a rival's, with a 95 % interval."""
-    values = np.atleast_2d(values)
-    rival = None if rival is None else np.atleast_2d(rival)
-    return stats.bootstrap_cases(stats.mean_value, values, np.zeros(values.shape[1]), rival)
 
 
 # %%

@@ -179,7 +179,7 @@ def runs(build, n, **options):
 
 def lead(a, b=None):
     """Mean of `a`, or its lead over `b`, both (seeds, cases), with a 95 % interval over both."""
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b)
+    return stats.over_patients(a, b)
 
 
 # %% [markdown]

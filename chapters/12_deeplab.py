@@ -370,7 +370,7 @@ def judged(model):
 def lead(a, b=None):
     """Mean of `a` (seeds, cases), or its lead over `b`, with a 95 % interval over both."""
     resamples = profile(smoke=20, full=1000)
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b, resamples=resamples)
+    return stats.over_patients(a, b, resamples=resamples)
 
 
 # %% [markdown]

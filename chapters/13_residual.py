@@ -535,10 +535,7 @@ def dice(build, s):
 UNETS = {"U-Net": SmallUNet, "residual U-Net": residual_unet}
 scores = {name: np.array([dice(build, s) for s in range(FITS)]) for name, build in UNETS.items()}
 resamples = profile(smoke=20, full=1000)
-none = np.zeros(len(test))
-lead = stats.bootstrap_cases(
-    stats.mean_value, scores["residual U-Net"], none, scores["U-Net"], resamples=resamples
-)
+lead = stats.over_patients(scores["residual U-Net"], scores["U-Net"], resamples=resamples)
 
 # %% tags=["hide-input"]
 plots.say(

@@ -522,7 +522,7 @@ unets = {name: np.array([dice(b, s, n) for s in range(SEEDS)]) for name, (b, n) 
 # %%
 def lead(a, b):
     resamples = profile(smoke=20, full=1000)
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b, resamples=resamples)
+    return stats.over_patients(a, b, resamples=resamples)
 
 
 # %%

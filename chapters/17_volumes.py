@@ -254,7 +254,7 @@ for name, arm in ARMS.items():
 def over(name, rival=None):
     """Mean Dice of a test patient, or its lead, with an interval over patients and seeds."""
     mine, other = (None if n is None else dice[n].mean((2, 3)) for n in (name, rival))
-    return stats.bootstrap_cases(stats.mean_value, mine, np.zeros(len(test)), other)
+    return stats.over_patients(mine, other)
 
 
 # %% tags=["hide-input", "timing"]
@@ -577,7 +577,7 @@ effective = {name: np.array(values) for name, values in effective.items()}
 owners = {"few": FEW, "many": len(train)}
 
 # %% tags=["hide-input"]
-design = stats.bootstrap_cases(stats.mean_value, effective["many"], np.zeros(len(test)), effective["few"])
+design = stats.over_patients(effective["many"], effective["few"])
 plots.table(
     [
         [f"{np.mean(slices_used):.0f} slices of {owners[n]} patients", f"{effective[n].mean():.3f}"]
@@ -722,7 +722,7 @@ plots.table(
 # ## Verdicts
 
 # %% tags=["hide-input"]
-ahead = stats.bootstrap_cases(stats.mean_value, net_lv, np.zeros(len(test)), np.stack([threshold] * SEEDS))
+ahead = stats.over_patients(net_lv, threshold)
 claims.observe("C082", ahead, where="ACDC test patients, LV; click and threshold as the classical method")
 claims.observe(
     "C083", change["2D"], n=1, where=f"one stack of noise; the 3D control changes by {change['3D']:.2g}"
@@ -741,7 +741,7 @@ claims.observe("C088", equal, where="ACDC test patients, as many CPU-seconds of 
 claims.observe("C089", float(np.mean(paper)) - 0.914, n=3, where="the three figures of the paper's abstract")
 
 # %% tags=["hide-input"]
-v_lead = stats.bootstrap_cases(stats.mean_value, dice["V-Net"].mean((2, 3)), np.zeros(len(test)), np.stack([constant.mean((1, 2))] * SEEDS))  # fmt: skip
+v_lead = stats.over_patients(dice["V-Net"].mean((2, 3)), constant.mean((1, 2)))
 claims.observe("C093", v_lead, where="ACDC test patients")
 few_lead, _ = stats.paired(found_discs["Dice, squares (V-Net)", rare], found_discs["cross-entropy", rare])
 claims.observe("C094", few_lead, where=f"a disc that fills {rare:g} of the image")

@@ -236,7 +236,7 @@ scores = {(n, what): each_patient(f, n) for n in ARMS for what, f in MEASURES.it
 def over(name, what, rival=None):
     """Mean, or lead over a rival, with an interval over patients and seeds."""
     mine, other = scores[name, what], None if rival is None else scores[rival, what]
-    return stats.bootstrap_cases(stats.mean_value, mine, np.zeros(len(test)), other)
+    return stats.over_patients(mine, other)
 
 
 # %% tags=["hide-input", "timing"]
@@ -453,7 +453,7 @@ if away:
 
     def lead_away(values, rival):
         """Of the mean Dice on Sunnybrook, over patients and seeds."""
-        return stats.bootstrap_cases(stats.mean_value, values.mean(2), np.zeros(len(away)), rival.mean(2))
+        return stats.over_patients(values.mean(2), rival.mean(2))
 
     def off(p):
         """mm from the middle of the square to the middle of the LV and its wall, at ED."""

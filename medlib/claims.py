@@ -88,17 +88,17 @@ def observe(
             f"{id} has no rule in book/claims.toml: it is marked as not testable "
             f"({this['reason']})"
         )
-    counted = not isinstance(effect, Interval)
-    if counted:
-        if n is None:
-            raise TypeError(f"{id}: expected n, the number of items counted")
-        effect = Interval(float(effect), float(effect), float(effect), n)
-    mean, low, high = (float(v) for v in effect[:3])
-    n = effect.n if n is None else n
+    if isinstance(effect, Interval):
+        (mean, low, high), n = map(float, effect[:3]), effect.n if n is None else n
+        shown = f"{mean:.4g} [{low:.3g}, {high:.3g}]"
+    elif n is None:
+        raise TypeError(f"{id}: expected n, the number of items counted")
+    else:
+        mean = low = high = float(effect)
+        shown = f"{mean:.4g}"
     if not low <= mean <= high:
         raise ValueError(f"{id}: effect {mean} outside its interval [{low}, {high}]")
     found = verdict(this["rule"], low, high)
-    shown = f"{mean:.4g}" + ("" if counted else f" [{low:.3g}, {high:.3g}]")
     record = {"id": id, "effect": mean, "low": _stored(low), "high": _stored(high)}
     _show(
         record | {"n": n, "where": where, "verdict": found},

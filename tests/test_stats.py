@@ -3,7 +3,14 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from medlib.metrics import auc
-from medlib.stats import Interval, bootstrap, bootstrap_cases, holm, mean_value, paired
+from medlib.stats import (
+    Interval,
+    bootstrap,
+    bootstrap_cases,
+    holm,
+    over_patients,
+    paired,
+)
 
 
 def test_bootstrap_of_five_covers_about_as_often_as_it_says():
@@ -72,15 +79,40 @@ def test_bootstrap_cases_covers_the_spread_of_patients_and_of_seeds():
     per_case = rng.normal(size=(1, 400)).repeat(
         3, 0
     )  # three seeds that agree: patients alone vary
-    found = bootstrap_cases(mean_value, per_case, np.zeros(400))
+    found = over_patients(per_case)
     assert found.mean == pytest.approx(per_case.mean())
     assert (found.high - found.low) / 2 == pytest.approx(
         1.96 * per_case[0].std() / 20, rel=0.1
     )
-    seeds = bootstrap_cases(
-        mean_value, np.array([[0.0] * 400, [1.0] * 400]), np.zeros(400)
-    )
+    seeds = over_patients([[0.0] * 400, [1.0] * 400])
     assert (seeds.low, seeds.mean, seeds.high) == (0, 0.5, 1)
+
+
+def test_a_lead_over_patients_is_paired():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(size=50)  # some patients are hard for everybody
+    ours, rival = hard + rng.normal(0.1, 0.01, (3, 50)), hard
+    lead = over_patients(ours, rival, resamples=200)
+    assert lead.mean == pytest.approx((ours - rival).mean()) and lead.low > 0.08
+    assert lead == over_patients(ours, np.stack([rival] * 3), resamples=200)
+    assert over_patients(ours[0], rival).n == 50
+
+
+def test_patients_are_drawn_with_all_their_images():
+    rng = np.random.default_rng(0)
+    of_patient = rng.normal(size=100)
+    images, whose = of_patient.repeat(9), np.arange(100).repeat(9)
+    mixed = rng.permutation(900)  # a patient's images need not lie side by side
+    by_image = over_patients(images)
+    by_patient = over_patients(images[mixed], whose=[f"p{w}" for w in whose[mixed]])
+    assert (by_image.n, by_patient.n) == (900, 100)
+    # Nine equal images are worth one: the interval of 100 patients, not of 900.
+    assert by_patient.high - by_patient.low == pytest.approx(
+        2 * 1.96 * of_patient.std() / 10, rel=0.15
+    )
+    assert by_patient.high - by_patient.low > 2.5 * (by_image.high - by_image.low)
+    with pytest.raises(ValueError, match="one a case"):
+        over_patients(images, whose=whose[:10])
 
 
 def test_bootstrap_cases_refuses_other_lengths():
