@@ -371,7 +371,7 @@ for name, dataset in trio.items():
     for s in range(SEEDS):
         seed(s)
         model = LeNet(1, 2)
-        fit(model, standard, epochs=STEPS / max(1, len(standard.train.x) // 128), seed=s, validations=10)
+        fit(model, standard, steps=STEPS, seed=s, validations=10)
         logits = evaluate(model, standard.test).logits.cpu()
         runs.append((logits[:, 1] - logits[:, 0]).numpy())
     found[name] = stats.bootstrap_cases(

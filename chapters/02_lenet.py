@@ -327,8 +327,7 @@ def train(build, data, s, **options):
     """Test scores (logit of class 1 minus that of class 0), the network and its history, after STEPS steps."""
     seed(s)
     model = build()
-    steps_per_epoch = max(1, len(data.train.x) // 128)
-    history = fit(model, data, epochs=STEPS / steps_per_epoch, seed=s, validations=10, **options)
+    history = fit(model, data, steps=STEPS, seed=s, validations=10, **options)
     logits = evaluate(model, data.test).logits.cpu()
     return (logits[:, 1] - logits[:, 0]).numpy(), model, history
 

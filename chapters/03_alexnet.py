@@ -268,7 +268,7 @@ def steps_to_target(activation, lr, s):
     model = small_alexnet(1, 10, activation=activation, lrn=False, dropout=0.0)
     options = {"batch_size": BATCH, "validations": LIMIT // 7, "target": 0.75, "score": accuracy}
     try:
-        h = fit(model, digits, epochs=LIMIT / 109, lr=lr, seed=s, optimizer=sgd, schedule=constant, **options)
+        h = fit(model, digits, steps=LIMIT, lr=lr, seed=s, optimizer=sgd, schedule=constant, **options)
     except FloatingPointError:
         return np.inf
     return h.step[-1] if h.reached_target else np.inf
@@ -318,8 +318,7 @@ plots.say(
 
 # %%
 shift = random_shift(2)
-per_epoch = len(data.train.x) // BATCH
-options = {"seeds": SEEDS, "epochs": STEPS / per_epoch, "batch_size": BATCH, "validations": 6}
+options = {"seeds": SEEDS, "steps": STEPS, "batch_size": BATCH, "validations": 6}
 variants = {
     "AlexNet, small twin": (small_alexnet, shift),
     "tanh for ReLU": (partial(small_alexnet, activation=nn.Tanh), shift),
@@ -401,9 +400,8 @@ plots.say(
 
 # %%
 breast = load("breastmnist").standardise()
-breast_options = options | {"epochs": STEPS / max(1, len(breast.train.x) // BATCH)}
 breast_runs = {
-    name: repeat(variants[name][0], breast, augment=shift, **breast_options)
+    name: repeat(variants[name][0], breast, augment=shift, **options)
     for name in ("AlexNet, small twin", "LeNet, equal parameters")
 }
 rows = [(name, *(str(r.interval(metric)) for metric in (auc, accuracy))) for name, r in breast_runs.items()]

@@ -189,8 +189,7 @@ del theirs, ours
 
 # %%
 shift = random_shift(2)
-per_epoch = len(data.train.x) // BATCH
-options = {"seeds": SEEDS, "epochs": STEPS / per_epoch, "batch_size": BATCH, "validations": 6}
+options = {"seeds": SEEDS, "steps": STEPS, "batch_size": BATCH, "validations": 6}
 options |= {"lr": 1e-3, "augment": shift}
 twins = {
     "two 3 × 3 a stage": partial(small_vgg, convs=(2, 2, 2)),
@@ -251,9 +250,8 @@ compare([*deep, "A, made wider"], "A, made wider")
 
 # %%
 breast = load("breastmnist").standardise()
-breast_options = options | {"epochs": STEPS / max(1, len(breast.train.x) // BATCH)}
 pair = ("D, 7 convolutions", "A, made wider")
-breast_runs = {name: repeat(twins[name], breast, **breast_options) for name in pair}
+breast_runs = {name: repeat(twins[name], breast, **options) for name in pair}
 rows = [(name, *(str(breast_runs[name].interval(m)) for m in (auc, accuracy))) for name in pair]
 plots.table(rows, ["BreastMNIST", "test AUC", "test accuracy"])
 
@@ -666,7 +664,7 @@ for name in shown:
 #
 # ```{solution} ex-04-steps
 # :class: dropdown
-# Put `deep_options["epochs"] *= 3` before the cell that trains, and run the section again. Report the paired
+# Put `deep_options["steps"] *= 3` before the cell that trains, and run the section again. Report the paired
 # difference with its interval. Whatever you find, it concerns these images and this optimiser; the authors of
 # ResNet also tried three times as many steps, and still found a gap {cite:p}`he2016resnet`.
 # ```

@@ -240,7 +240,6 @@ largest_gap = max(gaps)
 
 # %%
 DEPTHS = profile(smoke=(8, 14), full=(8, 14, 20, 32))
-per_epoch = len(data.train.x) // BATCH
 kinds = {"plain": False, "residual": True}
 
 
@@ -248,9 +247,7 @@ kinds = {"plain": False, "residual": True}
 def train(depth, shortcut, s):
     seed(s)
     model = small_resnet(depth, width=8, shortcut=shortcut)
-    history = fit(
-        model, data, epochs=STEPS / per_epoch, batch_size=BATCH, validations=10, keep="last", seed=s
-    )
+    history = fit(model, data, steps=STEPS, batch_size=BATCH, validations=10, keep="last", seed=s)
     return model, history
 
 

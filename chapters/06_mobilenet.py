@@ -399,8 +399,7 @@ twins = {
 }
 
 # %%
-per_epoch = len(data.train.x) // BATCH
-options = {"epochs": STEPS / per_epoch, "batch_size": BATCH, "validations": 6}
+options = {"steps": STEPS, "batch_size": BATCH, "validations": 6}
 options |= {"lr": 3e-3, "augment": random_shift(2)}
 runs = {name: repeat(build, data, seeds=SEEDS, **options) for name, build in twins.items()}
 
@@ -465,7 +464,7 @@ plots.say(
 # %%
 twice = "separable, twice the steps"
 twins[twice], ms[twice] = twins["separable"], ms["separable"]
-runs[twice] = repeat(twins[twice], data, seeds=SEEDS, **(options | {"epochs": 2 * options["epochs"]}))
+runs[twice] = repeat(twins[twice], data, seeds=SEEDS, **options | {"steps": 2 * STEPS})
 compare([twice, "dense"], "dense")
 
 # %% tags=["hide-input"]
@@ -481,9 +480,8 @@ plots.say(
 
 # %%
 breast = load("breastmnist").standardise()
-breast_options = options | {"epochs": STEPS / max(1, len(breast.train.x) // BATCH)}
 pair = ("separable", "dense")
-breast_runs = {name: repeat(twins[name], breast, seeds=FEW, **breast_options) for name in pair}
+breast_runs = {name: repeat(twins[name], breast, seeds=FEW, **options) for name in pair}
 rows = [(name, *(str(breast_runs[name].interval(m)) for m in (auc, accuracy))) for name in pair]
 share = breast.test.y.float().mean().item()
 rows.append(("the larger class, always", "0.500", f"{max(share, 1 - share):.3f}"))

@@ -832,7 +832,7 @@ models = []
 for s in range(SEEDS):
     seed(s)
     models.append(SmallUNet())
-    fit(models[-1], small, epochs=STEPS * 16 / len(small.train.x), lr=1e-2, batch_size=16, seed=s,
+    fit(models[-1], small, steps=STEPS, lr=1e-2, batch_size=16, seed=s,
         loss=losses.dice_ce, score=losses.mean_dice, keep="last", validations=1)  # fmt: skip
 drawn = [c.index for c in asked]  # the test slices with a left ventricle
 

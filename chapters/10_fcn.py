@@ -270,11 +270,10 @@ for name, build in {
 def trained(build, data, s, *, steps=STEPS, lr=1e-2, **options):
     """The network `build()`, trained on `data.train` with seed `s`."""
     seed(s)
-    model, size = build(), min(BATCH, len(data.train.x))
+    model = build()
     data = replace(data, val=Split(data.val.x[:BATCH], data.val.y[:BATCH]))  # looked at, not used
-    epochs = steps / (len(data.train.x) // size)
-    options |= {"batch_size": size, "validations": 1, "keep": "last", "seed": s}
-    fit(model, data, epochs=epochs, lr=lr, **options)
+    options |= {"batch_size": BATCH, "validations": 1, "keep": "last", "seed": s}
+    fit(model, data, steps=steps, lr=lr, **options)
     return model
 
 

@@ -162,9 +162,9 @@ def trained(build, n, s, augment=None, loss=losses.dice_ce, steps=STEPS):
     chosen = Split(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]))
     data = Dataset("acdc", cardiac.LABELS, chosen, parts[0], parts[0], "pool")
     seed(s)
-    model, epochs = build(), steps / max(1, len(chosen.x) // 16)
+    model = build()
     options = {"loss": loss, "score": losses.mean_dice, "lr": 1e-2, "batch_size": 16, "keep": "last"}
-    fit(model, data, epochs=epochs, validations=1, augment=augment, seed=s, **options)
+    fit(model, data, steps=steps, validations=1, augment=augment, seed=s, **options)
     return model
 
 
@@ -198,7 +198,7 @@ def watch(logits, target):
 
 
 options = {
-    "epochs": max(1, STEPS / (len(shown.train.x) // 16)),
+    "steps": max(STEPS, len(shown.train.x) // 16),
     "lr": 1e-2,
     "batch_size": 16,
     "validations": 24,
@@ -527,7 +527,7 @@ def miscounted(loss, s):
     seed(s)
     model = UNet(1, 2, width=8, depth=2, padded=True, norm=True)
     score = lambda logits, target: losses.mean_dice(logits, (target > 0).long())
-    fit(model, plates, epochs=STEPS / 2, batch_size=16, lr=1e-2, loss=loss, score=score, validations=1, seed=s, keep="last")  # fmt: skip
+    fit(model, plates, steps=STEPS, batch_size=16, lr=1e-2, loss=loss, score=score, validations=1, seed=s, keep="last")  # fmt: skip
     found = predict(model, plates.test.x).argmax(1).cpu()
     return [abs(label(f.numpy(), connectivity=1).max() - t.max().item()) for f, t in zip(found, plates.test.y, strict=True)]  # fmt: skip
 

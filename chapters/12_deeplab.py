@@ -346,7 +346,7 @@ def trained(build, data, s, steps=STEPS):
     """(`build()` trained on `data.train`, CPU-seconds)."""
     seed(s)
     model, started = build(), time.process_time()
-    fit(model, data, epochs=steps / max(1, len(data.train.x) // 16), seed=s, **options)
+    fit(model, data, steps=steps, seed=s, **options)
     return model, time.process_time() - started
 
 

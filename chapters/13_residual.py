@@ -296,8 +296,7 @@ def trained(build, s, batch=BATCH):
     net, few = build(), (data.train.x[:128], data.train.y[:128])
     net.to(few[0].device)
     before = first_gradient(net, *few)
-    epochs = STEPS / (len(data.train.x) // batch)
-    history = fit(net, data, epochs=epochs, batch_size=batch, validations=4, keep="last", seed=s)
+    history = fit(net, data, steps=STEPS, batch_size=batch, validations=4, keep="last", seed=s)
     return net, before, first_gradient(net, *few), np.mean(history.train_loss[-1:])
 
 
@@ -525,9 +524,9 @@ hearts = cardiac.slices(train, val[:1], test, side=64)
 def dice(build, s):
     """(test patients,): Dice of three structures at ED and ES."""
     seed(s)
-    net, epochs = build(), STEPS / (len(hearts.train.x) // 16)
+    net = build()
     options = {"loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine(), "lr": 1e-2}
-    fit(net, hearts, epochs=epochs, batch_size=16, validations=1, keep="last", seed=s, **options)
+    fit(net, hearts, steps=STEPS, batch_size=16, validations=1, keep="last", seed=s, **options)
     return cardiac.dice(net, test, side=64).mean((1, 2))
 
 

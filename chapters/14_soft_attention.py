@@ -402,8 +402,8 @@ def finder(pool):
 def hits(pool, s):
     """Of test images with a spot: is the map's peak on it, and how many pixels from its middle; all maps; accuracy."""
     seed(s)
-    net, epochs = finder(pool), 2 * STEPS / (len(spots.train.x) // 64)
-    fit(net, spots, epochs=epochs, batch_size=64, lr=1e-2, validations=2, seed=s)
+    net = finder(pool)
+    fit(net, spots, steps=2 * STEPS, batch_size=64, lr=1e-2, validations=2, seed=s)
     logits = predict(net, spots.test.x, len(spots.test.x))
     weights = net[6].weights[:, 0].cpu()
     peak = torch.stack(torch.unravel_index(weights.flatten(1).argmax(1), (28, 28)), 1)
@@ -503,9 +503,9 @@ hearts = cardiac.slices(train, val[:1], test, side=64)
 def dice(build, s, steps):
     """(test patients,): Dice of three structures at ED and ES."""
     seed(s)
-    net, epochs = build(), steps / (len(hearts.train.x) // 16)
+    net = build()
     options = {"loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine(), "lr": 1e-2}
-    fit(net, hearts, epochs=epochs, batch_size=16, validations=1, keep="last", seed=s, **options)
+    fit(net, hearts, steps=steps, batch_size=16, validations=1, keep="last", seed=s, **options)
     return cardiac.dice(net, test, side=64).mean((1, 2))
 
 
@@ -610,7 +610,7 @@ for name, module in GUESTS.items():
     for s in range(SEEDS):
         seed(s)
         net = matcher(module)
-        fit(net, pairs, epochs=2 * STEPS / (len(pairs.train.x) // 64), batch_size=64, lr=1e-2, validations=2, keep="last", seed=s)  # fmt: skip
+        fit(net, pairs, steps=2 * STEPS, batch_size=64, lr=1e-2, validations=2, keep="last", seed=s)  # fmt: skip
         solved[name].append(accuracy(predict(net, pairs.test.x).cpu(), pairs.test.y.cpu()))
 
 # %%

@@ -139,9 +139,9 @@ claims.box("C071", "C072", "C073", "C111", "C112", "C113")
 def classifier(build, data, s, longer=1):
     """(network, validation AUC)."""
     seed(s)
-    net, per_epoch = build(), len(data.train.x) // 64
+    net = build()
     options = {"batch_size": 64, "augment": random_shift(2), "validations": 1, "keep": "last"}
-    history = fit(net, data, epochs=longer * STEPS[0] / per_epoch, seed=s, **options)
+    history = fit(net, data, steps=round(longer * STEPS[0]), seed=s, **options)
     return net, history.score[-1]
 
 
@@ -156,10 +156,10 @@ def classify(data, s, module, longer=1):
 def segment(s, module, longer=1):
     """(Dice of the test patients, validation Dice)."""
     seed(s)
-    net, per_epoch = into_unet(module), len(hearts.train.x) // 16
+    net = into_unet(module)
     options = {"batch_size": 16, "lr": 5e-3, "loss": losses.dice_ce, "score": losses.mean_dice}
     options |= {"augment": random_affine(), "validations": 1, "keep": "last"}
-    history = fit(net, hearts, epochs=longer * STEPS[1] / per_epoch, seed=s, **options)
+    history = fit(net, hearts, steps=round(longer * STEPS[1]), seed=s, **options)
     return cardiac.dice(net, test, side=SIDE).mean((1, 2)), history.score[-1]
 
 
@@ -381,8 +381,8 @@ for residual in (False, True):
         learnt[residual, n] = []
         for s in range(SEEDS):
             seed(s)
-            net, epochs = Stack(n, residual), STEPS[0] / (len(xrays.train.x) // 64)
-            fit(net, xrays, epochs=epochs, batch_size=64, validations=1, keep="last", seed=s)
+            net = Stack(n, residual)
+            fit(net, xrays, steps=STEPS[0], batch_size=64, validations=1, keep="last", seed=s)
             learnt[residual, n].append(accuracy(predict(net, xrays.test.x).cpu(), xrays.test.y.cpu()))
 
 # %%

@@ -237,8 +237,8 @@ def fitted(build, data, steps, s):
     """A network after so many steps of 16 slices, and its history."""
     batch = 2 if data.train.x.ndim == 5 else 16
     seed(s)
-    net, epochs = build(), max(1, steps * TIMES) / (len(data.train.x) // batch)
-    return net, fit(net, data, epochs=epochs, seed=s, **(cardiac.RECIPE | {"batch_size": batch}))
+    net, steps = build(), max(1, round(steps * TIMES))
+    return net, fit(net, data, steps=steps, seed=s, **(cardiac.RECIPE | {"batch_size": batch}))
 
 
 # %%
@@ -516,8 +516,8 @@ def disc_data(fraction):
 def disc_dice(loss, data, s):
     seed(s)
     net = SmallUNet(1, 2, width=8)
-    epochs = max(1, 120 * TIMES) / (len(data.train.x) // 16)
-    fit(net, data, epochs=epochs, seed=s, **(cardiac.RECIPE | {"loss": loss, "augment": None}))
+    steps = max(1, round(120 * TIMES))
+    fit(net, data, steps=steps, seed=s, **(cardiac.RECIPE | {"loss": loss, "augment": None}))
     return losses.mean_dice(predict(net, data.test.x).cpu(), data.test.y.cpu())
 
 

@@ -179,9 +179,8 @@ ARMS = {
 # %%
 def fitted(build, augment, s):
     seed(s)
-    net, batch = build(), 4
-    options = cardiac.RECIPE | {"batch_size": batch, "augment": augment}
-    return net, fit(net, hearts, epochs=STEPS / (len(hearts.train.x) // batch), seed=s, **options)
+    net, options = build(), cardiac.RECIPE | {"batch_size": 4, "augment": augment}
+    return net, fit(net, hearts, steps=STEPS, seed=s, **options)
 
 
 # %%

@@ -222,9 +222,8 @@ def learn(pairs, s, *, steps=STEPS, diffeomorphic=True, smooth=SMOOTH, cycle=0.0
     seed(s)
     net = VoxelMorph(diffeomorphic=diffeomorphic)
     value = loss(smooth, cycle=cycle, likeness="mse")
-    epochs = steps / (len(pairs.train.x) // min(16, len(pairs.train.x)))
     fit(
-        Unsupervised(net, cycle=cycle > 0), pairs, epochs=epochs, lr=RATE, batch_size=16, seed=s,
+        Unsupervised(net, cycle=cycle > 0), pairs, steps=steps, lr=RATE, batch_size=16, seed=s,
         loss=value, score=lambda out, y: -value(out, y).item(), validations=1, keep="last",
     )  # fmt: skip
     return net
@@ -418,7 +417,7 @@ SWEEP, watched_pairs = (0.03, 0.3, 3.0), [cine.pair(p) for p in watched]
 sweep = {}
 for diffeomorphic in (False, True):
     for smooth in SWEEP:
-        net = learn(pairs, 0, steps=STEPS / 4, diffeomorphic=diffeomorphic, smooth=smooth)
+        net = learn(pairs, 0, steps=STEPS // 4, diffeomorphic=diffeomorphic, smooth=smooth)
         us = [predict(net, x).cpu() for x in watched_pairs]
         carry = np.mean([cine.dice(u, p) for u, p in zip(us, watched, strict=True)])
         sweep[diffeomorphic, smooth] = carry, 100 * np.mean([motion.folded(u).float().mean() for u in us])
@@ -513,8 +512,8 @@ plots.scrubber(
 LESSONS = profile(smoke=2, full=15)
 taught = cine.phantom_pairs(LESSONS, seed=1, phases=(0.0, 0.1, 0.2, 0.35, 0.6, 0.8), depth=6)
 lessons = cine.dataset(taught, cine.phantom_pairs(1, seed=2, depth=6))
-native = [learn(lessons, s, steps=STEPS / 2) for s in range(SEEDS)]
-cycled = [learn(lessons, s, steps=STEPS / 2, cycle=0.5) for s in range(SEEDS)]
+native = [learn(lessons, s, steps=STEPS // 2) for s in range(SEEDS)]
+cycled = [learn(lessons, s, steps=STEPS // 2, cycle=0.5) for s in range(SEEDS)]
 TESTED = METHODS | {
     "trained on phantoms": [answer(net) for net in native],
     "on phantoms, with a cycle": [answer(net) for net in cycled],

@@ -172,8 +172,8 @@ def job(folder, arms, seeds, steps, fatal=False):
 
     for (kind, batch), s in itertools.product(arms, range(seeds)):
         seed(s)
-        net, epochs = network(kind), steps / (len(data.train.x) // batch)
-        options = {"epochs": epochs, "batch_size": batch, "seed": s, "score": score, "validations": 5}
+        net = network(kind)
+        options = {"steps": steps, "batch_size": batch, "seed": s, "score": score, "validations": 5}
         fit(net, data, keep="last", checkpoint=f"{folder}/{kind}-{batch}-{s}.pt", **options)
 
 
