@@ -83,13 +83,9 @@ def paired(
 def bootstrap_cases(
     metric: Callable,
     scores: ArrayLike,
-    target: ArrayLike,
+    target: ArrayLike | None,
     baseline: ArrayLike | None = None,
-    *,
-    whose: Sequence | np.ndarray | None = None,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
+    **options,
 ) -> Interval:
     """Interval that carries both chances: which patients were tested, and which seed
     was drawn.
@@ -97,41 +93,76 @@ def bootstrap_cases(
     metric    of medlib.metrics, or `mean_value`: (scores, target, weight) → (R,)
     scores    (seeds, N) or (seeds, N, num_classes): one row a seed; `baseline`
               likewise, for the difference
-    target    (N,)
-    whose     (N,) the patient of each case, where it is known: then patients are drawn,
-              each with all that belongs to them; by default every case stands alone
+    target    (N,), or None where the metric needs none
+    options   whose, (N,): the patient of each case, where it is known; then patients
+              are drawn, each with all that belongs to them, and by default every case
+              stands alone. level, 0.95; resamples, 1000; seed, 0
     Each resample draws as many patients and as many seeds as there are, the same for
     both sides of a difference. Draws that lack a class are drawn again. `n` of the
     result is the number of patients.
     """
-    scores, target = np.atleast_2d(scores), np.asarray(target)
-    sides = [scores] if baseline is None else [scores, np.atleast_2d(baseline)]
-    if any(side.shape[1] != len(target) for side in sides):
+    return _over_cases(metric, scores, target, baseline, **options)[0]
+
+
+def paired_cases(
+    metric: Callable,
+    scores: ArrayLike,
+    target: ArrayLike | None,
+    baseline: ArrayLike,
+    **options,
+) -> tuple[Interval, float]:
+    """`bootstrap_cases` of the lead over `baseline`, and its two-sided p-value: twice
+    the share of the same resamples in which the lead is zero or has the other sign. So
+    the two agree: p < .05 where the 95 % interval leaves zero out, up to one resample.
+    With R resamples p cannot fall below 2 / (R + 1).
+    """
+    return _over_cases(metric, scores, target, baseline, **options)
+
+
+def _over_cases(
+    metric: Callable,
+    scores: ArrayLike,
+    target: ArrayLike | None,
+    baseline: ArrayLike | None,
+    *,
+    whose: Sequence | np.ndarray | None = None,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[Interval, float]:
+    """The one place where both chances become an interval, and a p-value."""
+    sides = [np.atleast_2d(s) for s in (scores, baseline) if s is not None]
+    seeds, cases = sides[0].shape[:2]
+    target = None if target is None else np.asarray(target)
+    if any(side.shape[1] != cases for side in sides) or (
+        target is not None and len(target) != cases
+    ):
         raise ValueError(
-            f"scores {[side.shape for side in sides]} for {len(target)} cases; "
-            "expected (seeds, cases, …)"
+            f"scores {[side.shape for side in sides]} for "
+            f"{cases if target is None else len(target)} cases; expected "
+            "(seeds, cases, …)"
         )
     if len({len(side) for side in sides}) > 1:
         raise ValueError(
             f"{len(sides[0])} seeds against {len(sides[1])}; expected as many on both "
             "sides"
         )
-    if whose is not None and len(whose) != len(target):
+    if whose is not None and len(whose) != cases:
         raise ValueError(
-            f"the patients of {len(whose)} cases for {len(target)} cases; expected one "
-            "a case"
+            f"the patients of {len(whose)} cases for {cases} cases; expected one a case"
         )
-    owner = np.arange(len(target))
+    owner = np.arange(cases)
     if whose is not None:
         owner = np.unique(np.asarray(whose), return_inverse=True)[1]
     rng, n = np.random.default_rng(seed), int(owner.max()) + 1
-    classes = np.stack([target == c for c in np.unique(target)], 1).astype(float)
-    weight = np.empty((0, len(target)))
+    classes = np.ones((cases, 1))
+    if target is not None:
+        classes = np.stack([target == c for c in np.unique(target)], 1).astype(float)
+    weight = np.empty((0, cases))
     while len(weight) < resamples:
         drawn = rng.multinomial(n, np.full(n, 1 / n), resamples)[:, owner].astype(float)
         weight = np.concatenate([weight, drawn[(drawn @ classes > 0).all(1)]])
     weight = weight[:resamples]
-    seeds = len(scores)
     lots = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
 
     draws, value = np.zeros(resamples), 0.0
@@ -140,7 +171,9 @@ def bootstrap_cases(
         draws += sign * (lots * found).sum(1)
         value += sign * float(np.mean([float(metric(row, target)) for row in rows]))
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), n)
+    other_side = min((draws <= 0).sum(), (draws >= 0).sum())
+    p = min(1.0, 2 * (1 + int(other_side)) / (resamples + 1))
+    return Interval(value, float(low), float(high), n), p
 
 
 def over_patients(
@@ -151,23 +184,19 @@ def over_patients(
 
     values    (seeds, N), or (N,) where there is one seed; `rival` too, or (N,) where it
               is the same for every seed
-    options   those of `bootstrap_cases`: whose, level, resamples, seed
+    options   those of `bootstrap_cases`
     """
     values = np.atleast_2d(values)
     if rival is not None:
         rival = np.atleast_2d(rival)
         rival = rival.repeat(len(values), 0) if len(rival) == 1 else rival
-    return bootstrap_cases(
-        mean_value, values, np.zeros(values.shape[1]), rival, **options
-    )
+    return bootstrap_cases(mean_value, values, None, rival, **options)
 
 
 def mean_value(
-    values: ArrayLike, target: ArrayLike, weight: np.ndarray | None = None
+    values: ArrayLike, target: None = None, weight: np.ndarray | None = None
 ) -> float | np.ndarray:
-    """For `bootstrap_cases` on one number a case: the mean, or that of each draw. The
-    target is not looked at.
-    """
+    """For `bootstrap_cases` on one number a case: the mean, or that of each draw."""
     values = np.asarray(values, dtype=float)
     return values.mean() if weight is None else weight @ values / weight.sum(1)
 

@@ -10,6 +10,7 @@ from medlib.stats import (
     holm,
     over_patients,
     paired,
+    paired_cases,
 )
 
 
@@ -96,6 +97,25 @@ def test_a_lead_over_patients_is_paired():
     assert lead.mean == pytest.approx((ours - rival).mean()) and lead.low > 0.08
     assert lead == over_patients(ours, np.stack([rival] * 3), resamples=200)
     assert over_patients(ours[0], rival).n == 50
+
+
+def test_the_p_value_of_a_lead_agrees_with_its_interval():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 200)
+    good, bad = y + rng.normal(size=(3, 200)), y + 3 * rng.normal(size=(3, 200))
+    lead, p = paired_cases(auc, good, y, bad)
+    assert lead == bootstrap_cases(auc, good, y, bad)
+    assert lead.low > 0 and p == pytest.approx(2 / 1001)
+    assert paired_cases(auc, bad, y, good)[1] == p
+    assert paired_cases(auc, good, y, good)[1] == 1
+    better = y + 2.3 * rng.normal(size=(3, 200))
+    _, p = paired_cases(auc, better, y, bad)
+    assert 0.02 < p < 0.9  # the level at which the interval comes to touch zero
+    shorter, longer = (
+        paired_cases(auc, better, y, bad, level=1 - p + d)[0] for d in (-0.01, 0.01)
+    )
+    assert shorter.says("out", "out", "in") == "out"
+    assert longer.says("out", "out", "in") == "in"
 
 
 def test_patients_are_drawn_with_all_their_images():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medlib import data, evaluate, fit, profile, repeat, seed, train
+from medlib import data, evaluate, fit, profile, seed, train
 from medlib.data import Dataset, Split
 
 
@@ -194,27 +194,6 @@ def test_a_refused_checkpoint_leaves_the_model_alone(tmp_path):
     with pytest.raises(ValueError, match="another run"):
         fit(model, blobs(), epochs=2, checkpoint=tmp_path / "c.pt")
     assert "forward" not in vars(model)
-
-
-def test_repeat_is_fit_with_one_seed_after_another():
-    runs = repeat(
-        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 2)),
-        blobs(),
-        seeds=2,
-        epochs=1,
-        batch_size=32,
-    )
-    assert runs.logits.shape == (2, 32, 2) and len(runs.histories) == 2
-    again = evaluate(runs.model, blobs().test).logits.cpu().numpy()
-    assert (again == runs.logits[0]).all() and (runs.logits[0] != runs.logits[1]).any()
-    assert min(runs.seconds) > 0 and runs.interval().mean == pytest.approx(
-        sum(
-            train.auc(torch.tensor(row), torch.tensor(runs.target))
-            for row in runs.logits
-        )
-        / 2
-    )
-    assert runs.interval(train.accuracy, runs)[:3] == (0, 0, 0)
 
 
 def test_profile(monkeypatch):
