@@ -165,16 +165,18 @@ def job(folder, arms, seeds, steps, fatal=False):
     data = replace(data, val=Split(data.val.x[:odd], data.val.y[:odd]))
     Path(folder).mkdir(exist_ok=True)
 
+    os.environ["FATAL"] = "1" if fatal else ""
+
     def score(logits, target):
-        if fatal and os.environ.get("RANK") == "1" and list(Path(folder).glob("*.pt")):
+        rank = os.environ.get("RANK")
+        if os.environ["FATAL"] and rank == "1" and list(Path(folder).glob("*.pt")):
             os.kill(os.getpid(), signal.SIGKILL)  # for later in this chapter
         return auc(logits, target)
 
     for (kind, batch), s in itertools.product(arms, range(seeds)):
         seed(s)
-        net, epochs = network(kind), steps / (len(data.train.x) // batch)
-        options = {"epochs": epochs, "batch_size": batch, "seed": s, "score": score, "validations": 5}
-        fit(net, data, keep="last", checkpoint=f"{folder}/{kind}-{batch}-{s}.pt", **options)
+        options = {"steps": steps, "batch_size": batch, "seed": s, "score": score, "validations": 5}
+        fit(network(kind), data, keep="last", store=f"{folder}/{kind}-{batch}-{s}.pt", **options)
 
 
 # %% [markdown]
