@@ -146,12 +146,15 @@ def own_randomness() -> Iterator[None]:
 # ---------------------------------------------------------------- several processes
 
 
-@functools.cache
 def _processes():
     """accelerate's view of the processes that `accelerate launch`, torchrun or
     `notebook_launcher` started; None in a process that works alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return None
+    world = os.environ.get("WORLD_SIZE", "1")
+    return None if world == "1" else _accelerator(world)
+
+
+@functools.cache
+def _accelerator(world: str):
     from accelerate import Accelerator
 
     return Accelerator()
