@@ -6,7 +6,8 @@ attention/ drop-in modules, one file a family: maps in, maps of the same shape o
 data       load(name) → images and labels, from cache, mirror or upstream, checksum
            verified
 phantom    a beating heart whose masks, volumes and motion are known exactly
-train      device, seed, profile, fit, repeat, evaluate
+train      fit, predict, evaluate
+experiment repeat: one network, many seeds; compare: several networks
 pretrained ImageNet weights for the full-size networks
 baselines  classical classifiers, to be beaten first
 cardiac    ACDC-style folders: reading, splitting patients, preparing slices, segmenting
@@ -31,10 +32,10 @@ chapters   runs the chapters, stamps them, says which are stale
 from importlib import import_module
 
 _HOME = {  # name → module; imported on first use: to read the claims needs no torch
-    "evaluate": "train", "fit": "train", "load": "data",
-    "profile": "device", "repeat": "train", "seed": "device",
+    "compare": "experiment", "evaluate": "train", "fit": "train", "load": "data",
+    "profile": "device", "repeat": "experiment", "seed": "device",
 }  # fmt: skip
-__all__ = ["evaluate", "fit", "load", "profile", "repeat", "seed"]
+__all__ = ["compare", "evaluate", "fit", "load", "profile", "repeat", "seed"]
 
 
 def __getattr__(name: str):

@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from medlib.content import digest
-from medlib.device import note, rank_and_world
+from medlib.device import rank_and_world
+from medlib.notes import note
 
 LIMIT = 10.0  # GB that a store may hold; MEDLIB_STORE_GB names another number
 

@@ -230,25 +230,3 @@ def mean_over_processes(value: Tensor) -> float:
     if world > 1:
         torch.distributed.all_reduce(value)
     return value.item() / world
-
-
-# ---------------------------------------------------------------- what a run has seen
-
-_listeners: list[Callable[[str, dict], None]] = []  # empty outside a published run
-
-
-def note(event: str, **facts) -> None:
-    """Tell whoever listens that something was loaded, trained or printed. Nobody does,
-    but for the press while it runs a chapter: the stamp is made of these notes."""
-    for listener in _listeners:
-        listener(event, facts)
-
-
-@contextmanager
-def listening(listener: Callable[[str, dict], None]) -> Iterator[None]:
-    """Hand every `note` to `listener` for a while."""
-    _listeners.append(listener)
-    try:
-        yield
-    finally:
-        _listeners.remove(listener)

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,13 +22,11 @@ from torch.nn import functional as F
 from medlib import checkpoint, device
 from medlib.checkpoint import History
 from medlib.data import Dataset, Split, check
-from medlib.device import profile, seed
 from medlib.metrics import accuracy, auc
-from medlib.stats import bootstrap_cases
 
 
 class Plan(NamedTuple):
-    """How a training is laid out; `of` does the arithmetic and refuses what cannot be."""
+    """How a training is laid out; `of` does the sums and refuses what cannot be."""
 
     images: int
     batch_size: int
@@ -42,7 +39,7 @@ class Plan(NamedTuple):
         return self.images // self.batch_size
 
     def validates(self, step: int) -> bool:
-        """Is there a validation after this step, counted from 0? The last one has one."""
+        """Is there a validation after this step (from 0)? After the last one there is."""
         return (step + 1) % self.every == 0 or step + 1 == self.steps
 
     @classmethod
@@ -305,57 +302,3 @@ def evaluate(
     return Evaluation(
         logits, y, loss(logits, y).item(), accuracy(logits, y), auc(logits, y)
     )
-
-
-class Runs(NamedTuple):
-    """Several trainings of one network, one a seed, judged on the test images."""
-
-    logits: np.ndarray  # (seeds, N, num_classes), or what `judge` found, (seeds, N)
-    target: np.ndarray  # (N,); zeros with a `judge`
-    histories: list[History]
-    seconds: list[float]  # of the processor, one a seed; wall time on a GPU
-    model: nn.Module  # of the first seed
-
-    def interval(
-        self, metric: Callable[..., float] = auc, baseline: "Runs | None" = None
-    ):
-        """The metric's mean over seeds, or its lead over a baseline's, with a 95 %
-        interval over seeds and test images (medlib.stats.bootstrap_cases).
-        """
-        rival = None if baseline is None else baseline.logits
-        resamples = profile(smoke=20, full=1000)
-        return bootstrap_cases(
-            metric, self.logits, self.target, rival, resamples=resamples
-        )
-
-
-def repeat(
-    build: Callable[[], nn.Module],
-    data: Dataset,
-    *,
-    seeds: int = 5,
-    judge: Callable[[nn.Module], np.ndarray] | None = None,
-    **options,
-) -> Runs:
-    """`fit(build(), data, **options)` with seeds 0, 1, …; the seed draws weights,
-    batches and augmentation.
-
-    judge   model → (N,) one number a test case, such as its Dice, for
-            `interval(mean_value)`; by default the logits of data.test are kept
-    """
-    logits, histories, seconds, models = [], [], [], []
-    for s in range(seeds):
-        seed(s)
-        model = build()
-        histories.append(fit(model, data, seed=s, **options))
-        seconds.append(
-            (histories[-1].seconds if torch.cuda.is_available() else histories[-1].cpu)[
-                -1
-            ]
-        )
-        logits.append(
-            judge(model) if judge else predict(model, data.test.x).cpu().numpy()
-        )
-        models = models or [model]
-    target = np.zeros(len(logits[0])) if judge else data.test.y.cpu().numpy()
-    return Runs(np.stack(logits), target, histories, seconds, models[0])

@@ -15,7 +15,7 @@ from test_train import blobs, net, weights
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import checkpoint, data, device, fit, losses, seed, train
+from medlib import checkpoint, data, fit, losses, notes, seed, train
 from medlib.checkpoint import OtherTraining, make_room, measured_once
 
 CALLS = []
@@ -239,12 +239,12 @@ def test_what_a_clock_said_is_kept(tmp_path):
 
 
 def test_the_note_says_whether_a_training_was_found(tmp_path):
-    notes = []
-    with device.listening(lambda event, facts: notes.append(facts)):
+    heard = []
+    with notes.listening(lambda event, facts: heard.append(facts)):
         trained(tmp_path)
         trained(tmp_path)
-    assert [n["kept"] for n in notes] == [False, True]
-    assert notes[0]["cpu_seconds"] == notes[1]["cpu_seconds"] > 0
+    assert [n["kept"] for n in heard] == [False, True]
+    assert heard[0]["cpu_seconds"] == heard[1]["cpu_seconds"] > 0
 
 
 def test_a_loss_of_the_book_is_found_again(tmp_path):

@@ -20,7 +20,7 @@ FACTOR = 2
 def made(source, name="f", **names):
     """A function as a notebook's cell would define it."""
     space = {"__name__": "__main__", **names}
-    exec(compile(source, "cell", "exec"), space)
+    exec(compile(source, "cell", "exec"), space)  # noqa: S102
     return space[name]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from medlib import device
+from medlib import device, notes
 from medlib.device import profile
 
 
@@ -97,7 +97,7 @@ def test_a_seed_reaches_all_three_generators():
 
 def test_nobody_listens_after_a_run():
     heard = []
-    with device.listening(lambda *note: heard.append(note)):
-        device.note("loaded", name="digits", source="package")
-    device.note("loaded", name="other", source="cache")
+    with notes.listening(lambda *note: heard.append(note)):
+        notes.note("loaded", name="digits", source="package")
+    notes.note("loaded", name="other", source="cache")
     assert heard == [("loaded", {"name": "digits", "source": "package"})]

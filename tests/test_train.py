@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import device, evaluate, fit, seed, train
 from medlib import data as augment
+from medlib import evaluate, fit, notes, seed, train
 from medlib.checkpoint import History
 from medlib.data import Dataset, Split
 from medlib.train import Plan, batch, train_step
@@ -313,11 +313,11 @@ def test_an_optimizer_can_be_named():
 
 
 def test_each_training_is_noted_for_the_stamp():
-    notes = []
-    with device.listening(lambda event, facts: notes.append((event, facts))):
+    heard = []
+    with notes.listening(lambda event, facts: heard.append((event, facts))):
         model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
         history = fit(model, blobs(), steps=1, seed=3)
     fit(model, blobs(), steps=1)  # nobody listens any more
-    ((event, facts),) = notes
+    ((event, facts),) = heard
     assert event == "trained" and facts.pop("cpu_seconds") == history.cpu[-1]
     assert facts == {"parameters": 130, "seed": 3, "kept": False}
