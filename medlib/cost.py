@@ -6,8 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from medlib.device import device, precision
+from medlib import device
+from medlib.train import train_step
 
 
 def parameters(model: nn.Module) -> int:
@@ -88,9 +90,10 @@ def forward(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None]:
     """An action for `time_in_turn`: one prediction on a batch of `shape` (B, C, H, W),
     in fp32.
     """
-    model, x = model.to(device()).eval(), torch.zeros(shape, device=device())
+    model = model.to(device.device()).eval()
+    x = torch.zeros(shape, device=device.device())
 
-    def action():
+    def action() -> None:
         with torch.no_grad():
             model(x)
 
@@ -101,20 +104,13 @@ def training_step(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None
     """An action for `time_in_turn`: forward, backward and an SGD step on a batch of
     `shape` (B, C, H, W), as `fit` does them.
     """
-    from medlib.train import exact_layers
-
-    where = device()
-    model = model.to(where).to(memory_format=torch.channels_last).train()
-    exact_layers(model, where)
-    x = torch.randn(shape, device=where).contiguous(memory_format=torch.channels_last)
-    y = torch.zeros(len(x), dtype=torch.long, device=where)
+    model = device.place(model).train()
+    x = torch.randn(shape, device=device.device())
+    y = torch.zeros(len(x), dtype=torch.long, device=x.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
 
-    def action():
-        with torch.autocast(where.type, torch.bfloat16, enabled=precision() == "bf16"):
-            logits = model(x)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(logits.float(), y).backward()
-        optimizer.step()
+    def action() -> None:
+        with device.exact(model):
+            train_step(model, x, y, F.cross_entropy, optimizer)
 
     return action
