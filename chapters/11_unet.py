@@ -36,6 +36,7 @@ from torch.nn import functional as F
 from medlib import cardiac, claims, cost, fit, losses, plots, profile, seed, stats
 from medlib.data import Dataset, Split, random_affine
 from medlib.models import SmallUNet, UNet
+from medlib.scrubber import scrubber
 from medlib.train import predict
 
 # %%
@@ -207,7 +208,7 @@ history = fit(SmallUNet(), shown, loss=losses.dice_ce, score=watch, **options)
 
 # %% tags=["hide-input"]
 picture = shown.val.x[len(shown.val.x) // 4, 0]
-plots.scrubber(
+scrubber(
     np.stack([plots.outlined(picture, mask, zoom=4) for mask in seen]),
     sliders=("training, in equal steps",),
     alt="A slice of a heart during training. At first the outlines are scattered over the image; then they settle on the left ventricle, "

@@ -34,6 +34,7 @@ from medlib import cardiac, cine, claims, fit, motion, plots, profile, seed, sta
 from medlib.data import Unreachable
 from medlib.models.voxelmorph import Unsupervised, VoxelMorph, loss, refine
 from medlib.phantom import phantom
+from medlib.scrubber import scrubber
 from medlib.train import predict
 
 # %%
@@ -492,7 +493,7 @@ def still(t):
 
 
 # %% tags=["hide-input"]
-plots.scrubber(
+scrubber(
     np.stack([still(float(t)) for t in times]),
     sliders=("moment",),
     alt="Left, a short-axis slice that contracts and fills again, its outlines moving along. Right, the true end-systolic slice with the expert's outlines, which the left one comes near at its smallest.",
@@ -763,7 +764,7 @@ film = []
 for t in range(len(PHASES)):
     row = [coloured(k, t, TESTED["trained on phantoms"][0](frames(k, 0, t))) for k in (healthy, sick)]
     film.append(np.concatenate(row, 1))
-plots.scrubber(
+scrubber(
     np.stack(film),
     sliders=("phase",),
     alt="Two beating phantom hearts side by side with outlines that follow the walls. The wall turns blue, that is shortens, strongly in the healthy one and weakly in the other.",
