@@ -12,6 +12,8 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
+from medlib.paths import resource
+
 ROOT = Path(__file__).resolve().parents[1]
 SYMBOL = {"supported": "✔", "nuanced": "≈", "refuted": "✘", "not testable here": "○"}
 
@@ -19,9 +21,7 @@ SYMBOL = {"supported": "✔", "nuanced": "≈", "refuted": "✘", "not testable 
 @cache
 def claims() -> dict[str, dict]:
     """The 113 claims of the review, by id."""
-    listed = tomllib.loads((ROOT / "book" / "claims.toml").read_text(encoding="utf-8"))[
-        "claim"
-    ]
+    listed = tomllib.loads(resource("claims.toml").read_text(encoding="utf-8"))["claim"]
     return {claim["id"]: claim for claim in listed}
 
 

@@ -71,7 +71,12 @@ def _processes():
     `notebook_launcher` started; None in a process that works alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
-    from accelerate import PartialState
+    try:
+        from accelerate import PartialState
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            'several processes, but no accelerate; expected: pip install "medlib[chapters]"'
+        ) from None
 
     return PartialState()
 

@@ -22,6 +22,7 @@ import numpy as np
 from medlib import data
 from medlib.cardiac import Patient, Volume
 from medlib.data import DataError
+from medlib.extras import extra
 
 PHASES = 20  # of every slice
 LARGEST = 2**24  # pixels of an image; a header that claims more is wrong
@@ -102,7 +103,8 @@ def _patient(name: str, images: dict, inner: dict, outer: dict) -> Patient:
 def _volume(
     name: str, numbers: list[int], images: dict, inner: dict, outer: dict
 ) -> Volume:
-    from skimage.draw import polygon2mask
+    with extra("chapters"):
+        from skimage.draw import polygon2mask
 
     slices, masks = [], []
     for n in numbers:
