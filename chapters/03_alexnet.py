@@ -518,7 +518,7 @@ claims.observe(
 #
 # ## At full size
 #
-# In the `gpu` profile this cell trains the one-tower network with its 57 million parameters on X-rays enlarged to
+# On a GPU this cell trains the one-tower network with its 57 million parameters on X-rays enlarged to
 # 224 × 224 pixels, from torchvision's ImageNet weights where they can be fetched. Elsewhere it takes two steps.
 
 # %%

@@ -556,7 +556,7 @@ claims.observe(
 #
 # ## At full size
 #
-# In the `gpu` profile this cell trains ResNet-18 on X-rays enlarged to 224 × 224 pixels, from torchvision's ImageNet
+# On a GPU this cell trains ResNet-18 on X-rays enlarged to 224 × 224 pixels, from torchvision's ImageNet
 # weights where they can be fetched. Elsewhere it takes two steps.
 
 # %%

@@ -871,7 +871,7 @@ plots.say(
 # %% [markdown]
 # ## At full size
 #
-# In the `gpu` profile this cell trains MobileNetV3-Large on X-rays enlarged to 224 × 224 pixels, from torchvision's
+# On a GPU this cell trains MobileNetV3-Large on X-rays enlarged to 224 × 224 pixels, from torchvision's
 # ImageNet weights where they can be fetched. Elsewhere it takes two steps on small images.
 
 # %%

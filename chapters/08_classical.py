@@ -1408,7 +1408,7 @@ claims.observe(
 #
 # ## At full size
 #
-# Nothing here needs a graphics card, but for the small networks. The `gpu` profile chooses the settings on all validation slices and trains the networks four times as long.
+# Nothing here needs a graphics card, but for the small networks.
 #
 # ## What it costs
 #

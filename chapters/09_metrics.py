@@ -711,7 +711,7 @@ claims.observe(
 # %% [markdown]
 # ## At full size
 #
-# There is nothing to train here, and the hearts are already on the scanner's grid. The `gpu` profile repeats the timing below more often.
+# There is nothing to train here, and the hearts are already on the scanner's grid.
 #
 # ## What it costs
 #

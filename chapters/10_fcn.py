@@ -887,7 +887,7 @@ claims.observe("C027", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=whe
 # ## At full size
 #
 # FCN-8s on VGG-16 takes the steps of the small twins. On the meta device one training step costs nothing, and shows that every
-# weight takes part. In the `gpu` profile the experiments above run at 128 × 128 pixels and for longer.
+# weight takes part.
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):

@@ -618,7 +618,7 @@ for name, build in sizes.items():
     )
 
 # %% [markdown]
-# At full size: `UNet(1, 2)` on 572 × 572 pixels is the network of the paper. `MEDLIB_PROFILE=gpu` trains the experiments above for longer.
+# At full size: `UNet(1, 2)` on 572 × 572 pixels is the network of the paper.
 #
 # ## Pitfalls in medicine
 #

@@ -332,7 +332,7 @@ for stride in (32, 16, 8):
 #
 # ## How we train
 #
-# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (250 in the `cpu` profile, about four passes) with the same learning rate, untuned: this ranks short trainings; the last
+# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (250 in the `full` profile, about four passes) with the same learning rate, untuned: this ranks short trainings; the last
 # weights are kept, so nothing is chosen by looking at other patients. Each test patient gets the mean {term}`Dice` of three structures at two moments, on the scanner's
 # pixels, and the surface Dice of chapter 09 at 2 mm (nominal), which looks at the outlines alone.
 
@@ -546,8 +546,7 @@ plots.show(
 # %% [markdown]
 # ## At full size
 #
-# `DeepLabV3Plus(1, 4)` is the network on ResNet-50. One training step on the meta device shows that every weight takes part. In the `gpu` profile the experiments above
-# run sixteen times as long.
+# `DeepLabV3Plus(1, 4)` is the network on ResNet-50. One training step on the meta device shows that every weight takes part.
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):

@@ -625,7 +625,7 @@ claims.observe(
 #
 # ## At full size
 #
-# `ResNet(3, 10, block=OptionA, layers=(18, 18, 18), width=16, small_images=True)` is the network of 110 layers. In the `gpu` profile the trainings above take 2,000 steps.
+# `ResNet(3, 10, block=OptionA, layers=(18, 18, 18), width=16, small_images=True)` is the network of 110 layers.
 #
 # ## What it costs
 

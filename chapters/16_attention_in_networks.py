@@ -546,7 +546,7 @@ claims.observe(
 #
 # ## At full size
 #
-# In the `gpu` profile the same code trains for 2,000 steps. There the black lines should be flatter, and the verdicts at equal time may change.
+# The same code takes more steps: set `STEPS`. There the black lines should be flatter, and the verdicts at equal time may change.
 #
 # ## Pitfalls in medicine
 #

@@ -43,7 +43,7 @@ from medlib.train import predict
 
 # %%
 SEEDS = profile(smoke=2, full=3)
-TIMES = profile(smoke=0.01, full=1)  # all trainings, as a multiple of those of the cpu profile
+TIMES = profile(smoke=0.01, full=1)  # all trainings, as a multiple of those of the full profile
 SIDE = 128
 patients = cardiac.drawn(cardiac.load())[: profile(smoke=10, full=None)]
 train, val, test = cardiac.split(patients)
@@ -771,7 +771,7 @@ claims.observe("C110", lead[least].mean, (lead[least].low, lead[least].high), n=
 #
 # ## At full size
 #
-# In the `gpu` profile all trainings are thirty times as long. The paper's networks (`VNet(1, 2)`, `UNet3D(3, 3)`) take the same code; one step of each runs on the meta device in the tests.
+# The paper's networks (`VNet(1, 2)`, `UNet3D(3, 3)`) take the same code; one step of each runs on the meta device in the tests.
 #
 # ## Pitfalls in medicine
 #
