@@ -15,6 +15,7 @@ from medlib.train import evaluate, fit
 # steps, pixels a side, images a batch
 FULL, TWO_STEPS = (1000, 224, 64), (2, 64, 8)
 
+
 class NoWeights(RuntimeError):
     """The weights could not be fetched, or are of another network; the message says
     which and why.
