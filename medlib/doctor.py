@@ -195,7 +195,8 @@ def forecast(seconds: float) -> str:
     )
     if done.returncode:
         return f"No forecast: {done.stderr.strip()}"
-    return done.stdout.rstrip()
+    title = "CPU-minutes of each chapter in the full profile, foreseen for this machine"
+    return title + "".join(f"\n  {line}" for line in done.stdout.splitlines())
 
 
 def report() -> bool:

@@ -43,7 +43,7 @@ def imagenet_weights(model: nn.Module, name: str) -> nn.Module:
     try:
         theirs = torch.hub.load_state_dict_from_url(
             url,
-            paths.cache() / "weights",
+            str(paths.cache() / "weights"),
             map_location="cpu",
             check_hash=True,
             progress=False,

@@ -106,7 +106,7 @@ def test_the_forecast_is_the_presss(monkeypatch):
         return done
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert doctor.forecast(0.25) == "20_motion 33"
+    assert doctor.forecast(0.25).splitlines()[1:] == ["  20_motion 33"]
     assert asked == ["-m", "press", "forecast", "--seconds", "0.25", paths.CHECKOUT]
     done.returncode, done.stderr = 1, "no stamps\n"
     assert doctor.forecast(0.25) == "No forecast: no stamps"
