@@ -22,7 +22,7 @@ def small(channels=3, classes=5):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """One file of weights on 127.0.0.1, under the name that torchvision would give it."""
+    """A file of weights on 127.0.0.1, under the name that torchvision would give it."""
     torch.save(small().state_dict(), tmp_path / "w.pth")
     name = (
         f"net-{hashlib.sha256((tmp_path / 'w.pth').read_bytes()).hexdigest()[:8]}.pth"
