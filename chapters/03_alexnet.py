@@ -268,7 +268,7 @@ def steps_to_target(activation, lr, s):
     model = small_alexnet(1, 10, activation=activation, lrn=False, dropout=0.0)
     options = {"batch_size": BATCH, "validations": LIMIT // 7, "target": 0.75, "score": accuracy}
     try:
-        h = fit(model, digits, epochs=LIMIT / 109, lr=lr, seed=s, optimizer=sgd, schedule=constant, **options)
+        h = fit(model, digits, steps=LIMIT, lr=lr, seed=s, optimizer=sgd, schedule=constant, **options)
     except FloatingPointError:
         return np.inf
     return h.step[-1] if h.reached_target else np.inf
@@ -318,8 +318,7 @@ plots.say(
 
 # %%
 shift = random_shift(2)
-per_epoch = len(data.train.x) // BATCH
-options = {"seeds": SEEDS, "epochs": STEPS / per_epoch, "batch_size": BATCH, "validations": 6}
+options = {"seeds": SEEDS, "steps": STEPS, "batch_size": BATCH, "validations": 6}
 variants = {
     "AlexNet, small twin": (small_alexnet, shift),
     "tanh for ReLU": (partial(small_alexnet, activation=nn.Tanh), shift),
@@ -401,9 +400,8 @@ plots.say(
 
 # %%
 breast = load("breastmnist").standardise()
-breast_options = options | {"epochs": STEPS / max(1, len(breast.train.x) // BATCH)}
 breast_runs = {
-    name: repeat(variants[name][0], breast, augment=shift, **breast_options)
+    name: repeat(variants[name][0], breast, augment=shift, **options)
     for name in ("AlexNet, small twin", "LeNet, equal parameters")
 }
 rows = [(name, *(str(r.interval(metric)) for metric in (auc, accuracy))) for name, r in breast_runs.items()]
@@ -506,11 +504,9 @@ claims.observe("C015", min(year.values()) - 2012, n=len(year), where="years of t
 # %% tags=["hide-input"]
 for where, r in (("PneumoniaMNIST", runs), ("BreastMNIST", breast_runs)):
     ci = r["AlexNet, small twin"].interval(accuracy, r["LeNet, equal parameters"])
-    claims.observe("C016", ci.mean, (ci.low, ci.high), n=SEEDS, where=f"{where}, equal parameters and steps")
+    claims.observe("C016", ci, n=SEEDS, where=f"{where}, equal parameters and steps")
 ci = full.interval(accuracy, runs["LeNet, equal work"])
-claims.observe(
-    "C016", ci.mean, (ci.low, ci.high), n=SEEDS, where="PneumoniaMNIST, equal multiply-adds and steps"
-)
+claims.observe("C016", ci, n=SEEDS, where="PneumoniaMNIST, equal multiply-adds and steps")
 
 # %% [markdown]
 # The rule asks for a difference of at most one point of accuracy. “Supported” needs a whole interval inside that point; with test sets of 624 and 156 images it is out of reach, whatever the truth. “Refuted” is not. A verdict of

@@ -399,8 +399,7 @@ twins = {
 }
 
 # %%
-per_epoch = len(data.train.x) // BATCH
-options = {"epochs": STEPS / per_epoch, "batch_size": BATCH, "validations": 6}
+options = {"steps": STEPS, "batch_size": BATCH, "validations": 6}
 options |= {"lr": 3e-3, "augment": random_shift(2)}
 runs = {name: repeat(build, data, seeds=SEEDS, **options) for name, build in twins.items()}
 
@@ -465,7 +464,7 @@ plots.say(
 # %%
 twice = "separable, twice the steps"
 twins[twice], ms[twice] = twins["separable"], ms["separable"]
-runs[twice] = repeat(twins[twice], data, seeds=SEEDS, **(options | {"epochs": 2 * options["epochs"]}))
+runs[twice] = repeat(twins[twice], data, seeds=SEEDS, **options | {"steps": 2 * STEPS})
 compare([twice, "dense"], "dense")
 
 # %% tags=["hide-input"]
@@ -481,9 +480,8 @@ plots.say(
 
 # %%
 breast = load("breastmnist").standardise()
-breast_options = options | {"epochs": STEPS / max(1, len(breast.train.x) // BATCH)}
 pair = ("separable", "dense")
-breast_runs = {name: repeat(twins[name], breast, seeds=FEW, **breast_options) for name in pair}
+breast_runs = {name: repeat(twins[name], breast, seeds=FEW, **options) for name in pair}
 rows = [(name, *(str(breast_runs[name].interval(m)) for m in (auc, accuracy))) for name in pair]
 share = breast.test.y.float().mean().item()
 rows.append(("the larger class, always", "0.500", f"{max(share, 1 - share):.3f}"))
@@ -754,24 +752,18 @@ def by_heart(answer):
     return dice(answer.reshape(HEARTS[2], -1), raw.test.y.reshape(HEARTS[2], -1)).numpy()
 
 
-def interval(rows, rivals=None):
-    """Mean over hearts and seeds, (seeds, hearts), with a 95 % interval over both."""
-    nothing = np.zeros(HEARTS[2])
-    return stats.bootstrap_cases(stats.mean_value, rows, nothing, rivals)
-
-
 # %%
 scores = {name: np.stack([by_heart(a)] * FEW) for name, a in answers.items()}
 scores["LR-ASPP"] = np.stack([by_heart(a) for a in found])  # (seeds, hearts, structures)
 rows = [
-    (name, *(str(interval(s[..., k])) for k in range(3)), str(interval(s.mean(2))))
+    (name, *(str(stats.over_patients(s[..., k])) for k in range(3)), str(stats.over_patients(s.mean(2))))
     for name, s in scores.items()
 ]
 plots.table(rows, [f"Dice of {HEARTS[2]} hearts", *LABELS[1:], "mean"])
 
 # %% tags=["hide-input"]
 best = max(answers, key=lambda name: scores[name].mean())
-gain = interval(scores["LR-ASPP"].mean(2), scores[best].mean(2))
+gain = stats.over_patients(scores["LR-ASPP"].mean(2), scores[best].mean(2))
 plots.say(
     f"The network, with {cost.parameters(segmenter()):,} parameters, leads the baseline that does best on these hearts ({best}) by **{gain}** in Dice. "
     + gain.says(

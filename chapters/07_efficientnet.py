@@ -364,8 +364,7 @@ for name, (blocks, width, side) in chosen.items():
 
 # %%
 full = xray.standardise()
-options = {"seeds": SEEDS, "batch_size": BATCH, "validations": 3, "lr": 3e-3}
-options["epochs"] = STEPS / (len(full.train.x) // BATCH)
+options = {"seeds": SEEDS, "batch_size": BATCH, "validations": 3, "lr": 3e-3, "steps": STEPS}
 runs = {}
 for name, (blocks, width, side) in chosen.items():
     runs[name] = repeat(partial(twin, blocks, width), full.resize(side), **options)
@@ -453,9 +452,7 @@ def step_seconds(build):
     """CPU-seconds of a training step in `fit`."""
     few, many = profile(smoke=(2, 4), full=(20, 60))
     short, long = (
-        repeat(
-            build, full, **options | {"epochs": n * BATCH / len(full.train.x), "seeds": 1, "validations": 1}
-        ).seconds[0]
+        repeat(build, full, **options | {"steps": n, "seeds": 1, "validations": 1}).seconds[0]
         for n in (few, many)
     )
     return max(long - short, 1e-3) / (many - few)
@@ -477,8 +474,7 @@ for name, build in rivals.items():
 
 # %%
 def equal_time(name, lr, seeds):
-    epochs = steps[name] / (len(full.train.x) // BATCH)
-    return repeat(rivals[name], full, **options | {"epochs": epochs, "lr": lr, "seeds": seeds})
+    return repeat(rivals[name], full, **options | {"steps": steps[name], "lr": lr, "seeds": seeds})
 
 
 def validated(name, lr):

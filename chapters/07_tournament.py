@@ -101,15 +101,8 @@ def fitting(name, data):
 
 
 # %%
-def steps(data, number):
-    """As epochs, what `number` steps of BATCH images are."""
-    return number / max(1, len(data.train.x) // BATCH)
-
-
-# %%
 def validation_auc(name, lr):
-    number = profile(smoke=2, full=100)
-    options = {"epochs": steps(xray, number), "batch_size": BATCH, "validations": 2, "augment": shift}
+    options = {"steps": profile(smoke=2, full=100), "batch_size": BATCH, "validations": 2, "augment": shift}
     return max(repeat(PLAYERS[name], fitting(name, xray), seeds=1, lr=lr, **options).histories[0].score)
 
 
@@ -131,13 +124,15 @@ EPOCHS = profile(smoke={"xray": 0.1, "breast": 0.5}, full={"xray": 3, "breast": 
 
 
 # %%
-def play(name, data, epochs):
+def play(name, data, **length):
     options = {"batch_size": BATCH, "validations": 5, "augment": shift, "lr": rate[name]}
-    return repeat(PLAYERS[name], fitting(name, data), seeds=SEEDS, epochs=epochs, **options)
+    return repeat(PLAYERS[name], fitting(name, data), seeds=SEEDS, **length, **options)
 
 
 # %%
-by_epochs = {key: {name: play(name, data, EPOCHS[key]) for name in PLAYERS} for key, data in sets.items()}
+by_epochs = {
+    key: {name: play(name, data, epochs=EPOCHS[key]) for name in PLAYERS} for key, data in sets.items()
+}
 
 # %% [markdown]
 # Classical methods join with the settings of chapter 02, as a {term}`baseline`. They have no epochs; they get all the training images.
@@ -225,7 +220,7 @@ for name in PLAYERS:
 
 # %%
 by_time = {
-    key: {name: play(name, data, steps(data, affordable[key, name])) for name in PLAYERS}
+    key: {name: play(name, data, steps=affordable[key, name]) for name in PLAYERS}
     for key, data in sets.items()
 }
 

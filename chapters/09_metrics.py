@@ -676,7 +676,7 @@ claims.observe("C102", rank, n=len(cases), where="damaged ventricles, ED and ES"
 meant = np.array([(directed(a, b) + directed(b, a)) / 2 for a, b in pairs])
 letter = np.array([ahd_printed(a, b, MM) for a, b in pairs])
 ci = stats.bootstrap(letter / meant - 1)
-claims.observe("C103", ci.mean, (ci.low, ci.high), n=ci.n, where="random pairs, sum over all pairs of points")
+claims.observe("C103", ci, where="random pairs, sum over all pairs of points")
 
 # %% tags=["hide-input"]
 for phase, volumes in hearts.items():
@@ -687,9 +687,7 @@ for phase, volumes in hearts.items():
         skins = metrics.average_hausdorff(metrics.surface(a), metrics.surface(b), mm)
         relative.append(metrics.average_hausdorff(a, b, mm) / skins - 1)
     ci = stats.bootstrap(relative)
-    claims.observe(
-        "C104", ci.mean, (ci.low, ci.high), n=ci.n, where=f"patients, patchy left ventricle, {phase.upper()}"
-    )
+    claims.observe("C104", ci, where=f"patients, patchy left ventricle, {phase.upper()}")
 
 # %% tags=["hide-input"]
 worded = np.array([gaps(a, b, MM).min(1).sum() / a.sum() for a, b in pairs])

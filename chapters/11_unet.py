@@ -162,9 +162,9 @@ def trained(build, n, s, augment=None, loss=losses.dice_ce, steps=STEPS):
     chosen = Split(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]))
     data = Dataset("acdc", cardiac.LABELS, chosen, parts[0], parts[0], "pool")
     seed(s)
-    model, epochs = build(), steps / max(1, len(chosen.x) // 16)
+    model = build()
     options = {"loss": loss, "score": losses.mean_dice, "lr": 1e-2, "batch_size": 16, "keep": "last"}
-    fit(model, data, epochs=epochs, validations=1, augment=augment, seed=s, **options)
+    fit(model, data, steps=steps, validations=1, augment=augment, seed=s, **options)
     return model
 
 
@@ -179,7 +179,7 @@ def runs(build, n, **options):
 
 def lead(a, b=None):
     """Mean of `a`, or its lead over `b`, both (seeds, cases), with a 95 % interval over both."""
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b)
+    return stats.over_patients(a, b)
 
 
 # %% [markdown]
@@ -198,7 +198,7 @@ def watch(logits, target):
 
 
 options = {
-    "epochs": max(1, STEPS / (len(shown.train.x) // 16)),
+    "steps": max(STEPS, len(shown.train.x) // 16),
     "lr": 1e-2,
     "batch_size": 16,
     "validations": 24,
@@ -285,7 +285,7 @@ plots.say(
 # %% tags=["hide-input"]
 ahead = lead(border["concatenate"], border["add"])
 where = f"ACDC at {SIDE} px, {everything} patients, {SEEDS} seeds, equal parameters"
-claims.observe("C023", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=where)
+claims.observe("C023", ahead, where=where)
 
 # %% [markdown]
 # ## How many patients?
@@ -377,13 +377,7 @@ plots.table(
 # %% tags=["hide-input"]
 for n in FEW:
     ahead = lead(augmented[n, "elastic"], augmented[n, "none"])
-    claims.observe(
-        "C033",
-        ahead.mean,
-        (ahead.low, ahead.high),
-        n=ahead.n,
-        where=f"ACDC, {n} training patients, {SEEDS} seeds",
-    )
+    claims.observe("C033", ahead, where=f"ACDC, {n} training patients, {SEEDS} seeds")
 sure = [str(n) for n in FEW if lead(augmented[n, "elastic"], augmented[n, "none"]).low > 0]
 plots.say(
     f"The interval of the gain of elastic deformation over none lies above zero at {len(sure)} of {len(FEW)} numbers of patients"
@@ -487,7 +481,7 @@ plots.table(
 beyond = draws[:, 2] - draws[:, :2].max(1)
 effect, ends = centre[2] - centre[:2].max(), np.quantile(beyond, [0.025, 0.975])
 ends = min(ends[0], effect), max(ends[1], effect)
-claims.observe("C034", effect, tuple(ends), n=len(test), where=f"ACDC, all slices of {EIGHT} patients, 2 × 2 × 2 factorial, {SEEDS} seeds")  # fmt: skip
+claims.observe("C034", stats.Interval(effect, *ends, len(test)), where=f"ACDC, all slices of {EIGHT} patients, 2 × 2 × 2 factorial, {SEEDS} seeds")  # fmt: skip
 
 # %% [markdown]
 # ## What the weight map is for: objects that touch
@@ -533,7 +527,7 @@ def miscounted(loss, s):
     seed(s)
     model = UNet(1, 2, width=8, depth=2, padded=True, norm=True)
     score = lambda logits, target: losses.mean_dice(logits, (target > 0).long())
-    fit(model, plates, epochs=STEPS / 2, batch_size=16, lr=1e-2, loss=loss, score=score, validations=1, seed=s, keep="last")  # fmt: skip
+    fit(model, plates, steps=STEPS, batch_size=16, lr=1e-2, loss=loss, score=score, validations=1, seed=s, keep="last")  # fmt: skip
     found = predict(model, plates.test.x).argmax(1).cpu()
     return [abs(label(f.numpy(), connectivity=1).max() - t.max().item()) for f, t in zip(found, plates.test.y, strict=True)]  # fmt: skip
 

@@ -346,7 +346,7 @@ def trained(build, data, s, steps=STEPS):
     """(`build()` trained on `data.train`, CPU-seconds)."""
     seed(s)
     model, started = build(), time.process_time()
-    fit(model, data, epochs=steps / max(1, len(data.train.x) // 16), seed=s, **options)
+    fit(model, data, steps=steps, seed=s, **options)
     return model, time.process_time() - started
 
 
@@ -370,7 +370,7 @@ def judged(model):
 def lead(a, b=None):
     """Mean of `a` (seeds, cases), or its lead over `b`, with a 95 % interval over both."""
     resamples = profile(smoke=20, full=1000)
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b, resamples=resamples)
+    return stats.over_patients(a, b, resamples=resamples)
 
 
 # %% [markdown]

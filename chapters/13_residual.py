@@ -296,8 +296,7 @@ def trained(build, s, batch=BATCH):
     net, few = build(), (data.train.x[:128], data.train.y[:128])
     net.to(few[0].device)
     before = first_gradient(net, *few)
-    epochs = STEPS / (len(data.train.x) // batch)
-    history = fit(net, data, epochs=epochs, batch_size=batch, validations=4, keep="last", seed=s)
+    history = fit(net, data, steps=STEPS, batch_size=batch, validations=4, keep="last", seed=s)
     return net, before, first_gradient(net, *few), np.mean(history.train_loss[-1:])
 
 
@@ -525,9 +524,9 @@ hearts = cardiac.slices(train, val[:1], test, side=64)
 def dice(build, s):
     """(test patients,): Dice of three structures at ED and ES."""
     seed(s)
-    net, epochs = build(), STEPS / (len(hearts.train.x) // 16)
+    net = build()
     options = {"loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine(), "lr": 1e-2}
-    fit(net, hearts, epochs=epochs, batch_size=16, validations=1, keep="last", seed=s, **options)
+    fit(net, hearts, steps=STEPS, batch_size=16, validations=1, keep="last", seed=s, **options)
     return cardiac.dice(net, test, side=64).mean((1, 2))
 
 
@@ -535,10 +534,7 @@ def dice(build, s):
 UNETS = {"U-Net": SmallUNet, "residual U-Net": residual_unet}
 scores = {name: np.array([dice(build, s) for s in range(FITS)]) for name, build in UNETS.items()}
 resamples = profile(smoke=20, full=1000)
-none = np.zeros(len(test))
-lead = stats.bootstrap_cases(
-    stats.mean_value, scores["residual U-Net"], none, scores["U-Net"], resamples=resamples
-)
+lead = stats.over_patients(scores["residual U-Net"], scores["U-Net"], resamples=resamples)
 
 # %% tags=["hide-input"]
 plots.say(
@@ -554,16 +550,10 @@ plots.say(
 
 # %% tags=["hide-input"]
 plain = stats.bootstrap(slopes["sigmoid", "Xavier", "plain"])
-claims.observe(
-    "C037",
-    plain.mean,
-    (plain.low, plain.high),
-    n=plain.n,
-    where=f"{DEPTH} dense layers with sigmoid, Xavier's start, log10 a layer",
-)
+claims.observe("C037", plain, where=f"{DEPTH} dense layers with sigmoid, Xavier's start, log10 a layer")
 larger = np.maximum(slopes["sigmoid", "Xavier", "plain"], slopes["ReLU", "He", "plain"])
 best = stats.bootstrap(larger)
-claims.observe("C038", best.mean, (best.low, best.high), n=best.n, where=f"{DEPTH} dense layers, sigmoid with Xavier's and ReLU with He's start")  # fmt: skip
+claims.observe("C038", best, where=f"{DEPTH} dense layers, sigmoid with Xavier's and ReLU with He's start")
 
 # %% tags=["hide-input"]
 ratio = []
@@ -574,13 +564,7 @@ for s in range(SEEDS):
         sizes[kind] = first_gradient(network(DEEP, shortcut), images, data.train.y[:128].cpu())
     ratio.append(np.log10(sizes["residual"] / sizes["plain"]))
 healthy = stats.bootstrap(ratio)
-claims.observe(
-    "C039",
-    healthy.mean,
-    (healthy.low, healthy.high),
-    n=healthy.n,
-    where=f"{DEEP} layers with batch norm and He's start, before training",
-)
+claims.observe("C039", healthy, where=f"{DEEP} layers with batch norm and He's start, before training")
 
 # %% tags=["hide-input"]
 claims.observe(
@@ -590,7 +574,7 @@ claims.observe(
     where=f"convolutions inside the blocks of a residual network with {DEEP} layers",
 )
 last, _ = stats.paired(probed["residual"][:, -1], probed["plain"][:, -1])
-claims.observe("C041", last.mean, (last.low, last.high), n=last.n, where=f"PneumoniaMNIST, {DEEP} layers, last block")  # fmt: skip
+claims.observe("C041", last, where=f"PneumoniaMNIST, {DEEP} layers, last block")
 
 # %% tags=["hide-input"]
 net, below = runs["residual", DEEP][0][0].eval(), []
@@ -611,13 +595,7 @@ claims.observe("C043", joined / 8 - 2, n=1, where="the block of 2016, counted") 
 
 # %% tags=["hide-input"]
 saturates, _ = stats.paired(accuracy["plain", DEEP], accuracy["plain", HALF])
-claims.observe(
-    "C019",
-    saturates.mean,
-    (saturates.low, saturates.high),
-    n=saturates.n,
-    where=f"PneumoniaMNIST, plain, {DEEP} against {HALF} layers",
-)
+claims.observe("C019", saturates, where=f"PneumoniaMNIST, plain, {DEEP} against {HALF} layers")
 
 # %% [markdown]
 # C037 speaks of a problem that is real. C038 puts two activations into one sentence that behave differently: the sigmoid's gradients do vanish, the ReLU's do not when it starts as its paper advises. C039 gives the residual network

@@ -239,8 +239,7 @@ def loss_of(net, price=0.0, beta=0.01):
 def train(module, s, **options):
     seed(s)
     net = Looker(module)
-    epochs = STEPS / (len(spots.train.x) // 64)
-    fit(net, spots, epochs=epochs, batch_size=64, lr=1e-2, loss=loss_of(net, **options), validations=1, keep="last", seed=s)  # fmt: skip
+    fit(net, spots, steps=STEPS, batch_size=64, lr=1e-2, loss=loss_of(net, **options), validations=1, keep="last", seed=s)  # fmt: skip
     return net
 
 

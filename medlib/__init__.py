@@ -32,6 +32,7 @@ hearts/    readers of cohorts, the square around the heart, segmentation, functi
 
 Underneath
 device     profile, precision, device, seed
+notes      what a run has seen, for whoever listens
 paths      where files lie
 extras     the error for a package that is not here
 doctor     is this machine ready? python -m medlib doctor
@@ -40,10 +41,10 @@ doctor     is this machine ready? python -m medlib doctor
 from importlib import import_module
 
 _HOME = {  # name → module; imported on first use: to read the claims needs no torch
-    "evaluate": "train", "fit": "train", "load": "data",
-    "profile": "device", "repeat": "train", "seed": "device",
+    "compare": "experiment", "evaluate": "train", "fit": "train", "load": "data",
+    "profile": "device", "repeat": "experiment", "seed": "device",
 }  # fmt: skip
-__all__ = ["evaluate", "fit", "load", "profile", "repeat", "seed"]
+__all__ = ["compare", "evaluate", "fit", "load", "profile", "repeat", "seed"]
 
 
 def __getattr__(name: str):
