@@ -161,22 +161,16 @@ def step() -> float:
     """
     import torch
 
-    from medlib.device import precision
+    from medlib import cost
     from medlib.models import UNet
 
     torch.manual_seed(0)
-    net = UNet(1, 4, width=16, padded=True)
-    x, y = torch.randn(8, 1, 64, 64), torch.randint(4, (8, 64, 64))
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    action = cost.training_step(UNet(1, 4, width=16, padded=True), (8, 1, 64, 64))
     threads, seconds = torch.get_num_threads(), []
     torch.set_num_threads(1)
     for _ in range(7):
         started = time.process_time()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision() == "bf16"):
-            logits = net(x)
-        torch.nn.functional.cross_entropy(logits.float(), y).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        action()
         seconds.append(time.process_time() - started)
     torch.set_num_threads(threads)
     return sorted(seconds[2:])[2]
