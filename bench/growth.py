@@ -1,5 +1,5 @@
 """How does the cost grow with the image, the depth, the slices and the patients? A
-training step of each size, and what it keeps in memory for its way back.
+training step of each size, and what it keeps in memory for its backward pass.
 """
 
 import json
@@ -46,7 +46,7 @@ def step(model, shape):
 def measure() -> dict:
     rows, slopes = [], {}
     for axis, sizes in AXES.items():
-        t = cost.alternate(
+        t = cost.time_in_turn(
             {n: step(build(), shape) for n, (build, shape) in sizes.items()}, REPEATS
         )
         for n, (build, shape) in sizes.items():
@@ -55,7 +55,7 @@ def measure() -> dict:
                     axis,
                     n,
                     float(np.median(t[n])),
-                    shape[0] * cost.kept(build, shape[1:]) / 1e6,
+                    shape[0] * cost.activation_bytes(build, shape[1:]) / 1e6,
                 ]
             )
         slopes[axis] = float(

@@ -126,7 +126,7 @@ def measure() -> dict:
             "theirs": actions(theirs, shape, fast=False),
         }
         for what in ("training", "inference"):
-            t = cost.alternate(
+            t = cost.time_in_turn(
                 {kind: both[what] for kind, both in kinds.items()}, repeats=REPEATS
             )
             equal, default = t["ours"] / t["theirs"], t["theirs"] / t["ours by default"]

@@ -735,11 +735,11 @@ claims.observe(
 # laid out matters too. Times are of this run, for one image in a batch of 128, and will differ on yours.
 
 # %% tags=["timing"]
-times = cost.alternate(
+times = cost.time_in_turn(
     {name: cost.forward(build(), (128, 1, 28, 28)) for name, build in networks.items()}, 20
 )
 for name, build in networks.items():
-    number, work = cost.count(build, (1, 28, 28))
+    number, work = cost.parameters_and_macs(build, (1, 28, 28))
     ms = np.median(times[name]) / 128
     print(f"{name:15} {number:8,} parameters {work:8,} multiply-adds {ms:.3f} ms an image")
 

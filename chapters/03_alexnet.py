@@ -60,7 +60,7 @@ history = {
     "MobileNetV3-Small": (2019, partial(MobileNetV3, table=SMALL), (3, 224, 224)),
     "EfficientNet-B0": (2019, EfficientNet, (3, 224, 224)),
 }
-counted = {name: cost.count(build, shape) for name, (_, build, shape) in history.items()}
+counted = {name: cost.parameters_and_macs(build, shape) for name, (_, build, shape) in history.items()}
 
 # %%
 figure, (old, new) = plots.panels(2, width=7.2, height=3.6, sharey=True, width_ratios=(1, 3))
@@ -229,7 +229,7 @@ for label, layers in (
     ("2014", LAYERS_2014),
 ):
     print(
-        f"{label:17} {cost.count(lambda layers=layers: AlexNet(layers=layers), (3, 227, 227))[0]:,} parameters"
+        f"{label:17} {cost.parameters_and_macs(lambda layers=layers: AlexNet(layers=layers), (3, 227, 227))[0]:,} parameters"
     )
 
 # %%
@@ -337,9 +337,9 @@ runs = {name: repeat(build, data, augment=augment, **options) for name, (build, 
 # %%
 def wide_lenet(which):
     """The narrowest LeNet with at least the twin's parameters (which = 0) or multiply-adds (1)."""
-    goal = cost.count(small_alexnet, (1, 28, 28))[which]
+    goal = cost.parameters_and_macs(small_alexnet, (1, 28, 28))[which]
     builds = (partial(LeNet, 1, 2, width=w) for w in np.arange(1, 12, 0.05))
-    return next(build for build in builds if cost.count(build, (1, 28, 28))[which] >= goal)
+    return next(build for build in builds if cost.parameters_and_macs(build, (1, 28, 28))[which] >= goal)
 
 
 # %%
@@ -529,9 +529,11 @@ train_full_size(AlexNet(1, 2, layers=LAYERS_2014), xray.standardise(), "alexnet"
 networks = {
     name: variants[name][0] for name in ("LeNet", "LeNet, equal parameters", "AlexNet, small twin", "no LRN")
 }
-times = cost.alternate({name: cost.forward(build(), (BATCH, 1, 28, 28)) for name, build in networks.items()})
+times = cost.time_in_turn(
+    {name: cost.forward(build(), (BATCH, 1, 28, 28)) for name, build in networks.items()}
+)
 for name, build in networks.items():
-    size, work = cost.count(build, (1, 28, 28))
+    size, work = cost.parameters_and_macs(build, (1, 28, 28))
     print(
         f"{name:20} {size:8,} parameters {work:10,} multiply-adds {np.median(times[name]) / BATCH:.3f} ms an image"
     )

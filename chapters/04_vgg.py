@@ -140,7 +140,7 @@ plots.show_source(VGG)
 
 # %% tags=["nbval-check-output"]
 for name, convs in {"A": A, "B": B, "D": D, "E": E}.items():
-    size, work = cost.count(partial(VGG, convs=convs), (3, 224, 224))
+    size, work = cost.parameters_and_macs(partial(VGG, convs=convs), (3, 224, 224))
     print(f"{name} {convs}: {sum(convs)} + 3 layers, {size:,} parameters, {work / 1e9:.2f} G multiply-adds")
 
 # %% [markdown]
@@ -203,7 +203,7 @@ def compare(names, first):
     """A row a network: size, work, AUC, accuracy, and the AUC's lead over the network `first`."""
     rows = []
     for name in names:
-        size, work = cost.count(twins[name], (1, 28, 28))
+        size, work = cost.parameters_and_macs(twins[name], (1, 28, 28))
         lead = "" if name == first else str(runs[name].interval(auc, runs[first]))
         scores = [str(runs[name].interval(metric)) for metric in (auc, accuracy)]
         rows.append((name, f"{size:,}", f"{work / 1e6:.1f} M", *scores, lead))
@@ -451,9 +451,9 @@ train_full_size(VGG(1, 2, width=64 if full_size() else 8), xray.standardise(), "
 
 # %% tags=["timing"]
 shown = ["one 5 × 5 a stage", *deep, "A, made wider", "D, mean of each map"]
-times = cost.alternate({name: cost.forward(twins[name](), (BATCH, 1, 28, 28)) for name in shown})
+times = cost.time_in_turn({name: cost.forward(twins[name](), (BATCH, 1, 28, 28)) for name in shown})
 for name in shown:
-    size, work = cost.count(twins[name], (1, 28, 28))
+    size, work = cost.parameters_and_macs(twins[name], (1, 28, 28))
     print(
         f"{name:21} {size:8,} parameters {work / 1e6:5.1f} M multiply-adds {np.median(times[name]) / BATCH:.3f} ms an image"
     )

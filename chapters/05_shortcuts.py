@@ -194,7 +194,7 @@ plots.show_source(BasicBlock, ResNet)
 
 # %% tags=["nbval-check-output"]
 for name, build in {"ResNet-18": ResNet, "ResNet-34": resnet34, "ResNet-50": resnet50}.items():
-    size, work = cost.count(build, (3, 224, 224))
+    size, work = cost.parameters_and_macs(build, (3, 224, 224))
     print(f"{name}: {size:,} parameters, {work / 1e9:.3f} G multiply-adds")
 
 # %%
@@ -337,7 +337,7 @@ pairs = {
     for depth in DEPTHS
     for kind in kinds
 }
-times = cost.alternate(
+times = cost.time_in_turn(
     {name: cost.training_step(model, (BATCH, 1, 28, 28)) for name, model in pairs.items()},
     repeats=profile(smoke=2, full=12),
 )
@@ -394,13 +394,13 @@ others |= {"GoogLeNet": partial(tv.googlenet, aux_logits=False, init_weights=Fal
 zoo |= {name + " (torchvision)": (build, (3, 224, 224)) for name, build in others.items()}
 
 # %%
-counts = {name: cost.count(build, shape) for name, (build, shape) in zoo.items()}
+counts = {name: cost.parameters_and_macs(build, shape) for name, (build, shape) in zoo.items()}
 side = profile(smoke=96, full=None)  # in the smoke profile, smaller images
 timed = {
     name: (1, shape[0], *([side] * 2 if side and shape[1] > 64 else shape[1:]))
     for name, (_, shape) in zoo.items()
 }
-milliseconds = cost.alternate(
+milliseconds = cost.time_in_turn(
     {name: cost.forward(build(), timed[name]) for name, (build, _) in zoo.items()},
     repeats=profile(smoke=1, full=8),
 )
@@ -568,7 +568,7 @@ twins = {
 for name, build in twins.items():
     both = {"ours": build(3, 10), "theirs": getattr(tv, name)(num_classes=10)}
     steps = {who: cost.training_step(model, (8, 3, 64, 64)) for who, model in both.items()}
-    t = cost.alternate(steps, repeats=profile(smoke=1, full=12))
+    t = cost.time_in_turn(steps, repeats=profile(smoke=1, full=12))
     print(
         f"{name:18} ours {np.median(t['ours']):6.1f} ms, ratio to torchvision {np.median(t['ours'] / t['theirs']):.3f}"
     )

@@ -68,7 +68,9 @@ PLAYERS = {
     "EfficientNet (2019)": partial(EfficientNet, 1, 2, width=0.25, small_images=True, stages=B0[:5]),
 }
 side = {name: 32 if "LeNet-5" in name else 28 for name in PLAYERS}
-counts = {name: cost.count(build, (1, side[name], side[name])) for name, build in PLAYERS.items()}
+counts = {
+    name: cost.parameters_and_macs(build, (1, side[name], side[name])) for name, build in PLAYERS.items()
+}
 
 # %% tags=["nbval-check-output"]
 for name, (size, work) in counts.items():
@@ -155,7 +157,7 @@ def classical_interval(key, name, metric):
 
 
 # %% tags=["timing"]
-times = cost.alternate(
+times = cost.time_in_turn(
     {n: cost.forward(b(), (BATCH, 1, side[n], side[n])) for n, b in PLAYERS.items()},
     repeats=profile(smoke=2, full=12),
 )
@@ -202,7 +204,7 @@ table["epochs", "breast"] = standings(by_epochs, "breast")
 
 # %% tags=["timing"]
 BUDGET = profile(smoke={"xray": 0.1, "breast": 0.1}, full={"xray": 6, "breast": 3})
-step_times = cost.alternate(
+step_times = cost.time_in_turn(
     {n: cost.training_step(b(), (BATCH, 1, side[n], side[n])) for n, b in PLAYERS.items()},
     repeats=profile(smoke=1, full=8),
 )

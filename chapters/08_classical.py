@@ -1373,7 +1373,7 @@ claims.observe("C079", ci, where=f"test patients, whole volumes, assumed seconds
 
 # %% tags=["timing"]
 shown = {k: m for k, m in METHODS.items() if k != "all within reach"}
-times = cost.alternate({k: partial(m, heart.image) for k, m in shown.items()}, profile(smoke=1, full=9))
+times = cost.time_in_turn({k: partial(m, heart.image) for k, m in shown.items()}, profile(smoke=1, full=9))
 for name in shown:
     print(f"{name:17} {np.median(times[name]):6.2f} ms a slice, Dice {dice[name].mean():.3f}")
 

@@ -724,7 +724,7 @@ a, mm = np.roll(b, 3, axis=2), (10.0, 1.5625, 1.5625)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     x, y, options = batch(a), batch(b), {"include_background": True, "spacing": mm}
-    times = cost.alternate({
+    times = cost.time_in_turn({
         "HD": lambda: metrics.hausdorff(a, b, mm), "HD, MONAI": lambda: monai.compute_hausdorff_distance(x, y, **options),
         "ASSD": lambda: metrics.average_surface_distance(a, b, mm),
         "ASSD, MONAI": lambda: monai.compute_average_surface_distance(x, y, symmetric=True, **options),

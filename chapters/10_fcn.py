@@ -255,7 +255,7 @@ for name, build in {
     "convolutional, 1 map out": partial(Autoencoder, 1, 1),
     "convolutional, 4 maps out": partial(Autoencoder, 1, 4),
 }.items():
-    print(f"{name:26} {cost.count(build, (1, 28, 28))[0]:7,} parameters")
+    print(f"{name:26} {cost.parameters_and_macs(build, (1, 28, 28))[0]:7,} parameters")
 
 # %% [markdown]
 # ## How we train
@@ -761,7 +761,7 @@ far = {name: np.stack([rate(w, ~NEAR) for w in three]) for name, three in wrong.
 rows, before = [], None
 for name, build in NETWORKS.items():
     lead = "" if before is None else interval(full[name], full[before])
-    size = cost.count(build, (1, SIDE, SIDE))[0]
+    size = cost.parameters_and_macs(build, (1, SIDE, SIDE))[0]
     rows.append(
         (name, f"{size:,}", interval(full[name]), lead, dB(interval(near[name])), dB(interval(far[name])))
     )
@@ -893,7 +893,7 @@ with torch.device("meta"):
     net = FCN(1, 4)
     losses.dice_ce(net(torch.empty(2, 1, 224, 224)), torch.zeros(2, 224, 224, dtype=torch.long)).backward()
 assert all(p.grad is not None for p in net.parameters())
-size, work = cost.count(partial(FCN, 1, 4), (1, 224, 224))
+size, work = cost.parameters_and_macs(partial(FCN, 1, 4), (1, 224, 224))
 print(f"FCN-8s, 1 channel, 4 classes: {size:,} parameters, {work / 1e9:.1f} G multiply-adds at 224 × 224")
 
 # %% [markdown]
@@ -901,9 +901,9 @@ print(f"FCN-8s, 1 channel, 4 classes: {size:,} parameters, {work / 1e9:.1f} G mu
 
 # %% tags=["timing"]
 shown = {"autoencoder, 1 map": partial(shape, 1), "autoencoder, 4 maps": partial(shape, 4)} | NETWORKS
-times = cost.alternate({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in shown.items()})
+times = cost.time_in_turn({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in shown.items()})
 for name, build in shown.items():
-    size, work = cost.count(build, (1, SIDE, SIDE))
+    size, work = cost.parameters_and_macs(build, (1, SIDE, SIDE))
     print(
         f"{name:21} {size:8,} parameters {work / 1e6:6.1f} M multiply-adds {np.median(times[name]) / 8:5.2f} ms a slice"
     )

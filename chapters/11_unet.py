@@ -114,7 +114,7 @@ with torch.device("meta"):
     for up in net.up:
         up.register_forward_pre_hook(lambda _, maps: crops.append((maps[1].shape[2], 2 * maps[0].shape[2])))
     out = net(torch.empty(1, 1, 572, 572))
-size, work = cost.count(UNet, (1, 572, 572))
+size, work = cost.parameters_and_macs(UNet, (1, 572, 572))
 assert (size, out.shape[2]) == (31_030_658, 388)
 assert crops == [(64, 56), (136, 104), (280, 200), (568, 392)]
 print(f"{size:,} parameters, {work / 1e9:.1f} G multiply-adds; sides before and after cropping {crops}")
@@ -140,7 +140,7 @@ claims.observe("C024", sum(up.skip == "concatenate" for up in net.up) - 1, n=1, 
 each = [sum(isinstance(m, nn.Conv2d) for m in up.convolutions) for up in net.up]
 claims.observe("C031", float(np.mean(each)) - 1, n=len(each), where=paper)
 claims.observe("C032", net.head.weight[0].numel() - 64, n=1, where=paper)
-resized = cost.count(partial(UNet, resize=True), (1, 572, 572))[0]
+resized = cost.parameters_and_macs(partial(UNet, resize=True), (1, 572, 572))[0]
 claims.observe("C030", resized - 31_030_658, n=1, where="up-sampling and a 2 × 2 convolution")
 
 # %% [markdown]
@@ -224,18 +224,20 @@ plots.scrubber(
 # pixels, Dice stays below what a U-Net can reach; the order is what we look at.)
 
 # %%
-goal = cost.count(SmallUNet, (1, SIDE, SIDE))[0]
+goal = cost.parameters_and_macs(SmallUNet, (1, SIDE, SIDE))[0]
 
 
 def matched(skip):
     def gap(width):
-        return abs(cost.count(partial(SmallUNet, skip=skip, width=width), (1, SIDE, SIDE))[0] - goal)
+        return abs(
+            cost.parameters_and_macs(partial(SmallUNet, skip=skip, width=width), (1, SIDE, SIDE))[0] - goal
+        )
 
     return partial(SmallUNet, skip=skip, width=min(range(12, 28), key=gap))
 
 
 builds = {skip: matched(skip) for skip in ("concatenate", "add", "none")}
-print({skip: f"{cost.count(build, (1, SIDE, SIDE))[0]:,}" for skip, build in builds.items()})
+print({skip: f"{cost.parameters_and_macs(build, (1, SIDE, SIDE))[0]:,}" for skip, build in builds.items()})
 
 
 # %%
@@ -604,9 +606,9 @@ sizes = {
     "U-Net, width 16, padded": partial(UNet, 1, 4, width=16, padded=True, norm=True),
     "small U-Net": SmallUNet,
 }
-steps = cost.alternate({name: cost.forward(build(), (8, 1, 128, 128)) for name, build in sizes.items()}, 5)
+steps = cost.time_in_turn({name: cost.forward(build(), (8, 1, 128, 128)) for name, build in sizes.items()}, 5)
 for name, build in sizes.items():
-    size, work = cost.count(build, (1, 128, 128))
+    size, work = cost.parameters_and_macs(build, (1, 128, 128))
     print(
         f"{name:24} {size:9,} parameters {work / 1e9:.2f} G multiply-adds {np.median(steps[name]) / 8:.1f} ms a slice of 128 × 128"
     )

@@ -107,7 +107,7 @@ plots.show_source(SmallUNet, losses.soft_dice, losses.dice_ce)
 # %%
 options = {"epochs": EPOCHS, "lr": 5e-3, "batch_size": 16, "loss": losses.dice_ce, "score": losses.mean_dice}
 options |= {"augment": random_affine(), "validations": 1, "keep": "last"}
-size, work = cost.count(SmallUNet, (1, 128, 128))
+size, work = cost.parameters_and_macs(SmallUNet, (1, 128, 128))
 print(f"{size:,} parameters, {work / 1e9:.2f} G multiply-adds a slice of 128 × 128")
 
 # %% [markdown]

@@ -323,7 +323,7 @@ plots.show_source(ASPP, DeepLabV3Plus)
 
 # %% tags=["nbval-check-output"]
 for stride in (32, 16, 8):
-    size, work = cost.count(partial(DeepLabV3Plus, output_stride=stride), (3, 512, 512))
+    size, work = cost.parameters_and_macs(partial(DeepLabV3Plus, output_stride=stride), (3, 512, 512))
     assert size == 26_696_133
     print(f"output stride {stride:2}: {size:,} parameters, {work / 1e9:6.1f} G multiply-adds at 512 × 512")
 
@@ -412,7 +412,7 @@ for name, build in PARTS.items():
 # %% tags=["hide-input"]
 base, rows = "output stride 16", []
 for name, build in PARTS.items():
-    size, work = cost.count(build, (1, SIDE, SIDE))
+    size, work = cost.parameters_and_macs(build, (1, SIDE, SIDE))
     ahead = "" if name == base else lead(scores[name][..., 0], scores[base][..., 0])
     means = (f"{scores[name][..., k].mean():.3f}" for k in (0, 1))
     rows.append((name, f"{size:,}", f"{work / 1e6:.0f} M", *means, ahead))
@@ -559,7 +559,7 @@ print(f"DeepLabV3+ on ResNet-50, 1 channel, 4 classes: {cost.parameters(net):,} 
 # ## What it costs
 
 # %% tags=["timing"]
-times = cost.alternate({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in PARTS.items()})
+times = cost.time_in_turn({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in PARTS.items()})
 for name in PARTS:
     print(
         f"{name:26} {np.median(times[name]) / 8:5.2f} ms a slice, {seconds[name]:4.0f} CPU-seconds to train"

@@ -483,7 +483,7 @@ plots.table(
 # %% tags=["nbval-check-output"]
 for depth, published in ((20, 269_722), (32, 464_154), (56, 853_018), (110, 1_727_962)):
     build = partial(ResNet, 3, 10, block=OptionA, layers=((depth - 2) // 6,) * 3, width=16, small_images=True)
-    size, _ = cost.count(build, (3, 32, 32))
+    size, _ = cost.parameters_and_macs(build, (3, 32, 32))
     assert size == published
     print(f"ResNet-{depth} for 32 × 32 images, option A: {size:,} parameters")
 
@@ -610,7 +610,7 @@ claims.observe("C019", saturates, where=f"PneumoniaMNIST, plain, {DEEP} against 
 # %% tags=["timing"]
 twins = {kind: network(DEEP, shortcut) for kind, shortcut in SHORTCUT.items()}
 twins["pre-activation"] = ResNetV2(1, 2, layers=LAYERS[DEEP], width=8)
-times = cost.alternate({n: cost.training_step(m, (BATCH, 1, 28, 28)) for n, m in twins.items()}, repeats=profile(smoke=1, full=8))  # fmt: skip
+times = cost.time_in_turn({n: cost.training_step(m, (BATCH, 1, 28, 28)) for n, m in twins.items()}, repeats=profile(smoke=1, full=8))  # fmt: skip
 for name, model in twins.items():
     print(f"{name:15} {cost.parameters(model):,} parameters, {np.median(times[name]):.0f} ms a training step")
 

@@ -294,11 +294,11 @@ def samples(module):
 # %%
 drawn = {m: samples(m) for m in (*attention.SOFT, *attention.HARD)}
 shape = (64, 28, 28)
-counts = {m: cost.count(partial(m, 64), shape) for m in drawn}
+counts = {m: cost.parameters_and_macs(partial(m, 64), shape) for m in drawn}
 
 # %% tags=["timing"]
 ROUNDS = profile(smoke=1, full=7)
-times = cost.alternate({m.__name__: cost.forward(m(64), (4, *shape)) for m in drawn}, ROUNDS)
+times = cost.time_in_turn({m.__name__: cost.forward(m(64), (4, *shape)) for m in drawn}, ROUNDS)
 family = {m: name.split(":")[0] for fs in FAMILIES.values() for name, ms in fs.items() for m in ms}
 rows = [
     (m.__name__, family[m], "yes" if drawn[m] else "no", f"{counts[m][0]:,}", f"{counts[m][1] / 1e6:.2f}", f"{np.median(times[m.__name__]) / 4:.2f}")
@@ -544,7 +544,7 @@ plots.say(
 
 # %% tags=["timing", "hide-input"]
 clocks = {n: cost.forward(b(), (8, 1, 64, 64)) for n, (b, _) in PLAYERS.items() if "1.15" not in n}
-ms = cost.alternate(clocks, ROUNDS)
+ms = cost.time_in_turn(clocks, ROUNDS)
 plots.say(
     "Time of a forward pass, plain = 1: "
     + ", ".join(f"{n} {np.median(t / ms['plain']):.2f}" for n, t in ms.items() if n != "plain") + "."
@@ -634,7 +634,7 @@ COMPARED = (
     attention.SE,
 )
 clock = {
-    side: cost.alternate({m.__name__: cost.forward(m(32), (1, 32, side, side)) for m in COMPARED}, ROUNDS)
+    side: cost.time_in_turn({m.__name__: cost.forward(m(32), (1, 32, side, side)) for m in COMPARED}, ROUNDS)
     for side in SIDES
 }
 figure, axis = plots.panels(1, height=2.8)

@@ -564,7 +564,7 @@ print(f"a reinforced gate on 64 maps: {cost.parameters(gate)} parameters, maps {
 
 # %% tags=["timing"]
 modules = {n: (m(16) if m else nn.Identity()) for n, m in LOOKS.items() if n != "Bernoulli, no baseline"}
-times = cost.alternate(
+times = cost.time_in_turn(
     {n: cost.forward(m, (64, 16, 14, 14)) for n, m in modules.items()}, profile(smoke=1, full=10)
 )
 for name, m in modules.items():

@@ -226,15 +226,15 @@ def unet_step(net, shape):
 
 # %% tags=["timing"]
 steps = {n: cost.training_step(into_resnet(m), shapes["ResNet"]) for n, m in players.items()}
-ms = {"ResNet": cost.alternate(steps, ROUNDS)}
+ms = {"ResNet": cost.time_in_turn(steps, ROUNDS)}
 steps = {n: unet_step(into_unet(m), shapes["U-Net"]) for n, m in players.items()}
-ms["U-Net"] = cost.alternate(steps, ROUNDS)
+ms["U-Net"] = cost.time_in_turn(steps, ROUNDS)
 longer = {net: {n: float(np.median(t[n] / t["none"])) for n in players} for net, t in ms.items()}
 
 
 # %% tags=["hide-input"]
 def size(build, shape):
-    return np.array(cost.count(build, shape), dtype=float)
+    return np.array(cost.parameters_and_macs(build, shape), dtype=float)
 
 
 # %% tags=["hide-input"]

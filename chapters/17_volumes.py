@@ -130,8 +130,8 @@ plots.show_source(UNet3D)
 plots.show_source(VNet)
 
 # %% tags=["nbval-check-output"]
-size_v, _ = cost.count(lambda: VNet(1, 2), (1, 16, 16, 16))
-size_3d, _ = cost.count(lambda: UNet3D(3, 3), (3, 16, 16, 16))
+size_v, _ = cost.parameters_and_macs(lambda: VNet(1, 2), (1, 16, 16, 16))
+size_3d, _ = cost.parameters_and_macs(lambda: UNet3D(3, 3), (3, 16, 16, 16))
 print(f"V-Net {size_v:,} parameters, 3D U-Net {size_3d:,}, and the 2D U-Net of chapter 11: 31,030,658")
 
 # %% [markdown]
@@ -147,12 +147,12 @@ SLICES = 10
 deep = partial(UNet3D, 1, 4, width=8, pool=FLAT, patch=2)
 flat = partial(deep, kernel=(1, 3, 3))
 twins = {"flat twin, slice": (flat, 1), "flat twin, stack": (flat, SLICES), "3D, stack": (deep, SLICES)}
-sizes = {n: cost.count(build, (1, d, SIDE, SIDE)) for n, (build, d) in twins.items()}
-bytes_kept = {n: cost.kept(build, (1, d, SIDE, SIDE)) for n, (build, d) in twins.items()}
+sizes = {n: cost.parameters_and_macs(build, (1, d, SIDE, SIDE)) for n, (build, d) in twins.items()}
+bytes_kept = {n: cost.activation_bytes(build, (1, d, SIDE, SIDE)) for n, (build, d) in twins.items()}
 
 # %% tags=["timing"]
 forwards = {n: cost.forward(build(), (1, 1, SLICES, SIDE, SIDE)) for n, build in (("2D", flat), ("3D", deep))}
-ms = cost.alternate(forwards, profile(smoke=2, full=10))
+ms = cost.time_in_turn(forwards, profile(smoke=2, full=10))
 
 # %% tags=["hide-input", "timing"]
 plots.table(
@@ -260,7 +260,9 @@ def over(name, rival=None):
 # %% tags=["hide-input", "timing"]
 rows = []
 for name, arm in ARMS.items():
-    size, _ = cost.count(arm.build, (1, SLICES, arm.side, arm.side) if arm.whole else (1, arm.side, arm.side))
+    size, _ = cost.parameters_and_macs(
+        arm.build, (1, SLICES, arm.side, arm.side) if arm.whole else (1, arm.side, arm.side)
+    )
     cells = [f"{dice[name][:, :, t, k].mean():.3f}" for k in range(3) for t in range(2)]
     rows.append(
         [name, f"{size:,}", max(1, round(arm.steps * TIMES)), f"{seconds[name]:.0f}", *cells, str(over(name))]

@@ -240,7 +240,7 @@ def over(name, what, rival=None):
 
 # %% tags=["hide-input", "timing"]
 true = np.mean([[metrics.consistency(v.mask) for v in (p.ed, p.es)] for p in test])
-weights = {n: cost.count(build, (1, 8, SIDE, SIDE))[0] for n, (build, _) in ARMS.items()}
+weights = {n: cost.parameters_and_macs(build, (1, 8, SIDE, SIDE))[0] for n, (build, _) in ARMS.items()}
 rows = [
     [n, f"{weights[n]:,}", f"{seconds[n]:.0f}", *(f"{scores[n, what].mean():.3f}" for what in MEASURES)]
     for n in ARMS

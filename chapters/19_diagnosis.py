@@ -949,7 +949,9 @@ plots.table(
 )
 
 # %% tags=["nbval-check-output"]
-weights, work = cost.count(partial(small_resnet, 8, IMAGES.shape[1], 5), (IMAGES.shape[1], SIDE, SIDE))
+weights, work = cost.parameters_and_macs(
+    partial(small_resnet, 8, IMAGES.shape[1], 5), (IMAGES.shape[1], SIDE, SIDE)
+)
 print(f"network on images: {weights:,} parameters, {work / 1e6:.0f} M multiply-adds a patient")
 
 # %% [markdown]

@@ -490,7 +490,7 @@ gains = {name: gain(s) for name, s in seconds.items()}
 # %% tags=["hide-input", "timing"]
 rows = []
 for name, (build, shape) in racers().items():
-    size, work = cost.count(build, shape[1:])
+    size, work = cost.parameters_and_macs(build, shape[1:])
     one, two, exchange, halves = np.median(seconds[name], 0)
     rows.append([name, f"{size / 1e6:.2f}", f"{shape[0] * work / 1e9:.2f}", *(f"{1000 * t:.1f}" for t in (one, two, exchange, halves)), gains[name], f"{one / (one / 2 + exchange):.2f}", f"{one / exchange:.1f}"])  # fmt: skip
 plots.table(

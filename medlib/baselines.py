@@ -63,9 +63,7 @@ def train(name: str, data: Dataset, *, seed: int = 0) -> Baseline:
     Two classes. Only the random forest uses the seed.
     """
     if len(data.classes) != 2:
-        raise ValueError(
-            f"{data.name} has {len(data.classes)} classes; the rule for baselines: 2"
-        )
+        raise ValueError(f"{data.name} has {len(data.classes)} classes; expected 2")
     describe, settings = methods(seed)[name]
     features = {
         part: describe(getattr(data, part).x) for part in ("train", "val", "test")

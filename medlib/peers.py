@@ -36,13 +36,15 @@ def monai_unet(
         from monai.networks.nets import BasicUNet
     set_seed(seed)
     keys, where = ("image", "label"), device()
-    turn = {
-        "rotate_range": 0.26,
-        "scale_range": (0.1, 0.1),
-        "translate_range": 6,
-        "padding_mode": "border",
-    }
-    affine = mt.RandAffined(keys, prob=1, mode=("bilinear", "nearest"), **turn)
+    affine = mt.RandAffined(
+        keys,
+        prob=1,
+        mode=("bilinear", "nearest"),
+        rotate_range=0.26,
+        scale_range=(0.1, 0.1),
+        translate_range=6,
+        padding_mode="border",
+    )
     contrast = mt.RandScaleIntensityd("image", 0.3, prob=1)
     items = [
         {"image": x, "label": y[None]}
@@ -53,10 +55,8 @@ def monai_unet(
     model = BasicUNet(2, 1, len(data.classes), features=(16, 16, 32, 64, 128, 16)).to(
         where
     )
-    loss, adam = (
-        DiceLoss(softmax=True, to_onehot_y=True, include_background=False),
-        torch.optim.Adam(model.parameters(), 1e-3),
-    )
+    loss = DiceLoss(softmax=True, to_onehot_y=True, include_background=False)
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
 
     spent, reached, then = 0.0, float("inf"), None
     while (reached > limit or then is None) and spent < limit:

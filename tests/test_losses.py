@@ -1,5 +1,7 @@
 """Losses of segmentation."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -85,6 +87,31 @@ def test_vnet_dice_has_the_papers_gradient():
     (ours,) = torch.autograd.grad(losses.vnet_dice(logits, g), logits)
     (through,) = torch.autograd.grad(p, logits, grad_outputs=-paper.detach())
     torch.testing.assert_close(ours, through, rtol=1e-4, atol=1e-7)
+
+
+def test_losses_are_monais(target):
+    with warnings.catch_warnings(action="ignore"):  # its imports warn of other packages
+        from monai.losses import DiceLoss, FocalLoss, TverskyLoss
+    logits = torch.randn(2, 4, 12, 14)
+    y, labelled = target[:, None], {"to_onehot_y": True, "softmax": True, "batch": True}
+    labelled |= {"include_background": False, "smooth_nr": 1, "smooth_dr": 1}
+    dice = DiceLoss(**labelled)
+    torch.testing.assert_close(losses.soft_dice(logits, target), dice(logits, y))
+    squared = DiceLoss(**labelled | {"smooth_nr": 0, "smooth_dr": 0}, squared_pred=True)
+    torch.testing.assert_close(losses.vnet_dice(logits, target), squared(logits, y))
+    tversky = TverskyLoss(**labelled, alpha=0.3, beta=0.7)
+    torch.testing.assert_close(losses.tversky(logits, target), tversky(logits, y))
+    # MONAI averages over the four classes too, of which one a pixel is not zero.
+    focal = FocalLoss(to_onehot_y=True, use_softmax=True, gamma=2.0)
+    torch.testing.assert_close(losses.focal(logits, target), 4 * focal(logits, y))
+
+
+def test_dice_and_cross_entropy_count_alike(target):
+    logits = torch.randn(2, 4, 12, 14)
+    true = logits.log_softmax(1).gather(1, target[:, None])
+    torch.testing.assert_close(
+        losses.dice_ce(logits, target), losses.soft_dice(logits, target) - true.mean()
+    )
 
 
 def test_tversky_at_one_half_is_dice():
