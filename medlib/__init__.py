@@ -31,7 +31,7 @@ chapters   runs the chapters, stamps them, says which are stale
 from importlib import import_module
 
 _HOME = {  # name → module; imported on first use: to read the claims needs no torch
-    "evaluate": "train", "fit": "train", "load": "data",
+    "evaluate": "train", "fit": "train", "load": "readers",
     "profile": "device", "repeat": "train", "seed": "device",
 }  # fmt: skip
 __all__ = ["evaluate", "fit", "load", "profile", "repeat", "seed"]

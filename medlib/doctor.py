@@ -119,7 +119,7 @@ def sets() -> Iterator[tuple[bool, str, str]]:
     """Whether each data set is at hand, without downloading: in the cache, in the
     mirror, or in a package.
     """
-    from medlib.data import REGISTRY
+    from medlib.fetch import REGISTRY
 
     mirror = os.environ.get("MEDLIB_MIRROR", "")
     remote = mirror.startswith(("http://", "https://"))

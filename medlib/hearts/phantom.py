@@ -5,8 +5,10 @@ pixel where the tissue seen there was at ED, and evaluates the function there: i
 mask and motion agree, nothing is resampled. On a ray from the LV axis let s = r²: equal
 steps of s are equal areas. Apart from a small twist, the map is
 
-    LV cavity    s_ED = s / keep       keep = 1 - LV contraction: the LV ejection fraction is a parameter
-    LV wall      s_ED = s + shift      area, hence muscle volume, is kept: a smaller cavity has a thicker wall
+    LV cavity    s_ED = s / keep       keep = 1 - LV contraction: the LV ejection
+                                       fraction is a parameter
+    LV wall      s_ED = s + shift      area, hence muscle volume, is kept: a smaller
+                                       cavity has a thicker wall
     RV cavity    stretched beyond the wall by 1 / (1 - RV contraction)
     outside      the shift decays over 4000 mm², slowly enough that nothing folds
 
@@ -22,14 +24,13 @@ and Patz, MRM 34, 1995).
 
 import math
 from dataclasses import dataclass
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
-LABELS = ("background", "RV", "myocardium", "LV")
 MIDDLE = 50  # mm below the base: the centre of every stack
 
 # Drawn uniformly; mm at ED; ef: share of the cavity that contraction removes. A lesion
@@ -100,9 +101,12 @@ RANGES = {
 # what varies alike in every group; angles in radians, clockwise in the image from its
 # right edge
 COMMON = {
-    "rv_angle": (3.04, 3.49), "rv_span": (1.2, 1.4), "twist": (0.10, 0.18), "lesion_angle": (0, 6.28),
-    "oval": (-0.09, 0.09), "oval_angle": (0, 3.14), "pear": (-0.06, 0.06), "pear_angle": (0, 3.14),
-    "row": (-5, 5), "column": (8, 18), "tilt_row": (-0.15, 0.10), "tilt_column": (-0.05, 0.20),
+    "rv_angle": (3.04, 3.49), "rv_span": (1.2, 1.4),
+    "twist": (0.10, 0.18), "lesion_angle": (0, 6.28),
+    "oval": (-0.09, 0.09), "oval_angle": (0, 3.14),
+    "pear": (-0.06, 0.06), "pear_angle": (0, 3.14),
+    "row": (-5, 5), "column": (8, 18),
+    "tilt_row": (-0.15, 0.10), "tilt_column": (-0.05, 0.20),
     "papillary": (0.17, 0.22), "fat": (1.5, 4), "dome": (40, 50), "girth": (140, 155),
 }  # fmt: skip
 
@@ -110,7 +114,7 @@ COMMON = {
 @dataclass(frozen=True, eq=False)
 class Phantom:
     image: Tensor  # (N, T, D, H, W) float32
-    mask: Tensor  # (N, T, D, H, W) uint8, index in LABELS
+    mask: Tensor  # (N, T, D, H, W) uint8, index in hearts.LABELS
     motion: (
         Tensor | None
     )  # (N, T, 2, D, H, W) mm (row, column): what is at x was at x + motion at ED
@@ -139,40 +143,75 @@ def contraction(phase: Tensor) -> Tensor:
     return torch.sin(math.pi / 2 * torch.minimum(phase / 0.35, (1 - phase) / 0.65)) ** 2
 
 
-def _draw(group: str, depth: int, generator: torch.Generator) -> SimpleNamespace:
-    """One patient: anatomy, coil profile, a breath-hold shift a slice, a texture that
-    the tissue carries.
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """One patient: what was drawn from RANGES and COMMON (mm at ED, radians, shares),
+    and what the scan adds.
     """
+
+    radius: float  # of the LV cavity at the base
+    length: float  # of the LV cavity, base to apex
+    wall: float  # its thickness
+    ef: float  # share of the LV cavity that contraction removes
+    rv_width: float
+    rv_ef: float
+    lesion_wall: float
+    lesion_loss: float
+    rv_angle: float  # where the septum is
+    rv_span: float  # half the angle that the RV takes
+    twist: float
+    lesion_angle: float
+    oval: float  # how far, and which way, the heart is from round
+    oval_angle: float
+    pear: float
+    pear_angle: float
+    row: float  # of the LV axis in the middle slice, from the middle of the image
+    column: float
+    tilt_row: float  # mm that the axis moves for each mm towards the apex
+    tilt_column: float
+    papillary: float
+    fat: float
+    dome: float  # of the liver
+    girth: float  # of the chest
+    coil: Tensor  # (3,): how the signal falls off
+    breath: Tensor  # (2, D, 1, 1): a shift of each slice (row, column) in mm
+    # (D, 2, 88, 88), carried by the tissue: knots 3 mm apart, detail of 9 mm and 25 mm
+    texture: Tensor
+
+
+class Tissue(NamedTuple):
+    """For every pixel of each phase, where the tissue seen there was at ED."""
+
+    angle: Tensor  # (T, D, H, W), about the LV axis
+    s: Tensor  # (T, D, H, W): squared radius, in mm²
+    contours: tuple[Tensor, Tensor, Tensor]  # s of endocardium, epicardium, RV wall
+    motion: tuple[Tensor, Tensor]  # (T, D, H, W) each: mm to there, rows and columns
+
+
+def _draw(group: str, depth: int, generator: torch.Generator) -> Anatomy:
     ranges = dict(zip(PARAMETERS, RANGES[group], strict=True)) | COMMON
     draws = zip(
         ranges.items(),
         torch.rand(len(ranges), generator=generator).tolist(),
         strict=True,
     )
-    h = SimpleNamespace(
-        **{name: low + u * (high - low) for (name, (low, high)), u in draws}
-    )
-    h.lesion_angle = h.rv_angle if group == "HCM" else h.lesion_angle
-    h.coil = 0.15 * torch.randn(3, generator=generator)
-    h.breath = 1.2 * torch.randn(2, depth, 1, 1, generator=generator).clamp(
-        -2.5, 2.5
-    )  # (row, column) in mm
+    drawn = {name: low + u * (high - low) for (name, (low, high)), u in draws}
+    if group == "HCM":  # its lesion is the septum
+        drawn["lesion_angle"] = drawn["rv_angle"]
+    coil = 0.15 * torch.randn(3, generator=generator)
+    breath = 1.2 * torch.randn(2, depth, 1, 1, generator=generator).clamp(-2.5, 2.5)
     fine = 3 * F.avg_pool2d(
         torch.randn(depth, 1, 90, 90, generator=generator), 3, stride=1
     )
     coarse = F.interpolate(
         torch.randn(depth, 1, 12, 12, generator=generator), (88, 88), mode="bicubic"
     )
-    h.texture = torch.cat(
-        (fine, coarse), 1
-    )  # (D, 2, 88, 88): knots 3 mm apart, detail of 9 mm and of 25 mm
-    return h
+    texture = torch.cat((fine, coarse), 1)
+    return Anatomy(**drawn, coil=coil, breath=breath, texture=texture)
 
 
-def _beat(h: SimpleNamespace, phase: Tensor, z: Tensor, y: Tensor, x: Tensor):
-    """Map (y, x), about the LV axis, back to ED: angle and s there, the contours there,
-    and the motion.
-    """
+def _beat(h: Anatomy, phase: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tissue:
+    """Map (y, x), about the LV axis, back to ED."""
     squeeze, below, r2 = (
         contraction(phase),
         z.clamp(min=0),
@@ -223,22 +262,16 @@ def _beat(h: SimpleNamespace, phase: Tensor, z: Tensor, y: Tensor, x: Tensor):
     s_ed = s + moved * torch.exp((free - epi - shift_rv - beyond).clamp(max=0) / 4000)
     stretch, cos, sin = (s_ed / s).sqrt(), turn.cos(), turn.sin()
     motion = stretch * (y * cos + x * sin) - y, stretch * (x * cos - y * sin) - x
-    return angle, s_ed, (endo, epi, free), motion
+    return Tissue(angle, s_ed, (endo, epi, free), motion)
 
 
 def _paint(
-    h: SimpleNamespace,
-    pixel: float,
-    z: Tensor,
-    y: Tensor,
-    x: Tensor,
-    angle,
-    s,
-    contours,
+    h: Anatomy, pixel: float, z: Tensor, y: Tensor, x: Tensor, tissue: Tissue
 ) -> Tensor:
     """Intensity of the tissue at ED position (y, x), painted from the back to the
     front, layer over layer.
     """
+    angle, s, contours, _ = tissue
     grid = torch.stack((x, y), -1) / 130.5  # the knots of the texture span ±130.5 mm
     fine, coarse = torch.stack(
         [F.grid_sample(h.texture, g, align_corners=True) for g in grid]
@@ -373,8 +406,9 @@ def phantom(
             y - h.row - h.tilt_row * (z - MIDDLE) - h.breath[0]
         )  # (D, H, 1), from the LV axis
         column = x - h.column - h.tilt_column * (z - MIDDLE) - h.breath[1]  # (D, 1, W)
-        angle, s, contours, (dy, dx) = _beat(h, phase, z, row, column)
-        clean = _paint(h, max(spacing[1:]), z, y + dy, x + dx, angle, s, contours)
+        tissue = _beat(h, phase, z, row, column)
+        dy, dx = tissue.motion
+        clean = _paint(h, max(spacing[1:]), z, y + dy, x + dx, tissue)
         clean *= torch.exp(
             h.coil[0] * y / 100 + h.coil[1] * x / 100 + h.coil[2] * y * x / 100**2
         )
@@ -382,7 +416,7 @@ def phantom(
             clean.shape, dtype=torch.complex64, generator=generator
         )
         image[k] = signal.abs()
-        mask[k] = sum((s < c).to(torch.uint8) for c in contours) * (
+        mask[k] = sum((tissue.s < c).to(torch.uint8) for c in tissue.contours) * (
             z >= 0
         )  # inside all three contours: LV
         if motion:
