@@ -48,10 +48,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from medlib import cost, fit, load, plots, profile, repeat, seed, stats, train
-from medlib.data import ROOT, Split
+from medlib.data import Split
+from medlib.device import device
 from medlib.metrics import accuracy, auc
 from medlib.models import LeNet, ResNet, SmallUNet
 from medlib.models.vgg import small_vgg
+from medlib.paths import PACKAGE
 
 # %%
 SEEDS = profile(smoke=2, full=5)
@@ -209,7 +211,7 @@ def launch(processes, function, *arguments, needs=()):
     sources = [inspect.getsource(each) for each in (*needs, function)]
     call = f"{function.__name__}(*{arguments!r})"
     (folder / "job.py").write_text("\n\n".join([IMPORTS, *sources, call]), encoding="utf-8")
-    environment = os.environ | PROCESSOR | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | PROCESSOR | {"PYTHONPATH": str(PACKAGE.parent)}
     for name in ("TQDM_DISABLE", "MEDLIB_RESUME"):  # a bar to count; no trainings of other runs
         environment.pop(name, None)
     several = [*LAUNCH, f"--num_processes={processes}"] if processes > 1 else []
@@ -539,7 +541,7 @@ RECIPE = {
     "optimizer": partial(torch.optim.SGD, momentum=0.9),
 }
 PLANS = {"batch 32": (32, 1)} | {f"batch 128, rate × {k}": (128, k) for k in (1, 2, 4, 8)}
-here = xray.to(train.device())
+here = xray.to(device())
 
 # %%
 runs = {

@@ -3,19 +3,14 @@ one sitting.
 
 models/    one file a paper, under the paper's name
 attention/ drop-in modules, one file a family: maps in, maps of the same shape out
-data       load(name) → images and labels, from cache, mirror or upstream, checksum
-           verified
-phantom    a beating heart whose masks, volumes and motion are known exactly
+data       images with labels in three splits, checked before they are believed
+fetch      files from cache, mirror or upstream, verified
+readers    load(name) → a data set, or a stand-in that says so
+augment    images, and masks with them, turned, moved and recoloured
+hearts/    cardiac MRI: patients, squares, volumes, motion, a phantom
 train      device, seed, profile, fit, repeat, evaluate
 pretrained ImageNet weights for the full-size networks
 baselines  classical classifiers, to be beaten first
-cardiac    ACDC-style folders: reading, splitting patients, preparing slices, segmenting
-           volumes
-sunnybrook hearts of another hospital, to test on
-function   cardiac function from masks: volumes, ejection fraction, wall thickness
-cine       two moments of a heart as pairs, and masks carried between them
-motion     fields of motion: reading along them, chaining, flowing, strain; classical
-           estimators
 losses     Dice and its kin, focal loss, U-Net's weight map
 graphcut   maximum flow, and the cut that splits an image at the least cost
 metrics    accuracy, AUC, calibration error; Dice, IoU and surface distances in mm

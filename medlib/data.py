@@ -79,8 +79,8 @@ class Dataset:
         """The set with `f` applied to each split. The shapes of what comes out are
         checked, its pixels and labels are not looked at again.
         """
-        parts = {"train": f(self.train), "val": f(self.val), "test": f(self.test)}
-        return replace(self, **parts, checked=True)
+        train, val, test = (f(split) for split in (self.train, self.val, self.test))
+        return replace(self, train=train, val=val, test=test, checked=True)
 
     def _map_images(self, f: Callable[[Tensor], Tensor]) -> "Dataset":
         return self.map(lambda s: s._replace(x=f(s.x)))
@@ -183,7 +183,7 @@ def _digest(classes: tuple[str, ...], tensors: tuple[Tensor, ...]) -> str:
         # As bytes, since NumPy has no bf16; contiguous, so that the order in memory
         # does not count.
         flat = t.detach().cpu().contiguous().flatten()
-        digest.update(flat.view(torch.uint8).numpy())
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -109,11 +109,13 @@ def read_idx(path: Path) -> np.ndarray:
 def _medmnist(name: str) -> Dataset:
     path, source = find(REGISTRY[name]["file"][0])
     arrays = read_npz(path)
-    parts = []
-    for part in ("train", "val", "test"):
-        labels = arrays[f"{part}_labels"].ravel().astype(np.int64)
-        parts.append(Split(_images(arrays[f"{part}_images"]), torch.from_numpy(labels)))
-    return Dataset(name, tuple(REGISTRY[name]["classes"]), *parts, source)
+
+    def part(which: str) -> Split:
+        labels = arrays[f"{which}_labels"].ravel().astype(np.int64)
+        return Split(_images(arrays[f"{which}_images"]), torch.from_numpy(labels))
+
+    train, val, test = part("train"), part("val"), part("test")
+    return Dataset(name, tuple(REGISTRY[name]["classes"]), train, val, test, source)
 
 
 def _idx(name: str) -> Dataset:
@@ -165,8 +167,8 @@ def _in_parts(
     card, order = REGISTRY[name], torch.arange(len(x))
     if shuffle:
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1998))
-    parts = [Split(x[i], y[i]) for i in order.split(card["sizes"])]
-    return Dataset(name, tuple(card["classes"]), *parts, source)
+    train, val, test = (Split(x[i], y[i]) for i in order.split(card["sizes"]))
+    return Dataset(name, tuple(card["classes"]), train, val, test, source)
 
 
 READERS: dict[str, Callable[[str], Dataset]] = {

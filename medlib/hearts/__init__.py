@@ -19,7 +19,7 @@ _HOME = {  # name → module, imported on first use
     "load_sunnybrook": "sunnybrook", "read_sunnybrook": "sunnybrook",
     "Cine": "cmac", "beat": "cmac", "load_cmac": "cmac",
     "Cohort": "cohorts", "LABELS": "cohorts", "Patient": "cohorts", "Volume": "cohorts",
-    "drawn": "cohorts", "folds": "cohorts", "need_masks": "cohorts",
+    "drawn": "cohorts", "folds": "cohorts", "masks_of": "cohorts",
     "shuffled": "cohorts", "split": "cohorts",
     "PIXEL": "square", "Window": "square", "blocks": "square", "centre": "square",
     "moments": "square", "prepare": "square", "slices": "square", "spacing": "square",

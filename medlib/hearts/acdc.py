@@ -13,6 +13,7 @@ Volumes have axes (D, H, W) and spacing in mm in that order, from the header's z
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -130,7 +131,7 @@ def read_nifti(
     if not files:
         return None
     try:
-        scan = nibabel.load(files[0])
+        scan: Any = nibabel.load(files[0])
         # The zooms, since ACDC's affines say 1 mm whatever the pixels are.
         shape, zooms = scan.shape, scan.header.get_zooms()[:3]
         if len(shape) != 3 or not 0 < np.prod(shape, dtype=float) <= LARGEST_VOLUME:

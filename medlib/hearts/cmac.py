@@ -28,20 +28,20 @@ class Cine(NamedTuple):
 
 
 def load_cmac() -> Cine:
-    """The volunteer of the motion challenge, from the cache or
-    MEDLIB_MIRROR/cmac; nothing is downloaded.
+    """The volunteer of the motion challenge, from the cache or MEDLIB_MIRROR/cmac;
+    nothing is downloaded.
 
     Raises Unreachable where there is no such folder, DataError where it is damaged.
     """
     place, source = fetch.folder("cmac")
-    phases = [
-        read_nifti(place, f"t{t:02}")
-        for t in range(1, 1 + len(list(place.glob("t[0-9][0-9].nii.gz"))))
-    ]
-    if not phases or any(p is None or p[0].shape != phases[0][0].shape for p in phases):
+    count = len(list(place.glob("t[0-9][0-9].nii.gz")))
+    read = (read_nifti(place, f"t{t:02}") for t in range(1, count + 1))
+    phases = [phase for phase in read if phase is not None]
+    shapes = {image.shape for image, _ in phases}
+    if len(phases) < count or len(shapes) != 1:
         raise DataError(
-            f"cmac: {len(phases)} phases; expected t01.nii.gz, t02.nii.gz, … of one "
-            "shape"
+            f"cmac: {len(phases)} phases of {len(shapes)} shapes; expected t01.nii.gz, "
+            "t02.nii.gz, … of one shape"
         )
     spacing = phases[0][1]
     points = [_observer(place / "LMKS_GT" / "INRIA_COORDINATES", k) for k in (1, 2)]
@@ -54,7 +54,7 @@ def load_cmac() -> Cine:
     # The files count x and y the other way round than the voxels, whatever the image's
     # header says.
     voxels = np.stack(points)[..., ::-1] * (1, -1, -1) / spacing
-    return Cine(np.stack([p[0] for p in phases]), spacing, voxels)
+    return Cine(np.stack([image for image, _ in phases]), spacing, voxels)
 
 
 def _observer(folder: Path, k: int) -> np.ndarray:

@@ -102,13 +102,14 @@ def expect_cohorts(*several: Cohort) -> None:
             )
 
 
-def need_masks(patient: Patient) -> None:
-    """Raise DataError unless there are masks at ED and ES."""
+def masks_of(patient: Patient) -> tuple[np.ndarray, np.ndarray]:
+    """The expert's masks at ED and ES. Raises DataError where one is missing."""
     if patient.ed.mask is None or patient.es.mask is None:
         raise DataError(
             f"{patient.name}: no mask (…_gt.nii.gz); expected one at ED and at ES, "
             "for training and scoring"
         )
+    return patient.ed.mask, patient.es.mask
 
 
 def drawn(patients: Cohort) -> Cohort:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from medlib import metrics
 from medlib.data import Dataset, Split
-from medlib.hearts.cohorts import LABELS, Patient, need_masks
+from medlib.hearts.cohorts import LABELS, Patient, masks_of
 from medlib.hearts.motion import warp
 from medlib.hearts.phantom import phantom
 from medlib.hearts.square import PIXEL, prepare, standardise_scan, window
@@ -38,11 +38,13 @@ def dataset(
     ES and back. There is nothing to label, so all labels are 0. `name` and `source`:
     those of the cohort that the pairs were made of, or "phantom" and "simulated".
     """
-    parts = [torch.cat([*train, *(p.flip(1) for p in train)]), torch.cat(val), val[0]]
-    splits = [
-        Split(x, torch.zeros(len(x), *x.shape[2:], dtype=torch.long)) for x in parts
-    ]
-    return Dataset(name, ("no label",), *splits, source)
+
+    def unlabelled(x: Tensor) -> Split:
+        return Split(x, torch.zeros(len(x), *x.shape[2:], dtype=torch.long))
+
+    both_ways = torch.cat([*train, *(p.flip(1) for p in train)])
+    splits = [unlabelled(x) for x in (both_ways, torch.cat(val), val[0])]
+    return Dataset(name, ("no label",), *splits, source=source)
 
 
 def phantom_pairs(
@@ -96,7 +98,7 @@ def carried_dice(u: Tensor, patient: Patient) -> np.ndarray:
 
     Raises DataError for a patient without masks.
     """
-    need_masks(patient)
+    ed, es = masks_of(patient)
     there = on_scanner(u.cpu().float(), patient)
-    found = carry(torch.from_numpy(patient.ed.mask), there).numpy()
-    return np.array([metrics.dice(found == k, patient.es.mask == k) for k in (1, 2, 3)])
+    found = carry(torch.from_numpy(ed), there).numpy()
+    return np.array([metrics.dice(found == k, es == k) for k in (1, 2, 3)])

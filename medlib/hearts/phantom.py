@@ -115,9 +115,8 @@ COMMON = {
 class Phantom:
     image: Tensor  # (N, T, D, H, W) float32
     mask: Tensor  # (N, T, D, H, W) uint8, index in hearts.LABELS
-    motion: (
-        Tensor | None
-    )  # (N, T, 2, D, H, W) mm (row, column): what is at x was at x + motion at ED
+    # (N, T, 2, D, H, W) mm (row, column): what is at x was at x + motion at ED
+    motion: Tensor | None
     volumes: Tensor  # (N, T, 3) mL of RV, myocardium and LV, counted in the mask
     group: Tensor  # (N,) int64, index in GROUPS
     spacing: tuple[float, float, float]
@@ -212,15 +211,11 @@ def _draw(group: str, depth: int, generator: torch.Generator) -> Anatomy:
 
 def _beat(h: Anatomy, phase: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tissue:
     """Map (y, x), about the LV axis, back to ED."""
-    squeeze, below, r2 = (
-        contraction(phase),
-        z.clamp(min=0),
-        (y**2 + x**2).clamp(min=1e-3),
-    )
+    squeeze, below = contraction(phase), z.clamp(min=0)
+    r2 = (y**2 + x**2).clamp(min=1e-3)
     wall = torch.where(z < 0, 2.0, h.wall)  # above the base: a thin-walled atrium
-    near = (h.radius + wall) * (1 - (below / (h.length + h.wall)) ** 2).clamp(
-        min=0
-    ).sqrt()  # (D, 1, 1)
+    narrowing = (1 - (below / (h.length + h.wall)) ** 2).clamp(min=0).sqrt()
+    near = (h.radius + wall) * narrowing  # (D, 1, 1)
     # The twist comes first: it keeps r, and all that follows belongs to the tissue, so
     # to its angle at ED.
     turn = (
@@ -241,19 +236,16 @@ def _beat(h: Anatomy, phase: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tissue:
     endo = h.radius**2 * (1 - (below / h.length) ** 2).clamp(min=0)
     epi = (near * (1 + wall / (h.radius + wall) * h.lesion_wall * lesion)) ** 2
     far = near + h.rv_width * (1 - (below / h.length / 0.85) ** 2).clamp(min=0).sqrt()
-    centre = (far**2 - near**2) / (2 * (far - near * math.cos(h.rv_span))).clamp(
-        min=1e-3
-    )
+    apart = (2 * (far - near * math.cos(h.rv_span))).clamp(min=1e-3)
+    centre = (far**2 - near**2) / apart
     cos = torch.cos(angle - h.rv_angle)
     reach = (
         centre * cos
         + (centre**2 * cos**2 + far**2 - 2 * far * centre).clamp(min=0).sqrt()
     )
     free = epi + (reach**2 - near**2).clamp(min=0)
-    keep, keep_rv = (
-        1 - squeeze * h.ef * (1 - h.lesion_loss * lesion),
-        1 - squeeze * h.rv_ef,
-    )
+    keep = 1 - squeeze * h.ef * (1 - h.lesion_loss * lesion)
+    keep_rv = 1 - squeeze * h.rv_ef
     shift, shift_rv = endo * (1 - keep), (free - epi) * (1 - keep_rv)
     beyond = (s - epi + shift).clamp(min=0)  # past the epicardium of this phase
     moved = torch.minimum(s * (1 / keep - 1), shift) + torch.minimum(
@@ -278,34 +270,25 @@ def _paint(
     ).unbind(2)
     image = 0.06 + 0.06 * (fine - 1).clamp(min=0)  # lung and its vessels
 
-    def paint(
-        distance, value
-    ):  # inside is negative; a pixel on the edge shows the mean of both sides
+    def paint(distance: Tensor, value: Tensor | float) -> None:
+        # Inside is negative; a pixel on the edge shows the mean of both sides.
         image.lerp_(torch.as_tensor(value), (distance / -pixel).add_(0.5).clamp_(0, 1))
 
-    paint(
-        h.dome + (x + 30) ** 2 / 300 - z / 4 - y + 2 * coarse,
-        0.4 + 0.03 * fine + 0.08 * coarse,
-    )  # liver
+    liver = h.dome + (x + 30) ** 2 / 300 - z / 4 - y + 2 * coarse
+    paint(liver, 0.4 + 0.03 * fine + 0.08 * coarse)
     paint(torch.hypot(y - 58, x - 72) - 11, 0.85)  # descending aorta
     skin = torch.hypot(y - 50, x - 40) - h.girth + coarse
     paint(-32 - skin, 0.25 + 0.03 * fine)  # muscle of the chest wall
-    paint(
-        torch.hypot(skin + 24, 12 * torch.sin(6 * torch.atan2(y - 50, x - 40) + z / 30))
-        - 4,
-        0.6,
-    )  # ribs
+    between_ribs = torch.sin(6 * torch.atan2(y - 50, x - 40) + z / 30)
+    paint(torch.hypot(skin + 24, 12 * between_ribs) - 4, 0.6)  # ribs
     paint(-14 - skin, 0.78 + 0.06 * coarse)  # fat under the skin
     paint(-skin, 0.01)  # air
     r, endo, epi, free = s.sqrt(), *(contour.sqrt() for contour in contours)
     muscle, blood, mixed = 0.25 + 0.02 * fine, 0.82 + 0.03 * fine, 0.55 + 0.1 * fine
-    rim = (
-        r - free - 3 * ((free - epi) / 10).clamp(max=1)
-    )  # the RV wall is 3 mm thick where there is an RV
-    paint(
-        rim - h.fat * (1.5 + torch.cos(angle - h.rv_angle)) - 2 * coarse,
-        0.62 + 0.05 * fine,
-    )  # fat
+    # The RV wall is 3 mm thick where there is an RV.
+    rim = r - free - 3 * ((free - epi) / 10).clamp(max=1)
+    fat = rim - h.fat * (1.5 + torch.cos(angle - h.rv_angle)) - 2 * coarse
+    paint(fat, 0.62 + 0.05 * fine)
     paint(rim, muscle)
     paint(r - free, mixed)  # trabeculae, too fine to see one by one
     paint(r - free + 2 + 2 * coarse, blood)
@@ -317,15 +300,11 @@ def _paint(
         * (1 - ((z / h.length - 0.5) / 0.35) ** 2).clamp(min=0).sqrt()
         * endo
     )
-    for side in (
-        2.3,
-        4.24,
-    ):  # anterolateral and posteromedial papillary muscle, at 0.6 of the radius
+    # The anterolateral and the posteromedial papillary muscle, at 0.6 of the radius.
+    for side in (2.3, 4.24):
         cos = torch.cos(angle - h.rv_angle - side)
-        paint(
-            (s + endo * (0.36 * endo - 1.2 * r * cos)).clamp(min=0).sqrt() - size,
-            muscle,
-        )
+        away = (s + endo * (0.36 * endo - 1.2 * r * cos)).clamp(min=0).sqrt()
+        paint(away - size, muscle)
     return image
 
 
@@ -348,35 +327,32 @@ def phantom(
     28, 28), spacing=(10, 5, 5) is a middle slice.
     """
     groups = GROUPS if groups is None else tuple(groups)
-    phases, spacing = (
-        tuple(float(t) for t in phases),
-        tuple(float(mm) for mm in spacing),
-    )
-    for rule, holds, seen in (
-        ("patients must be at least 1", patients >= 1, patients),
+    phases = tuple(float(t) for t in phases)
+    for name, seen, holds, expected in (
+        ("patients", patients, patients >= 1, "at least 1"),
+        ("groups", groups, groups and set(groups) <= set(GROUPS), f"some of {GROUPS}"),
         (
-            f"groups must be names out of {GROUPS}",
-            groups and set(groups) <= set(GROUPS),
-            groups,
-        ),
-        (
-            "phases must be one or more numbers in [0, 1]",
-            phases and all(0 <= t <= 1 for t in phases),
+            "phases",
             phases,
+            phases and all(0 <= t <= 1 for t in phases),
+            "one or more numbers in [0, 1]",
         ),
         (
-            "shape must be three sizes (D, H, W) above 0",
-            len(shape) == 3 and min(shape) > 0,
+            "shape",
             shape,
+            len(shape) == 3 and min(shape) > 0,
+            "three sizes (D, H, W) above 0",
         ),
         (
-            "spacing must be three lengths in mm above 0",
-            len(spacing) == 3 and min(spacing) > 0,
+            "spacing",
             spacing,
+            len(spacing) == 3 and min(spacing) > 0,
+            "three lengths in mm above 0",
         ),
     ):
         if not holds:
-            raise ValueError(f"{rule}, got {seen!r}")
+            raise ValueError(f"{name}={seen!r}; expected {expected}")
+    between, down, across = (float(mm) for mm in spacing)
     generator = torch.Generator().manual_seed(seed)
     order = [
         torch.randperm(len(groups), generator=generator)
@@ -390,25 +366,21 @@ def phantom(
     ).tolist()
     z, y, x = (
         (torch.arange(n) - (n - 1) / 2) * mm
-        for n, mm in zip(shape, spacing, strict=True)
+        for n, mm in zip(shape, (between, down, across), strict=True)
     )
-    z, y, phase = (
-        z.view(-1, 1, 1) + MIDDLE,
-        y.view(-1, 1),
-        torch.tensor(phases).view(-1, 1, 1, 1),
-    )
+    z, y = z.view(-1, 1, 1) + MIDDLE, y.view(-1, 1)
+    phase = torch.tensor(phases).view(-1, 1, 1, 1)
     image = torch.empty(patients, len(phases), *shape)
     mask = torch.empty(image.shape, dtype=torch.uint8)
     field = torch.empty(patients, len(phases), 2, *shape) if motion else None
     for k in range(patients):  # one at a time keeps the memory small
         h = _draw(GROUPS[group[k]], shape[0], generator.manual_seed(seeds[k]))
-        row = (
-            y - h.row - h.tilt_row * (z - MIDDLE) - h.breath[0]
-        )  # (D, H, 1), from the LV axis
-        column = x - h.column - h.tilt_column * (z - MIDDLE) - h.breath[1]  # (D, 1, W)
+        # From the LV axis: (D, H, 1) and (D, 1, W).
+        row = y - h.row - h.tilt_row * (z - MIDDLE) - h.breath[0]
+        column = x - h.column - h.tilt_column * (z - MIDDLE) - h.breath[1]
         tissue = _beat(h, phase, z, row, column)
         dy, dx = tissue.motion
-        clean = _paint(h, max(spacing[1:]), z, y + dy, x + dx, tissue)
+        clean = _paint(h, max(down, across), z, y + dy, x + dx, tissue)
         clean *= torch.exp(
             h.coil[0] * y / 100 + h.coil[1] * x / 100 + h.coil[2] * y * x / 100**2
         )
@@ -416,13 +388,13 @@ def phantom(
             clean.shape, dtype=torch.complex64, generator=generator
         )
         image[k] = signal.abs()
-        mask[k] = sum((tissue.s < c).to(torch.uint8) for c in tissue.contours) * (
-            z >= 0
-        )  # inside all three contours: LV
-        if motion:
+        # Inside all three contours: LV, label 3.
+        inside = torch.stack([tissue.s < c for c in tissue.contours]).sum(0)
+        mask[k] = inside * (z >= 0)
+        if field is not None:
             field[k] = torch.stack((dy, dx), 1)
     counts = torch.stack(
         [m.flatten().bincount(minlength=4)[1:] for m in mask.flatten(0, 1)]
     )  # (N * T, 3)
-    volumes = counts.view(patients, -1, 3) * (math.prod(spacing) / 1000)
-    return Phantom(image, mask, field, volumes, group, spacing, phases)
+    volumes = counts.view(patients, -1, 3) * (between * down * across / 1000)
+    return Phantom(image, mask, field, volumes, group, (between, down, across), phases)

@@ -10,7 +10,7 @@ from torch import nn
 
 from medlib import losses, metrics
 from medlib.augment import random_affine
-from medlib.hearts.cohorts import LABELS, Patient, need_masks
+from medlib.hearts.cohorts import LABELS, Patient, masks_of
 from medlib.hearts.square import PIXEL, prepare, window
 from medlib.train import predict
 
@@ -72,9 +72,8 @@ def score(
 
     Raises DataError for a patient without masks.
     """
-    need_masks(patient)
     found = []
-    for mask, volume in zip(masks, (patient.ed, patient.es), strict=True):
+    for mask, truth in zip(masks, masks_of(patient), strict=True):
         labels = range(1, len(LABELS))
-        found.append([metrics.dice(mask == k, volume.mask == k) for k in labels])
+        found.append([metrics.dice(mask == k, truth == k) for k in labels])
     return np.array(found)

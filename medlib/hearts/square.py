@@ -16,7 +16,7 @@ from torch import Tensor
 from medlib import augment
 from medlib.augment import Mode
 from medlib.data import DataError, Dataset, Split
-from medlib.hearts.cohorts import LABELS, Cohort, Patient, expect_cohorts, need_masks
+from medlib.hearts.cohorts import LABELS, Cohort, Patient, expect_cohorts, masks_of
 
 PIXEL = 1.5625  # mm; what ACDC's images have, give or take a tenth
 WIDEST = 550  # mm; no image of a chest is wider, and few scanners are
@@ -211,17 +211,22 @@ def _dataset(
 ) -> Dataset:
     expect_cohorts(train, val, test)
     everyone = train + val + test
-    parts = [_split(patients, side, field, depth) for patients in (train, val, test)]
-    return Dataset(everyone.name, LABELS, *parts, everyone.source)
+    return Dataset(
+        everyone.name,
+        LABELS,
+        _split(train, side, field, depth),
+        _split(val, side, field, depth),
+        _split(test, side, field, depth),
+        everyone.source,
+    )
 
 
 def _split(patients: Cohort, side: int, field: float, depth: int | None) -> Split:
     images, masks, whose = [], [], []
     for patient in patients:
-        need_masks(patient)
+        labels = torch.from_numpy(np.concatenate(masks_of(patient)))
         cut = window(patient, side, field)
         x = prepare(patient, cut)  # (2 D, 1, side, side)
-        labels = torch.from_numpy(np.concatenate((patient.ed.mask, patient.es.mask)))
         y = cut.cut(labels, mode="nearest").long()  # (2 D, side, side)
         if depth:
             x, y = blocks(x, depth).transpose(1, 2), blocks(y, depth)
