@@ -32,7 +32,8 @@ import torch
 from torch import nn
 
 from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed
-from medlib.data import Split, random_shift
+from medlib.augment import random_shift
+from medlib.data import Split
 from medlib.metrics import accuracy, auc
 from medlib.models import VGG, AlexNet, EfficientNet, LeNet, LeNet5, MobileNetV1, MobileNetV3, ResNet
 from medlib.models.alexnet import LAYERS_2012, LAYERS_2014, LocalResponseNorm, small_alexnet

@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
-from medlib.data import random_shift
+from medlib.augment import random_shift
 from medlib.metrics import accuracy, auc
 from medlib.models.vgg import VGG, A, B, D, E, small_vgg
 from medlib.pretrained import copy_weights, full_size, train_full_size

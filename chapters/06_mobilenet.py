@@ -35,13 +35,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
-from medlib.data import Dataset, Split, random_shift
+from medlib.augment import random_shift
+from medlib.data import Dataset, Split
 from medlib.device import device
+from medlib.hearts import LABELS
+from medlib.hearts.phantom import phantom
 from medlib.metrics import accuracy, auc
 from medlib.models import LeNet
 from medlib.models.mobilenet import LAYERS, Conv, DepthwiseSeparable, MobileNetV1
 from medlib.models.mobilenet_v3 import LARGE, LRASPP, SMALL, InvertedResidual, MobileNetV3, SqueezeExcitation
-from medlib.phantom import LABELS, phantom
 from medlib.pretrained import copy_weights, train_full_size
 
 SEEDS = profile(smoke=2, full=4)

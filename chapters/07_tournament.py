@@ -32,7 +32,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medlib import baselines, cost, load, plots, profile, repeat, stats
-from medlib.data import random_shift
+from medlib.augment import random_shift
 from medlib.metrics import accuracy, auc, calibration_error
 from medlib.models import EfficientNet, LeNet, LeNet5, MobileNetV1, MobileNetV3
 from medlib.models.alexnet import small_alexnet

@@ -32,7 +32,7 @@ from scipy import ndimage
 from scipy.spatial import distance
 from scipy.stats import spearmanr
 
-from medlib import cardiac, claims, cost, metrics, plots, profile, stats
+from medlib import claims, cost, hearts, metrics, plots, profile, stats
 
 # %%
 PAIRS = profile(smoke=20, full=300)
@@ -259,9 +259,9 @@ plots.table(rows, ["masks", "DSC, ours", "DSC, MONAI", "HD, ours", "HD, MONAI", 
 # know. {term}`Spacing <spacing>` in this copy of ACDC is nominal (one value for all), so read every mm as nominal.
 
 # %%
-test = cardiac.split(cardiac.load())[2][:PATIENTS]
-LV = cardiac.LABELS.index("LV")
-hearts = {phase: [getattr(p, phase) for p in test] for phase in ("ed", "es")}
+test = hearts.split(hearts.load())[2][:PATIENTS]
+LV = hearts.LABELS.index("LV")
+volumes_at = {phase: [getattr(p, phase) for p in test] for phase in ("ed", "es")}
 plane = ndimage.generate_binary_structure(2, 1)[None]  # neighbours within a slice
 
 
@@ -314,7 +314,7 @@ ERRORS = {
 }
 
 # %%
-first = hearts["ed"][0]
+first = volumes_at["ed"][0]
 z = (first.mask == LV).sum((1, 2)).argmax()
 lv = first.mask == LV
 rows, columns = (slice(int(c) - 34, int(c) + 34) for c in np.argwhere(lv[z]).mean(0))
@@ -362,7 +362,7 @@ plots.table(rows, ["answer", *names])
 
 # %%
 def three_ways(phase, damage):
-    pairs = [(damage(v.mask == LV), v.mask == LV) for v in hearts[phase]]
+    pairs = [(damage(v.mask == LV), v.mask == LV) for v in volumes_at[phase]]
     by_slice = [metrics.dice(x, y) for a, b in pairs for x, y in zip(a, b, strict=True)]
     by_case = [metrics.dice(a, b) for a, b in pairs]
     pooled = 2 * sum((a & b).sum() for a, b in pairs) / sum(a.sum() + b.sum() for a, b in pairs)
@@ -371,7 +371,7 @@ def three_ways(phase, damage):
 
 rows = [
     (f"{name}, {phase.upper()}", *(f"{v:.3f}" for v in three_ways(phase, ERRORS[name])))
-    for name in ("erosion, 1 pixel", "missing apical slice") for phase in hearts
+    for name in ("erosion, 1 pixel", "missing apical slice") for phase in volumes_at
 ]  # fmt: skip
 plots.table(rows, ["damage", "mean over slices", "mean over patients", "pooled"])
 
@@ -380,7 +380,9 @@ plots.table(rows, ["damage", "mean over slices", "mean over patients", "pooled"]
 # more: the same erosion scores worse at end-systole (ES) than at end-diastole (ED). Here is the heart that it hurts most.
 
 # %%
-worst = min(hearts["es"], key=lambda v: metrics.dice(ERRORS["erosion, 1 pixel"](v.mask == LV), v.mask == LV))
+worst = min(
+    volumes_at["es"], key=lambda v: metrics.dice(ERRORS["erosion, 1 pixel"](v.mask == LV), v.mask == LV)
+)
 whole = worst.mask == LV
 less = ERRORS["erosion, 1 pixel"](whole)
 filled = np.flatnonzero(whole.any((1, 2)))
@@ -449,7 +451,7 @@ def responses(volume):
 
 
 # %%
-zoo = {phase: np.array([responses(v) for v in volumes]) for phase, volumes in hearts.items()}
+zoo = {phase: np.array([responses(v) for v in volumes]) for phase, volumes in volumes_at.items()}
 kinds = [*ERRORS, "over-confidence"]
 scores = [*MEASURES, "calibration"]
 change = np.abs(zoo["ed"][:, :, 0] - zoo["ed"][:, :, 1]).mean(0)
@@ -588,7 +590,7 @@ def twins(a, b, mm):
 
 
 # %%
-found = [twins(patchy(v.mask == LV), v.mask == LV, v.spacing) for v in hearts["es"][:4]]
+found = [twins(patchy(v.mask == LV), v.mask == LV, v.spacing) for v in volumes_at["es"][:4]]
 apart = {name: max(abs(f[name]) for f in found) for name in found[0]}
 plots.table(
     [(name, f"{v:.1e}") for name, v in apart.items()], ["score", "largest difference, 4 hearts at ES"]
@@ -618,7 +620,7 @@ def by_area(a, b, mm):
 
 # %%
 both = []
-for v in hearts["es"]:
+for v in volumes_at["es"]:
     a, b = patchy(v.mask == LV), v.mask == LV
     theirs = by_area(b, a, v.spacing)  # the truth comes first
     both.append([(MEASURES[name](a, b, v.spacing), value) for name, value in theirs.items()])
@@ -679,7 +681,7 @@ ci = stats.bootstrap(letter / meant - 1)
 claims.observe("C103", ci, where="random pairs, sum over all pairs of points")
 
 # %% tags=["hide-input"]
-for phase, volumes in hearts.items():
+for phase, volumes in volumes_at.items():
     relative = []
     for v in volumes:
         b, mm = v.mask == LV, v.spacing

@@ -41,7 +41,7 @@ doctor     is this machine ready? python -m medlib doctor
 from importlib import import_module
 
 _HOME = {  # name → module; imported on first use: to read the claims needs no torch
-    "compare": "experiment", "evaluate": "train", "fit": "train", "load": "data",
+    "compare": "experiment", "evaluate": "train", "fit": "train", "load": "readers",
     "profile": "device", "repeat": "experiment", "seed": "device",
 }  # fmt: skip
 __all__ = ["compare", "evaluate", "fit", "load", "profile", "repeat", "seed"]

@@ -98,7 +98,7 @@ def module_hashes() -> dict[str, str]:
 
 def card(stamp: dict) -> str:
     """What a reader wants to know before starting, from the stamp of the stored run."""
-    from medlib.data import REGISTRY
+    from medlib.fetch import REGISTRY
 
     sets = "; ".join(
         f"{REGISTRY[name]['title']} ({REGISTRY[name]['licence']})"
