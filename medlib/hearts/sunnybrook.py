@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from medlib import fetch, notes
+from medlib import fetch
 from medlib.data import DataError
 from medlib.extras import extra
 from medlib.hearts.cohorts import Cohort, Patient, Volume
+from medlib.notes import note
 
 PHASES = 20  # of every slice
 LARGEST_IMAGE = 2**24  # pixels; a header that claims more is wrong
@@ -37,7 +38,7 @@ def load_sunnybrook() -> Cohort:
     Raises Unreachable where there is no such folder, DataError where it is damaged.
     """
     place, source = fetch.folder("sunnybrook")
-    notes.note("loaded", name="sunnybrook", source=source)
+    note("loaded", name="sunnybrook", source=source)
     return replace(read_sunnybrook(place), name="sunnybrook", source=source)
 
 
