@@ -25,7 +25,6 @@ stats      intervals, paired tests, Holm's correction
 claims     the review's claims: observe an effect, print the verdict
 plots      figures, tables and source listings, in one style
 peers      other toolkits' pipelines, to stand beside ours
-chapters   runs the chapters, stamps them, says which are stale
 """
 
 from importlib import import_module
