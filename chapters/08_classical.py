@@ -39,6 +39,7 @@ from skimage import draw, filters, measure, segmentation
 from medlib import claims, cost, fit, graphcut, hearts, losses, metrics, plots, profile, seed, stats
 from medlib.device import device
 from medlib.models import SmallUNet
+from medlib.scrubber import scrubber
 from medlib.stats import over_patients
 
 # %%
@@ -236,7 +237,7 @@ add("Otsu", otsu, blur=[0, 0.7, 1, 1.5])
 # %%
 heart = known[order[int(0.58 * (len(order) - 1))]]  # a training slice
 levels = np.linspace(-0.6, 2, 14)
-plots.scrubber(
+scrubber(
     np.stack([picture(heart.image, (heart.image > t) & WITHIN, heart.truth) for t in levels]),
     sliders=("threshold",),
     alt="A heart slice. With a low threshold the red outline takes in the heart muscle and more; with a high one it breaks into pieces.",
@@ -293,7 +294,7 @@ for _ in range(14):
     curve = creep(heart.image, curve, **how, steps=9)
 
 # %%
-plots.scrubber(
+scrubber(
     np.stack(frames),
     sliders=("burst of 9 steps",),
     alt="A red circle round the click, which moves a little towards the edges near it and then rests.",
@@ -331,7 +332,7 @@ add("geodesic contour", geodesic, blur=[1, 2], steep=[3, 10, 30], stop=[0.3, 0.5
 # %%
 states = []
 METHODS["geodesic contour"](heart.image, watch=lambda u: states.append(u.astype(bool)))
-plots.scrubber(
+scrubber(
     np.stack([picture(heart.image, m, heart.truth) for m in states[::3]]),
     sliders=("three steps",),
     alt="A small red disc at the click that grows through the cavity and slows at its edges.",
@@ -364,7 +365,7 @@ add("Chan–Vese", chan_vese, blur=[0, 1], radius=[4, 8], outside=[1, 2, 3])
 # %%
 states = []
 METHODS["Chan–Vese"](heart.image, watch=lambda u: states.append(u.astype(bool)))
-plots.scrubber(
+scrubber(
     np.stack([picture(heart.image, m, heart.truth) for m in states[:21:2]]),
     sliders=("two steps",),
     alt="A red disc that spreads through the bright cavity.",
@@ -553,7 +554,7 @@ add("graph cut", cut, data=["click", "chart"], weight=[0.25, 0.5, 1, 2, 4, 8], s
 # %%
 tensions = np.r_[0, np.geomspace(0.05, 12, 13)]
 pulled = [METHODS["graph cut"](heart.image, weight=w, sigma=1) for w in tensions]
-plots.scrubber(
+scrubber(
     np.stack([picture(heart.image, m, heart.truth) for m in pulled]),
     sliders=("λ grows",),
     alt="With λ = 0 the red outline is ragged and has islands. As λ grows the islands go, the outline becomes short and smooth, and at last it shrinks to the click.",
@@ -1063,7 +1064,7 @@ def keep(mask, strokes):
 
 # %%
 after = [d for d, _ in scribbles(heart.image, heart.truth, how, watch=keep)]
-plots.scrubber(
+scrubber(
     np.stack(frames),
     sliders=("stroke",),
     alt="Straight strokes, yellow inside and blue outside, and the outline of the graph cut, which comes nearer to the expert's with each stroke.",

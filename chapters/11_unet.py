@@ -37,6 +37,7 @@ from medlib import claims, cost, fit, hearts, losses, plots, profile, seed, stat
 from medlib.augment import random_affine
 from medlib.data import Dataset, Split
 from medlib.models import SmallUNet, UNet
+from medlib.scrubber import scrubber
 from medlib.train import predict
 
 # %%
@@ -212,7 +213,7 @@ history = fit(SmallUNet(), shown, loss=losses.dice_ce, score=watch, **options)
 
 # %% tags=["hide-input"]
 picture = shown.val.x[len(shown.val.x) // 4, 0]
-plots.scrubber(
+scrubber(
     np.stack([plots.outlined(picture, mask, zoom=4) for mask in seen]),
     sliders=("training, in equal steps",),
     alt="A slice of a heart during training. At first the outlines are scattered over the image; then they settle on the left ventricle, "

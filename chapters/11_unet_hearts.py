@@ -30,6 +30,7 @@ import numpy as np
 from medlib import cost, fit, hearts, losses, peers, plots, profile, seed, stats
 from medlib.augment import random_affine
 from medlib.models import SmallUNet
+from medlib.scrubber import scrubber
 
 # %%
 EPOCHS = profile(smoke=0.2, full=16)
@@ -56,7 +57,7 @@ frames = [
     ]
     for v in (one.ed, one.es)
 ]
-plots.scrubber(
+scrubber(
     frames,
     sliders=("moment (1 ED, 2 ES)", "slice, from base to apex"),
     alt="Short-axis slices of one heart from base to apex, at end-diastole and end-systole, with the expert's outlines of the "

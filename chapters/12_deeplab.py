@@ -39,6 +39,7 @@ from medlib.data import Split
 from medlib.models import SmallUNet
 from medlib.models.deeplab import ASPP, DeepLabV3Plus, dilate, small_deeplab
 from medlib.models.resnet import BasicBlock
+from medlib.scrubber import scrubber
 from medlib.train import predict
 
 # %%
@@ -160,7 +161,7 @@ for rate in (1, 2, 3, 4, 6, 8, 12, 16, 18):
     frames.append(frame)
 
 # %% tags=["hide-input"]
-plots.scrubber(
+scrubber(
     np.stack(frames),
     sliders=("step: rate 1, 2, 3, 4, 6, 8, 12, 16, 18",),
     alt="A heart slice with nine marked pixels around the centre of the left ventricle. With each step they lie further apart, until they reach beyond the heart.",

@@ -35,6 +35,7 @@ from medlib.fetch import Unreachable
 from medlib.hearts import motion, pairs
 from medlib.hearts.phantom import phantom
 from medlib.models.voxelmorph import Unsupervised, VoxelMorph, loss, refine
+from medlib.scrubber import scrubber
 from medlib.train import predict
 
 # %%
@@ -499,7 +500,7 @@ def still(t):
 
 
 # %% tags=["hide-input"]
-plots.scrubber(
+scrubber(
     np.stack([still(float(t)) for t in times]),
     sliders=("moment",),
     alt="Left, a short-axis slice that contracts and fills again, its outlines moving along. Right, the true end-systolic slice with the expert's outlines, which the left one comes near at its smallest.",
@@ -770,7 +771,7 @@ film = []
 for t in range(len(PHASES)):
     row = [coloured(k, t, TESTED["trained on phantoms"][0](frames(k, 0, t))) for k in (healthy, sick)]
     film.append(np.concatenate(row, 1))
-plots.scrubber(
+scrubber(
     np.stack(film),
     sliders=("phase",),
     alt="Two beating phantom hearts side by side with outlines that follow the walls. The wall turns blue, that is shortens, strongly in the healthy one and weakly in the other.",

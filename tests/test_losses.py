@@ -15,6 +15,10 @@ def target():
     return y
 
 
+def drawn(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
 def sure(target, k=4):
     return 40.0 * torch.nn.functional.one_hot(target, k).movedim(-1, 1)
 
@@ -39,7 +43,7 @@ def test_soft_dice_of_sure_logits_is_one_minus_dice(target):
 
 
 def test_volumes_and_gradients(target):
-    logits = torch.randn(1, 4, 2, 12, 14, requires_grad=True)
+    logits = drawn(1, 4, 2, 12, 14).requires_grad_()
     losses.dice_ce(logits, target[None]).backward()
     assert torch.isfinite(logits.grad).all() and logits.grad.abs().sum() > 0
 
@@ -80,7 +84,9 @@ def binary(seed=0):
 
 
 def test_vnet_dice_has_the_papers_gradient():
-    """Milletari et al., section 3: ∂D/∂p = 2 [g (Σp² + Σg²) − 2 p Σpg] / (Σp² + Σg²)²."""
+    """Milletari et al., section 3: ∂D/∂p = 2 [g (Σp² + Σg²) − 2 p Σpg] / (Σp² +
+    Σg²)².
+    """
     logits, p, g = binary()
     squares, both = (p**2).sum() + g.sum(), (p * g).sum()
     paper = 2 * (g * squares - 2 * p * both) / squares**2
@@ -92,7 +98,7 @@ def test_vnet_dice_has_the_papers_gradient():
 def test_losses_are_monais(target):
     with warnings.catch_warnings(action="ignore"):  # its imports warn of other packages
         from monai.losses import DiceLoss, FocalLoss, TverskyLoss
-    logits = torch.randn(2, 4, 12, 14)
+    logits = drawn(2, 4, 12, 14)
     y, labelled = target[:, None], {"to_onehot_y": True, "softmax": True, "batch": True}
     labelled |= {"include_background": False, "smooth_nr": 1, "smooth_dr": 1}
     dice = DiceLoss(**labelled)
@@ -107,7 +113,7 @@ def test_losses_are_monais(target):
 
 
 def test_dice_and_cross_entropy_count_alike(target):
-    logits = torch.randn(2, 4, 12, 14)
+    logits = drawn(2, 4, 12, 14)
     true = logits.log_softmax(1).gather(1, target[:, None])
     torch.testing.assert_close(
         losses.dice_ce(logits, target), losses.soft_dice(logits, target) - true.mean()
@@ -140,7 +146,7 @@ def test_focal_without_gamma_is_cross_entropy_and_less_with_it():
 
 @pytest.mark.parametrize("loss", [losses.vnet_dice, losses.tversky, losses.focal])
 def test_losses_of_volumes_and_of_nothing(loss, target):
-    logits = torch.randn(1, 4, 2, 12, 14, requires_grad=True)
+    logits = drawn(1, 4, 2, 12, 14).requires_grad_()
     loss(logits, target[None]).backward()
     assert torch.isfinite(logits.grad).all() and logits.grad.abs().sum() > 0
     assert torch.isfinite(loss(sure(target * 0), target * 0))

@@ -99,6 +99,12 @@ def test_a_lead_over_patients_is_paired():
     assert over_patients(ours[0], rival).n == 50
 
 
+def test_draws_that_lack_a_class_are_drawn_again():
+    scores, y = np.array([[0.1, 0.4, 0.3, 0.2, 0.9]]), np.array([0, 0, 0, 0, 1])
+    found = bootstrap_cases(auc, scores, y, resamples=200)  # a third would lack it
+    assert found[:3] == (1, 1, 1)
+
+
 def test_the_p_value_of_a_lead_agrees_with_its_interval():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 200)
