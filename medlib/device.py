@@ -159,7 +159,8 @@ def _accelerator(world: str):
         from accelerate import Accelerator
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            f'{world} processes, no accelerate; expected: pip install "medlib[chapters]"'
+            f"{world} processes and no accelerate; expected: "
+            'pip install "medlib[chapters]"'
         ) from None
 
     return Accelerator()

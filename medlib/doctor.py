@@ -156,28 +156,28 @@ def sets() -> Iterator[Check]:
 
 
 def step() -> float:
-    """CPU seconds of a training step of a small U-Net on one thread: the median of five
+    """CPU-seconds of a training step of a small U-Net on one thread: the median of five
     after two.
     """
     import torch
+    from torch.nn.functional import cross_entropy
 
-    from medlib.device import precision
+    from medlib import device
     from medlib.models import UNet
+    from medlib.train import train_step
 
     torch.manual_seed(0)
-    net = UNet(1, 4, width=16, padded=True)
+    net = device.place(UNet(1, 4, width=16, padded=True))
     x, y = torch.randn(8, 1, 64, 64), torch.randint(4, (8, 64, 64))
+    x, y = x.to(device.device()), y.to(device.device())
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
     threads, seconds = torch.get_num_threads(), []
     torch.set_num_threads(1)
-    for _ in range(7):
-        started = time.process_time()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision() == "bf16"):
-            logits = net(x)
-        torch.nn.functional.cross_entropy(logits.float(), y).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        seconds.append(time.process_time() - started)
+    with device.exact(net):
+        for _ in range(7):
+            started = time.process_time()
+            train_step(net, x, y, cross_entropy, optimizer)
+            seconds.append(time.process_time() - started)
     torch.set_num_threads(threads)
     return sorted(seconds[2:])[2]
 
@@ -215,9 +215,11 @@ def report() -> bool:
     if "torch" in unmet({"torch": ""}):
         print("\nWithout torch nothing more can be measured.")
         return False
+    from medlib.device import device
+
     ready &= _print("This machine", machine())
     ready &= _print("Data", sets()) or not book
-    if book:
+    if book and device().type == "cpu":
         print(f"\n{forecast(step())}")
     return ready
 
