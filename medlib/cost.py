@@ -95,22 +95,19 @@ def forward(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None]:
 
 
 def training_step(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None]:
-    """An action for `alternate`: forward, backward and an SGD step, as `fit` does them."""
-    from medlib.device import device, precision
-    from medlib.train import exact_layers
+    """An action for `alternate`: a step of `fit` by SGD on a batch of `shape`."""
+    from medlib import device
+    from medlib.train import train_step
 
-    where = device()
-    model = model.to(where, memory_format=torch.channels_last).train()
-    exact_layers(model, where)
-    x = torch.randn(shape, device=where).contiguous(memory_format=torch.channels_last)
-    y = torch.zeros(len(x), dtype=torch.long, device=where)
+    model = device.place(model).train()
+    x = torch.randn(shape, device=device.device())
+    with torch.no_grad():
+        logits = model(x)  # (B, classes), or (B, classes, H, W) with masks
+    y = torch.zeros_like(logits[:, 0], dtype=torch.long)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
 
-    def action():
-        with torch.autocast(where.type, torch.bfloat16, enabled=precision() == "bf16"):
-            logits = model(x)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(logits.float(), y).backward()
-        optimizer.step()
+    def action() -> None:
+        with device.exact(model):
+            train_step(model, x, y, nn.functional.cross_entropy, optimizer)
 
     return action

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from medlib import cost, device
+from medlib import cost
+from medlib.device import device
 
 
 def net():
