@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from medlib import paths
+from medlib.extras import command
 
 TORCH = ("torch", "torchvision")
 Check = tuple[bool, str, str]  # well, what, and the next step where it is not well
@@ -90,8 +91,6 @@ def install(*more: str) -> None:
 
 def packages(extra: str = "") -> Iterator[Check]:
     """One check for each package that medlib, or its `extra`, needs."""
-    named = f"[{extra}]" if extra else ""
-    folder = f'-e "{paths.CHECKOUT}{named}"' if paths.CHECKOUT else f'"medlib{named}"'
     needs = requirements(extra)
     wrong = unmet(needs)
     for name, versions in needs.items():
@@ -100,7 +99,7 @@ def packages(extra: str = "") -> Iterator[Check]:
             yield (
                 False,
                 f"{name} {seen}; expected: {name}{versions}",
-                f"pip install {folder}",
+                command(extra),
             )
         else:
             yield True, f"{name} {metadata.version(name)}", ""
