@@ -32,6 +32,7 @@ hearts/    readers of cohorts, the square around the heart, segmentation, functi
 
 Underneath
 device     profile, precision, device, seed
+content    the key of a training: code, arguments and data as one digest
 notes      what a run has seen, for whoever listens
 paths      where files lie
 extras     the error for a package that is not here

@@ -159,7 +159,7 @@ def _accelerator(world: str):
         from accelerate import Accelerator
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            f'{world} processes, no accelerate; expected: pip install "medlib[chapters]"'
+            f"{world} processes, but no accelerate; expected: pip install accelerate"
         ) from None
 
     return Accelerator()

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from medlib import paths
+from medlib.extras import command
 
 TORCH = ("torch", "torchvision")
 Check = tuple[bool, str, str]  # well, what, and the next step where it is not well
@@ -90,8 +91,6 @@ def install(*more: str) -> None:
 
 def packages(extra: str = "") -> Iterator[Check]:
     """One check for each package that medlib, or its `extra`, needs."""
-    named = f"[{extra}]" if extra else ""
-    folder = f'-e "{paths.CHECKOUT}{named}"' if paths.CHECKOUT else f'"medlib{named}"'
     needs = requirements(extra)
     wrong = unmet(needs)
     for name, versions in needs.items():
@@ -100,7 +99,7 @@ def packages(extra: str = "") -> Iterator[Check]:
             yield (
                 False,
                 f"{name} {seen}; expected: {name}{versions}",
-                f"pip install {folder}",
+                command(extra),
             )
         else:
             yield True, f"{name} {metadata.version(name)}", ""
@@ -156,7 +155,7 @@ def sets() -> Iterator[Check]:
 
 
 def step() -> float:
-    """CPU seconds of a training step of a small U-Net on one thread: the median of five
+    """CPU-seconds of a training step of a small U-Net on one thread: the median of five
     after two.
     """
     import torch
@@ -209,9 +208,11 @@ def report() -> bool:
     if "torch" in unmet({"torch": ""}):
         print("\nWithout torch nothing more can be measured.")
         return False
+    from medlib.device import device
+
     ready &= _print("This machine", machine())
     ready &= _print("Data", sets()) or not book
-    if book:
+    if book and device().type == "cpu":
         print(f"\n{forecast(step())}")
     return ready
 

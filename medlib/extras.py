@@ -3,6 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from medlib import paths
+
+
+def command(name: str = "") -> str:
+    """What installs medlib with its extra `name` here: from the checkout, if there is
+    one.
+    """
+    named = f"[{name}]" if name else ""
+    if paths.CHECKOUT:
+        return f'pip install -e "{paths.CHECKOUT}{named}"'
+    return f'pip install "medlib{named}"'
+
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
@@ -16,6 +28,5 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f'{error.name} is not here; expected: pip install "medlib[{name}]"',
-            name=error.name,
+            f"{error.name} is not here; expected: {command(name)}", name=error.name
         ) from None

@@ -16,7 +16,8 @@ PROJECT = tomllib.loads((paths.CHECKOUT / "pyproject.toml").read_text("utf-8"))[
 ]
 
 
-def test_the_error_names_package_and_extra():
+def test_the_error_names_package_and_extra(monkeypatch):
+    monkeypatch.setattr(paths, "CHECKOUT", None)
     message = r'no_such is not here; expected: pip install "medlib\[build\]"'
     with pytest.raises(ModuleNotFoundError, match=message), extra("build"):
         import no_such  # noqa: F401
@@ -35,15 +36,22 @@ NEEDY = {
     ),
     "SimpleITK": lambda: motion.demons(IMAGES, IMAGES),
     "skimage.registration": lambda: motion.tvl1(IMAGES, IMAGES),
-    "accelerate": lambda: device._accelerator.__wrapped__("2"),
 }
 
 
 @pytest.mark.parametrize("module", NEEDY)
 def test_each_use_says_what_to_install(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "medlib\[chapters\]"'):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install -e .*\[chapters\]"):
         NEEDY[module]()
+
+
+def test_several_processes_want_accelerate(monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(
+        ModuleNotFoundError, match="2 processes.*pip install acc"
+    ):
+        device._accelerator.__wrapped__("2")
 
 
 def advises(node):
