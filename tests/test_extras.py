@@ -48,9 +48,7 @@ def test_each_use_says_what_to_install(monkeypatch, module):
 
 def test_several_processes_want_accelerate(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(
-        ModuleNotFoundError, match="2 processes.*pip install acc"
-    ):
+    with pytest.raises(ModuleNotFoundError, match="2 processes.*pip install acc"):
         device._accelerator.__wrapped__("2")
 
 
