@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from medlib import cost, load
-from medlib.data import REGISTRY, find
+from medlib.fetch import REGISTRY, find
 
 GOAL = "no goal: images a second for each"
 REPEATS = 5

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import torch
 
-from medlib import cardiac, cost, metrics
+from medlib import cost, hearts, metrics
 
 GOAL = "equal values; for time no goal"
 REPEATS, HEARTS = 10, 6
@@ -26,7 +26,7 @@ def libraries():
 
 def pairs() -> list[tuple[np.ndarray, np.ndarray, tuple]]:
     """The myocardium at ED and the same, two pixels lower and one to the right."""
-    found = [(p.ed.mask == 2, p.ed.spacing) for p in cardiac.load()[:HEARTS]]
+    found = [(p.ed.mask == 2, p.ed.spacing) for p in hearts.load()[:HEARTS]]
     return [(mask, np.roll(mask, (2, 1), (1, 2)), spacing) for mask, spacing in found]
 
 

@@ -32,9 +32,9 @@ from skimage.transform import iradon, radon
 
 from medlib import claims, evaluate, fit, load, plots, profile, seed, stats
 from medlib.data import Dataset, Split, audit
+from medlib.hearts.phantom import phantom
 from medlib.metrics import auc
 from medlib.models import LeNet
-from medlib.phantom import phantom
 
 SEEDS = profile(smoke=2, full=5)
 

@@ -33,7 +33,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from medlib import baselines, claims, cost, evaluate, fit, load, plots, profile, seed, stats
-from medlib.data import Split, random_shift
+from medlib.augment import random_shift
+from medlib.data import Split
 from medlib.metrics import accuracy, auc
 from medlib.models import LeNet, LeNet5
 from medlib.models.lenet import C3_INPUTS, Subsample
@@ -691,7 +692,8 @@ for n in sizes:
 # for; each paper names its task.
 
 # %% tags=["hide-input"]
-from medlib.phantom import LABELS, phantom
+from medlib.hearts import LABELS
+from medlib.hearts.phantom import phantom
 
 mask = phantom(5, phases=(0.0,)).mask
 claims.observe(

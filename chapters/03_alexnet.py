@@ -32,7 +32,8 @@ import torch
 from torch import nn
 
 from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed
-from medlib.data import Split, random_shift
+from medlib.augment import random_shift
+from medlib.data import Split
 from medlib.metrics import accuracy, auc
 from medlib.models import VGG, AlexNet, EfficientNet, LeNet, LeNet5, MobileNetV1, MobileNetV3, ResNet
 from medlib.models.alexnet import LAYERS_2012, LAYERS_2014, LocalResponseNorm, small_alexnet
@@ -514,7 +515,7 @@ claims.observe("C016", ci, n=SEEDS, where="PneumoniaMNIST, equal multiply-adds a
 #
 # ## At full size
 #
-# In the `gpu` profile this cell trains the one-tower network with its 57 million parameters on X-rays enlarged to
+# On a GPU this cell trains the one-tower network with its 57 million parameters on X-rays enlarged to
 # 224 × 224 pixels, from torchvision's ImageNet weights where they can be fetched. Elsewhere it takes two steps.
 
 # %%

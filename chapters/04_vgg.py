@@ -32,10 +32,10 @@ import torch
 from torch import nn
 
 from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
-from medlib.data import random_shift
+from medlib.augment import random_shift
 from medlib.metrics import accuracy, auc
 from medlib.models.vgg import VGG, A, B, D, E, small_vgg
-from medlib.pretrained import copy_weights, train_full_size
+from medlib.pretrained import copy_weights, full_size, train_full_size
 
 # %%
 SEEDS = profile(smoke=2, full=5)
@@ -440,11 +440,11 @@ claims.observe("C019", gap, n=DEEP_SEEDS, where=f"plain, {DEPTHS[-1]} layers aga
 #
 # ## At full size
 #
-# In the `gpu` profile this cell trains VGG-16, all 134 million parameters of it, on X-rays enlarged to 224 × 224 pixels,
+# On a GPU this cell trains VGG-16, all 134 million parameters of it, on X-rays enlarged to 224 × 224 pixels,
 # from torchvision's ImageNet weights where they can be fetched. Elsewhere it takes two steps with a narrow VGG-16.
 
 # %%
-train_full_size(VGG(1, 2, width=profile(smoke=8, full=8)), xray.standardise(), "vgg16")
+train_full_size(VGG(1, 2, width=64 if full_size() else 8), xray.standardise(), "vgg16")
 
 # %% [markdown]
 # ## What it costs

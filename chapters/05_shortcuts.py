@@ -547,7 +547,7 @@ claims.observe("C047", heavier, where="one image of 224 × 224, in turn")
 #
 # ## At full size
 #
-# In the `gpu` profile this cell trains ResNet-18 on X-rays enlarged to 224 × 224 pixels, from torchvision's ImageNet
+# On a GPU this cell trains ResNet-18 on X-rays enlarged to 224 × 224 pixels, from torchvision's ImageNet
 # weights where they can be fetched. Elsewhere it takes two steps.
 
 # %%

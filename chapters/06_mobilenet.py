@@ -35,13 +35,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
-from medlib.data import Dataset, Split, random_shift
+from medlib.augment import random_shift
+from medlib.data import Dataset, Split
 from medlib.device import device
+from medlib.hearts import LABELS
+from medlib.hearts.phantom import phantom
 from medlib.metrics import accuracy, auc
 from medlib.models import LeNet
 from medlib.models.mobilenet import LAYERS, Conv, DepthwiseSeparable, MobileNetV1
 from medlib.models.mobilenet_v3 import LARGE, LRASPP, SMALL, InvertedResidual, MobileNetV3, SqueezeExcitation
-from medlib.phantom import LABELS, phantom
 from medlib.pretrained import copy_weights, train_full_size
 
 SEEDS = profile(smoke=2, full=4)
@@ -867,7 +869,7 @@ plots.say(
 # %% [markdown]
 # ## At full size
 #
-# In the `gpu` profile this cell trains MobileNetV3-Large on X-rays enlarged to 224 × 224 pixels, from torchvision's
+# On a GPU this cell trains MobileNetV3-Large on X-rays enlarged to 224 × 224 pixels, from torchvision's
 # ImageNet weights where they can be fetched. Elsewhere it takes two steps on small images.
 
 # %%

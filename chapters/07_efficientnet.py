@@ -581,7 +581,7 @@ claims.untestable("C052")
 #
 # ## At full size
 #
-# In the `gpu` profile this cell trains EfficientNet-B0 on X-rays enlarged to 224 × 224 pixels, from torchvision's ImageNet
+# On a GPU this cell trains EfficientNet-B0 on X-rays enlarged to 224 × 224 pixels, from torchvision's ImageNet
 # weights where they can be fetched. Elsewhere it takes two steps at 64 × 64.
 
 # %%

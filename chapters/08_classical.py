@@ -36,7 +36,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 from skimage import draw, filters, measure, segmentation
 
-from medlib import cardiac, claims, cost, fit, graphcut, losses, metrics, plots, profile, seed, stats
+from medlib import claims, cost, fit, graphcut, hearts, losses, metrics, plots, profile, seed, stats
 from medlib.device import device
 from medlib.models import SmallUNet
 from medlib.scrubber import scrubber
@@ -49,7 +49,7 @@ STEPS = profile(smoke=10, full=150)
 SEEDS = profile(smoke=2, full=3)
 DRAWN = profile(smoke=2, full=12)
 HALF = 32  # pixels from the click to the edge of the window
-LV = cardiac.LABELS.index("LV")
+LV = hearts.LABELS.index("LV")
 
 # %% [markdown]
 # ## The problem, seen on our data
@@ -62,9 +62,9 @@ LV = cardiac.LABELS.index("LV")
 # included, and is asked only on slices where the expert drew a ventricle.
 
 # %%
-parts = cardiac.split(cardiac.load())
+parts = hearts.split(hearts.load())
 train, val, test = (people[:n] for people, n in zip(parts, (TRAIN, OTHERS, OTHERS), strict=True))
-hearts = cardiac.slices(train, val, test, side=128)  # 200 mm, on the scanner's own pixels
+acdc = hearts.slices(train, val, test, side=128)  # 200 mm, on the scanner's own pixels
 
 
 # %%
@@ -105,7 +105,7 @@ def cases(split, patients):
 
 # %%
 known, choosing, asked = (
-    cases(s, p) for s, p in zip((hearts.train, hearts.val, hearts.test), (train, val, test), strict=True)
+    cases(s, p) for s, p in zip((acdc.train, acdc.val, acdc.test), (train, val, test), strict=True)
 )
 choosing = [c for i, c in enumerate(choosing) if i % EVERY == 0]
 
@@ -795,7 +795,7 @@ WAYS = {
     "volume, one click": one_click,
 }
 solid = {name: np.zeros((len(test), 2)) for name in WAYS}
-for who, phase, image, truth, clicks in stacks(hearts.test, asked):
+for who, phase, image, truth, clicks in stacks(acdc.test, asked):
     for name, way in WAYS.items():
         solid[name][who, phase] = metrics.dice(way(image, clicks, **METHODS["graph cut"].keywords), truth)
 
@@ -828,7 +828,7 @@ plots.say(
 # (The maps below show a fine grid: this U-Net works on patches of 2 × 2 pixels.)
 
 # %%
-small = cardiac.slices(train, val, test, side=64)
+small = hearts.slices(train, val, test, side=64)
 models = []
 for s in range(SEEDS):
     seed(s)
@@ -1206,7 +1206,7 @@ def volume_polygons(truth):
 # %%
 settings = SCRIBBLES["scribbles, graph cut"][0]
 by_heart = []
-for who, _, image, truth, clicks in stacks(hearts.test, asked):
+for who, _, image, truth, clicks in stacks(acdc.test, asked):
     hand, tool = volume_polygons(truth), volume_scribbles(image, truth, clicks, **settings, most=VOLUME)
     by_heart.append((who, len(truth), list(hand), list(tool)))
 
@@ -1282,7 +1282,7 @@ def mend(mask, truth, most=MOST):
 
 
 # %%
-truths = (hearts.test.y[drawn] == LV).cpu().numpy()
+truths = (acdc.test.y[drawn] == LV).cpu().numpy()
 masks = [contours(m) for m in models]
 mended = [[list(mend(a, b)) for a, b in zip(m, truths, strict=True)] for m in masks]
 first = np.array(
@@ -1366,7 +1366,7 @@ claims.observe("C079", ci, where=f"test patients, whole volumes, assumed seconds
 #
 # ## At full size
 #
-# Nothing here needs a graphics card, but for the small networks. The `gpu` profile chooses the settings on all validation slices and trains the networks four times as long.
+# Nothing here needs a graphics card, but for the small networks.
 #
 # ## What it costs
 #

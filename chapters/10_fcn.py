@@ -33,8 +33,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import cardiac, claims, cost, fit, load, losses, plots, profile, seed, stats
-from medlib.data import Dataset, Split, random_affine
+from medlib import claims, cost, fit, hearts, load, losses, plots, profile, seed, stats
+from medlib.augment import random_affine
+from medlib.data import Dataset, Split
 from medlib.metrics import surface
 from medlib.models import FCN, Autoencoder, LinearAutoencoder, UNet
 from medlib.models.fcn import convolutionise, small_fcn
@@ -56,9 +57,9 @@ BATCH = 16
 
 # %%
 n = profile(smoke=2, full=None)  # None: all patients
-train, val, test = (patients[:n] for patients in cardiac.split(cardiac.load()))
-hearts = cardiac.slices(train, val, test, side=SIDE)
-print(hearts)
+train, val, test = (patients[:n] for patients in hearts.split(hearts.load()))
+acdc = hearts.slices(train, val, test, side=SIDE)
+print(acdc)
 print(f"{len(train)}, {len(val)} and {len(test)} patients")
 
 # %% [markdown]
@@ -66,7 +67,7 @@ print(f"{len(train)}, {len(val)} and {len(test)} patients")
 # photo has them. A grey level is a whole number, so such a slice has the form of a mask with 256 labels, and `fit` takes it as one.
 
 # %%
-LOW, HIGH = hearts.train.x.min().item(), hearts.train.x.max().item()
+LOW, HIGH = acdc.train.x.min().item(), acdc.train.x.max().item()
 SPAN = HIGH - LOW
 
 
@@ -80,12 +81,12 @@ def picture(levels):
     return LOW + SPAN * levels[:, None] / 255
 
 
-greys = [grey_levels(part) for part in (hearts.train, hearts.val, hearts.test)]
-pictures = Dataset("acdc", tuple(map(str, range(256))), *greys, hearts.source)
+greys = [grey_levels(part) for part in (acdc.train, acdc.val, acdc.test)]
+pictures = Dataset(acdc.name, tuple(map(str, range(256))), *greys, acdc.source)
 
 # %%
 i = len(train[0].ed.image) // 2  # a slice from the middle of a heart
-clean, mask = pictures.train.x[i, 0].cpu(), hearts.train.y[i].cpu()
+clean, mask = pictures.train.x[i, 0].cpu(), acdc.train.y[i].cpu()
 generator = torch.Generator().manual_seed(0)
 noisy = clean + 0.2 * SPAN * torch.randn(clean.shape, generator=generator)
 named = plots.outlined(clean, mask, limits=(LOW, HIGH))
@@ -536,20 +537,20 @@ class MeanMask(nn.Module):
 # %%
 def judged(model):
     """(test patients, 3): Dice of RV, myocardium and LV, mean of ED and ES."""
-    return cardiac.dice(model, test, side=SIDE).mean(1)
+    return hearts.dice_of_patients(model, test, side=SIDE).mean(1)
 
 
 SEGMENT = {"loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine()}
-tricked = [trained(partial(shape, 4), hearts, s, **SEGMENT) for s in range(SEEDS)]
-alone = [judged(Threshold(hearts.train, k))[:, k - 1] for k in (1, 2, 3)]
+tricked = [trained(partial(shape, 4), acdc, s, **SEGMENT) for s in range(SEEDS)]
+alone = [judged(Threshold(acdc.train, k))[:, k - 1] for k in (1, 2, 3)]
 found = {
     "best threshold": np.stack([np.stack(alone, 1)] * SEEDS),
-    "mean mask": np.stack([judged(MeanMask(hearts.train))] * SEEDS),
+    "mean mask": np.stack([judged(MeanMask(acdc.train))] * SEEDS),
     "autoencoder's shape, masks as targets": np.stack([judged(m) for m in tricked]),
 }
 
 # %%
-heads = [*cardiac.LABELS[1:], "mean", "lead over the threshold"]
+heads = [*hearts.LABELS[1:], "mean", "lead over the threshold"]
 rows = []
 for name, dice in found.items():
     lead = "" if name == "best threshold" else interval(dice.mean(2), found["best threshold"].mean(2))
@@ -569,8 +570,8 @@ plots.table(rows, ["Dice of test patients", *heads])
 # %%
 def few(n, s):
     """`n` training slices that seed `s` draws."""
-    keep = torch.randperm(len(hearts.train.x), generator=torch.Generator().manual_seed(s))[:n]
-    return replace(hearts, train=Split(*(t[keep.to(t.device)] for t in hearts.train)))
+    keep = torch.randperm(len(acdc.train.x), generator=torch.Generator().manual_seed(s))[:n]
+    return replace(acdc, train=acdc.train.take(keep))
 
 
 def from_denoiser(s):
@@ -723,7 +724,7 @@ NETWORKS = {
     "FCN, two skips (4 px)": partial(small_fcn, skips=2),
     "U-Net": partial(UNet, 1, 4, width=8, depth=3, padded=True, norm=True),
 }
-models = {name: [trained(b, hearts, s, **SEGMENT) for s in range(SEEDS)] for name, b in NETWORKS.items()}
+models = {name: [trained(b, acdc, s, **SEGMENT) for s in range(SEEDS)] for name, b in NETWORKS.items()}
 full = {name: np.stack([judged(m).mean(1) for m in three]) for name, three in models.items()}
 
 # %%
@@ -736,7 +737,7 @@ def to_outline(mask):
     return distance_transform_edt(~edge) if edge.any() else np.full(mask.shape, np.inf)
 
 
-truth = hearts.test.y.cpu().numpy()
+truth = acdc.test.y.cpu().numpy()
 away = np.stack([to_outline(mask) for mask in truth])
 NEAR = away <= 2
 
@@ -744,7 +745,7 @@ NEAR = away <= 2
 # %%
 def mistakes(model):
     """(test slices, H, W): is the label wrong?"""
-    return predict(model, hearts.test.x).argmax(1).cpu().numpy() != truth
+    return predict(model, acdc.test.x).argmax(1).cpu().numpy() != truth
 
 
 def rate(wrong, where):
@@ -802,8 +803,8 @@ plots.show(
 # %%
 def outlines(index):
     """The expert's outlines on a test slice, and those of each network's first seed."""
-    x = hearts.test.x[index : index + 1]
-    masks = [hearts.test.y[index], *(predict(three[0], x).argmax(1)[0] for three in models.values())]
+    x = acdc.test.x[index : index + 1]
+    masks = [acdc.test.y[index], *(predict(three[0], x).argmax(1)[0] for three in models.values())]
     return [plots.outlined(x[0, 0], mask, zoom=3) for mask in masks]
 
 
@@ -842,14 +843,14 @@ for size, seeds in ((8, FEW_SEEDS), (32, SEEDS)):
 # %%
 sizes = (8, 32, "all")
 rows = [(name, *(interval(dice[name, size]) for size in sizes)) for name in PAIR]
-heads = ["8 slices", "32 slices", f"all {len(hearts.train.x)} slices"]
+heads = ["8 slices", "32 slices", f"all {len(acdc.train.x)} slices"]
 plots.table([*rows], ["Dice of test patients", *heads])
 
 # %% tags=["hide-input"]
 drops = {name: dice[name, "all"] - dice[name, 8][:SEEDS] for name in PAIR}
 extra = interval(drops["U-Net"], drops["FCN"])
 plots.say(
-    f"From all {len(hearts.train.x)} slices to 8, "
+    f"From all {len(acdc.train.x)} slices to 8, "
     + " and ".join(f"the {name} loses {drop.mean():.3f} of Dice" for name, drop in drops.items())
     + f". The U-Net's loss minus the FCN's is {extra}"
     + (": no difference can be shown." if extra.low <= 0 <= extra.high else ".")
@@ -886,7 +887,7 @@ claims.observe("C027", ahead, where=where)
 # ## At full size
 #
 # FCN-8s on VGG-16 takes the steps of the small twins. On the meta device one training step costs nothing, and shows that every
-# weight takes part. In the `gpu` profile the experiments above run at 128 × 128 pixels and for longer.
+# weight takes part.
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):

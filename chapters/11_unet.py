@@ -33,8 +33,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import cardiac, claims, cost, fit, losses, plots, profile, seed, stats
-from medlib.data import Dataset, Split, random_affine
+from medlib import claims, cost, fit, hearts, losses, plots, profile, seed, stats
+from medlib.augment import random_affine
+from medlib.data import Dataset, Split
 from medlib.models import SmallUNet, UNet
 from medlib.scrubber import scrubber
 from medlib.train import predict
@@ -55,9 +56,9 @@ SIDE = 64
 # networks can be trained. One patient in five is tested; the others are the pool that we draw training patients from.
 
 # %%
-train, val, test = cardiac.split(cardiac.load())
+train, val, test = hearts.split(hearts.load())
 pool, test = profile(smoke=(train[:2], test[:2]), full=(train + val, test))
-sliced = {p.name: cardiac.slices([p], [p], [p], side=SIDE).train for p in pool}
+sliced = {p.name: hearts.slices(*3 * [pool.of([p])], side=SIDE).train for p in pool}
 print(
     f"{len(pool)} patients to draw from, {sum(len(s.x) for s in sliced.values()):,} slices; {len(test)} test patients"
 )
@@ -159,9 +160,13 @@ claims.observe("C030", resized - 31_030_658, n=1, where="up-sampling and a 2 × 
 # %%
 def trained(build, n, s, augment=None, loss=losses.dice_ce, steps=STEPS):
     """The network `build()`, trained on `n` patients that seed `s` draws."""
-    parts = [sliced[p.name] for p in cardiac.shuffled(pool, s)[:n]]
-    chosen = Split(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]))
-    data = Dataset("acdc", cardiac.LABELS, chosen, parts[0], parts[0], "pool")
+    parts = [sliced[p.name] for p in hearts.shuffled(pool, s)[:n]]
+    chosen = Split(
+        torch.cat([p.x for p in parts]),
+        torch.cat([p.y for p in parts]),
+        np.concatenate([p.whose for p in parts]),
+    )
+    data = Dataset(pool.name, hearts.LABELS, chosen, parts[0], parts[0], pool.source)
     seed(s)
     model = build()
     options = {"loss": loss, "score": losses.mean_dice, "lr": 1e-2, "batch_size": 16, "keep": "last"}
@@ -170,7 +175,7 @@ def trained(build, n, s, augment=None, loss=losses.dice_ce, steps=STEPS):
 
 
 def judged(model):
-    return cardiac.dice(model, test, side=SIDE).mean((1, 2))
+    return hearts.dice_of_patients(model, test, side=SIDE).mean((1, 2))
 
 
 def runs(build, n, **options):
@@ -190,7 +195,7 @@ def lead(a, b=None):
 # that it is not trained on.
 
 # %%
-shown, seen = cardiac.slices(pool[1:5], [test[0]], [test[0]], side=SIDE), []
+shown, seen = hearts.slices(pool[1:5], test[:1], test[:1], side=SIDE), []
 
 
 def watch(logits, target):
@@ -248,7 +253,7 @@ def boundary(model):
 
     plane, scores = np.ones((1, 3, 3), bool), []
     for p in test:
-        for mask, truth in zip(cardiac.segment(model, p, side=SIDE), (p.ed.mask, p.es.mask), strict=True):
+        for mask, truth in zip(hearts.segment(model, p, side=SIDE), (p.ed.mask, p.es.mask), strict=True):
             for k in (1, 2, 3):
                 t = truth == k
                 band = binary_dilation(t, plane, 2) & ~binary_erosion(t, plane, 2)
@@ -615,7 +620,7 @@ for name, build in sizes.items():
     )
 
 # %% [markdown]
-# At full size: `UNet(1, 2)` on 572 × 572 pixels is the network of the paper. `MEDLIB_PROFILE=gpu` trains the experiments above for longer.
+# At full size: `UNet(1, 2)` on 572 × 572 pixels is the network of the paper.
 #
 # ## Pitfalls in medicine
 #

@@ -33,8 +33,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import cardiac, cost, fit, load, losses, metrics, plots, profile, seed, stats
-from medlib.data import Split, random_affine
+from medlib import cost, fit, hearts, load, losses, metrics, plots, profile, seed, stats
+from medlib.augment import random_affine
+from medlib.data import Split
 from medlib.models import SmallUNet
 from medlib.models.deeplab import ASPP, DeepLabV3Plus, dilate, small_deeplab
 from medlib.models.resnet import BasicBlock
@@ -55,15 +56,15 @@ SIDE = 128
 
 # %%
 n = profile(smoke=2, full=None)  # None: all patients
-train, val, test = (patients[:n] for patients in cardiac.split(cardiac.load()))
-hearts = cardiac.slices(train, val[:1], test, side=SIDE)  # nothing is chosen here, so val is only watched
-print(hearts)
+train, val, test = (patients[:n] for patients in hearts.split(hearts.load()))
+acdc = hearts.slices(train, val[:1], test, side=SIDE)  # nothing is chosen here, so val is only watched
+print(acdc)
 
 
 # %%
 def tiles(split):
     """Images (N, 1, H, W) and masks → tiles of 128 × 128, slice after slice."""
-    x, y = (t.unfold(-2, SIDE, SIDE).unfold(-2, SIDE, SIDE) for t in split)
+    x, y = (t.unfold(-2, SIDE, SIDE).unfold(-2, SIDE, SIDE) for t in (split.x, split.y))
     return Split(x.reshape(-1, 1, SIDE, SIDE), y.reshape(-1, SIDE, SIDE))
 
 
@@ -86,11 +87,11 @@ def ceiling(y, num_classes, stride):
     return [metrics.dice(back == k, y == k) for k in range(1, num_classes)]
 
 
-heart_masks, membrane_masks = hearts.test.y.cpu(), membranes.test.y.cpu()
+heart_masks, membrane_masks = acdc.test.y.cpu(), membranes.test.y.cpu()
 limits = {s: ceiling(heart_masks, 4, s) + ceiling(membrane_masks, 2, s) for s in (2, 4, 8, 16, 32)}
 
 # %%
-names = [*cardiac.LABELS[1:], "membrane"]
+names = [*hearts.LABELS[1:], "membrane"]
 plots.table(
     [(f"{s} × {s} pixels", *(f"{d:.3f}" for d in row)) for s, row in limits.items()],
     ["one place for", *names],
@@ -98,7 +99,7 @@ plots.table(
 
 # %%
 i = 2 * len(test[0].ed.image) - len(test[0].es.image) // 2 - 1  # mid-height at end-systole
-picture, mask = hearts.test.x[i, 0].cpu(), hearts.test.y[i].cpu()
+picture, mask = acdc.test.x[i, 0].cpu(), acdc.test.y[i].cpu()
 shares = F.one_hot(mask, 4).movedim(-1, 0)[None].float()
 views = [mask] + [
     F.interpolate(F.avg_pool2d(shares, s), (SIDE, SIDE), mode="bilinear").argmax(1)[0] for s in (4, 8, 16, 32)
@@ -333,7 +334,7 @@ for stride in (32, 16, 8):
 #
 # ## How we train
 #
-# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (250 in the `cpu` profile, about four passes) with the same learning rate, untuned: this ranks short trainings; the last
+# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (250 in the `full` profile, about four passes) with the same learning rate, untuned: this ranks short trainings; the last
 # weights are kept, so nothing is chosen by looking at other patients. Each test patient gets the mean {term}`Dice` of three structures at two moments, on the scanner's
 # pixels, and the surface Dice of chapter 09 at 2 mm (nominal), which looks at the outlines alone.
 
@@ -363,8 +364,8 @@ def outlines(masks, patient):
 
 def judged(model):
     """(test patients, 2): Dice and surface Dice."""
-    masks = [cardiac.segment(model, p, side=SIDE) for p in test]
-    both = [(cardiac.score(m, p).mean(), outlines(m, p)) for m, p in zip(masks, test, strict=True)]
+    masks = [hearts.segment(model, p, side=SIDE) for p in test]
+    both = [(hearts.score(m, p).mean(), outlines(m, p)) for m, p in zip(masks, test, strict=True)]
     return np.array(both)
 
 
@@ -406,7 +407,7 @@ PARTS = {
 # %%
 nets, scores, seconds = {}, {}, {}
 for name, build in PARTS.items():
-    runs = [trained(build, hearts, s) for s in range(SEEDS)]
+    runs = [trained(build, acdc, s) for s in range(SEEDS)]
     nets[name], seconds[name] = runs[0][0], np.mean([r[1] for r in runs])
     scores[name] = np.stack([judged(model) for model, _ in runs])  # (seeds, patients, 2)
 
@@ -448,7 +449,7 @@ plots.say(
 
 # %%
 LONGER = "U-Net, 4/3 of the steps"
-longer = [trained(PARTS["U-Net"], hearts, s, 4 * STEPS // 3) for s in range(SEEDS)]
+longer = [trained(PARTS["U-Net"], acdc, s, 4 * STEPS // 3) for s in range(SEEDS)]
 scores[LONGER] = np.stack([judged(model) for model, _ in longer])
 seconds[LONGER] = np.mean([s for _, s in longer])
 
@@ -523,11 +524,11 @@ plots.say(
 # %%
 def shown(p):
     """The expert's outlines on a slice, and those of five networks."""
-    z, box = len(p.es.image) // 2, cardiac.window(p, side=SIDE)
+    z, box = len(p.es.image) // 2, hearts.window(p, side=SIDE)
     rows, columns = (
         slice(max(0, int(c - 45 * s)), int(c + 45 * s)) for c, s in zip(box.centre, box.step, strict=True)
     )
-    masks = [p.es.mask, *(cardiac.segment(nets[name], p, side=SIDE)[1] for name in LOOK)]
+    masks = [p.es.mask, *(hearts.segment(nets[name], p, side=SIDE)[1] for name in LOOK)]
     return [plots.outlined(p.es.image[z, rows, columns], m[z, rows, columns], zoom=2) for m in masks]
 
 
@@ -547,8 +548,7 @@ plots.show(
 # %% [markdown]
 # ## At full size
 #
-# `DeepLabV3Plus(1, 4)` is the network on ResNet-50. One training step on the meta device shows that every weight takes part. In the `gpu` profile the experiments above
-# run sixteen times as long.
+# `DeepLabV3Plus(1, 4)` is the network on ResNet-50. One training step on the meta device shows that every weight takes part.
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):
@@ -702,7 +702,7 @@ for name in PARTS:
 #
 # ```{exercise} ★ Predict: a wider square
 # :label: ex-12-ceiling
-# Does what is left of the right ventricle in the first table rise or fall if the square around the heart has 300 mm instead of 200 mm, at the same 128 pixels? Then call `cardiac.slices` with `field=300`.
+# Does what is left of the right ventricle in the first table rise or fall if the square around the heart has 300 mm instead of 200 mm, at the same 128 pixels? Then call `hearts.slices` with `field=300`.
 # ```
 #
 # ```{solution} ex-12-ceiling
@@ -775,7 +775,7 @@ for name in PARTS:
 # :class: dropdown
 # ```python
 # sizes = (96, 128, 160, 192)
-# table = {name: [cardiac.dice(nets[name], test, side=s).mean() for s in sizes] for name in ("output stride 16", "U-Net")}
+# table = {name: [hearts.dice_of_patients(nets[name], test, side=s).mean() for s in sizes] for name in ("output stride 16", "U-Net")}
 # ```
 #
 # Expect both to be best at 128 and to fall on either side, since a heart then has another size in pixels. The

@@ -31,8 +31,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import cardiac, claims, cost, evaluate, fit, load, losses, plots, profile, seed, stats
-from medlib.data import random_affine
+from medlib import claims, cost, evaluate, fit, hearts, load, losses, plots, profile, seed, stats
+from medlib.augment import random_affine
 from medlib.models import ResNet, SmallUNet
 from medlib.models.resnet import BasicBlock
 from medlib.models.resnet_v2 import Concatenate, OptionA, OptionC, PreActivation, ReLUBefore, ResNetV2
@@ -517,8 +517,8 @@ def residual_unet():
 
 
 # %%
-train, val, test = (p[: profile(smoke=2, full=None)] for p in cardiac.split(cardiac.load()))
-hearts = cardiac.slices(train, val[:1], test, side=64)
+train, val, test = (p[: profile(smoke=2, full=None)] for p in hearts.split(hearts.load()))
+acdc = hearts.slices(train, val[:1], test, side=64)
 
 
 def dice(build, s):
@@ -526,8 +526,8 @@ def dice(build, s):
     seed(s)
     net = build()
     options = {"loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine(), "lr": 1e-2}
-    fit(net, hearts, steps=STEPS, batch_size=16, validations=1, keep="last", seed=s, **options)
-    return cardiac.dice(net, test, side=64).mean((1, 2))
+    fit(net, acdc, steps=STEPS, batch_size=16, validations=1, keep="last", seed=s, **options)
+    return hearts.dice_of_patients(net, test, side=64).mean((1, 2))
 
 
 # %%
@@ -603,7 +603,7 @@ claims.observe("C019", saturates, where=f"PneumoniaMNIST, plain, {DEEP} against 
 #
 # ## At full size
 #
-# `ResNet(3, 10, block=OptionA, layers=(18, 18, 18), width=16, small_images=True)` is the network of 110 layers. In the `gpu` profile the trainings above take 2,000 steps.
+# `ResNet(3, 10, block=OptionA, layers=(18, 18, 18), width=16, small_images=True)` is the network of 110 layers.
 #
 # ## What it costs
 

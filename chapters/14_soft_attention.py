@@ -34,8 +34,9 @@ from IPython.display import HTML, display
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import attention, cardiac, claims, cost, fit, load, losses, plots, profile, seed, stats
-from medlib.data import Dataset, Split, random_affine
+from medlib import attention, claims, cost, fit, hearts, load, losses, plots, profile, seed, stats
+from medlib.augment import random_affine
+from medlib.data import Dataset, Split
 from medlib.device import device
 from medlib.metrics import accuracy
 from medlib.models import SmallUNet
@@ -495,8 +496,8 @@ def spatial_unet():
 
 
 # %%
-train, val, test = (p[: profile(smoke=2, full=None)] for p in cardiac.split(cardiac.load()))
-hearts = cardiac.slices(train, val[:1], test, side=64)
+train, val, test = (p[: profile(smoke=2, full=None)] for p in hearts.split(hearts.load()))
+acdc = hearts.slices(train, val[:1], test, side=64)
 
 
 # %%
@@ -505,8 +506,8 @@ def dice(build, s, steps):
     seed(s)
     net = build()
     options = {"loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine(), "lr": 1e-2}
-    fit(net, hearts, steps=steps, batch_size=16, validations=1, keep="last", seed=s, **options)
-    return cardiac.dice(net, test, side=64).mean((1, 2))
+    fit(net, acdc, steps=steps, batch_size=16, validations=1, keep="last", seed=s, **options)
+    return hearts.dice_of_patients(net, test, side=64).mean((1, 2))
 
 
 # %%

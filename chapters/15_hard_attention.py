@@ -753,7 +753,7 @@ for name, m in modules.items():
 #
 # ```{solution} ex-15-heart
 # :class: dropdown
-# Use `cardiac.slices(…, side=64)` with labels `(y == 3).any()` for each slice. Compare with the share of the image that the heart covers, and with a map that always peaks in the middle: that is the baseline to beat.
+# Use `hearts.slices(…, side=64)` with labels `(y == 3).any()` for each slice. Compare with the share of the image that the heart covers, and with a map that always peaks in the middle: that is the baseline to beat.
 # ```
 #
 # ```{exercise} ★★★ Investigate: a closed place of the map is not a closed pixel

@@ -32,8 +32,8 @@ from scipy.stats import ttest_rel
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import attention, cardiac, claims, cost, fit, load, losses, plots, profile, seed, stats
-from medlib.data import random_affine, random_shift
+from medlib import attention, claims, cost, fit, hearts, load, losses, plots, profile, seed, stats
+from medlib.augment import random_affine, random_shift
 from medlib.metrics import accuracy, auc
 from medlib.models import SmallUNet
 from medlib.models.resnet import BasicBlock, small_resnet
@@ -55,9 +55,9 @@ SIDE = 64
 
 # %%
 xrays, breasts = (load(name).standardise() for name in ("pneumoniamnist", "breastmnist"))
-train, val, test = (p[: profile(smoke=2, full=None)] for p in cardiac.split(cardiac.load()))
-hearts = cardiac.slices(train, val[:4], test, side=SIDE)
-for data in (xrays, breasts, hearts):
+train, val, test = (p[: profile(smoke=2, full=None)] for p in hearts.split(hearts.load()))
+acdc = hearts.slices(train, val[:4], test, side=SIDE)
+for data in (xrays, breasts, acdc):
     print(f"{data.name}: {len(data.train.x):,} / {len(data.val.x)} / {len(data.test.x)} images")
 
 # %% [markdown]
@@ -159,8 +159,8 @@ def segment(s, module, longer=1):
     net = into_unet(module)
     options = {"batch_size": 16, "lr": 5e-3, "loss": losses.dice_ce, "score": losses.mean_dice}
     options |= {"augment": random_affine(), "validations": 1, "keep": "last"}
-    history = fit(net, hearts, steps=round(longer * STEPS[1]), seed=s, **options)
-    return cardiac.dice(net, test, side=SIDE).mean((1, 2)), history.score[-1]
+    history = fit(net, acdc, steps=round(longer * STEPS[1]), seed=s, **options)
+    return hearts.dice_of_patients(net, test, side=SIDE).mean((1, 2)), history.score[-1]
 
 
 # %%
@@ -530,7 +530,7 @@ claims.observe("C113", gap, where=f"{small} against {large}, each chosen on vali
 #
 # ## At full size
 #
-# In the `gpu` profile the same code trains for 2,000 steps. There the black lines should be flatter, and the verdicts at equal time may change.
+# The same code takes more steps: set `STEPS`. There the black lines should be flatter, and the verdicts at equal time may change.
 #
 # ## Pitfalls in medicine
 #

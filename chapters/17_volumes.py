@@ -32,21 +32,21 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import cardiac, claims, cost, fit, losses, metrics, plots, profile, seed, stats
+from medlib import claims, cost, fit, hearts, losses, metrics, plots, profile, seed, stats
 from medlib.data import Dataset, Split
 from medlib.device import device
+from medlib.hearts.phantom import phantom
 from medlib.models import Neighbours, SmallUNet, UNet3D, VNet
 from medlib.models.deeplab import small_deeplab
 from medlib.models.neighbours import each
-from medlib.phantom import phantom
 from medlib.train import predict
 
 # %%
 SEEDS = profile(smoke=2, full=3)
-TIMES = profile(smoke=0.01, full=1)  # all trainings, as a multiple of those of the cpu profile
+TIMES = profile(smoke=0.01, full=1)  # all trainings, as a multiple of those of the full profile
 SIDE = 128
-patients = cardiac.drawn(cardiac.load())[: profile(smoke=10, full=None)]
-train, val, test = cardiac.split(patients)
+patients = hearts.drawn(hearts.load())[: profile(smoke=10, full=None)]
+train, val, test = hearts.split(patients)
 print(len(train), "patients to train on,", len(val), "to choose with,", len(test), "to test on")
 
 # %% [markdown]
@@ -57,7 +57,7 @@ print(len(train), "patients to train on,", len(val), "to choose with,", len(test
 
 # %% tags=["hide-input"]
 one = test[0]
-row, column = (int(c) for c in cardiac.centre(one))
+row, column = (int(c) for c in hearts.centre(one))
 image, mask = one.ed.image, one.ed.mask
 low, high = np.quantile(image, (0.01, 0.99))
 figure, axes = plots.panels(2, height=3.0, width_ratios=(1, 1))
@@ -65,9 +65,7 @@ middle = len(image) // 2
 crop = slice(max(0, row - 50), row + 50), slice(max(0, column - 50), column + 50)
 axes[0].imshow(image[middle][crop], vmin=low, vmax=high)
 axes[0].set(title=f"slice {middle + 1} of {len(image)}")
-axes[1].imshow(
-    image[:, row, crop[1]], vmin=low, vmax=high, aspect=one.ed.spacing[0] / cardiac.spacing(one)[1]
-)
+axes[1].imshow(image[:, row, crop[1]], vmin=low, vmax=high, aspect=one.ed.spacing[0] / hearts.spacing(one)[1])
 axes[1].set(title="the stack from the side, base above", ylabel="slice")
 for axis in axes:
     axis.grid(False)
@@ -220,14 +218,14 @@ ARMS = {
 }
 
 # %% [markdown]
-# V-Net's kernels are 3 × 5 × 5 here and its strides stay in the plane, since ten slices cannot be halved four times; it also has batch normalisation, which the paper does not, and is trained with the same loss as all others. `cardiac.stacks` cuts the blocks.
+# V-Net's kernels are 3 × 5 × 5 here and its strides stay in the plane, since ten slices cannot be halved four times; it also has batch normalisation, which the paper does not, and is trained with the same loss as all others. `hearts.stacks` cuts the blocks.
 
 # %%
-plots.show_source(cardiac._blocks)
+plots.show_source(hearts.blocks)
 
 # %%
 prepared = {
-    (whole, side): (cardiac.stacks if whole else cardiac.slices)(train, val[:4], test, side=side)
+    (whole, side): (hearts.stacks if whole else hearts.slices)(train, val[:4], test, side=side)
     for whole, side in {(a.whole, a.side) for a in ARMS.values()}
 }
 
@@ -238,7 +236,7 @@ def fitted(build, data, steps, s):
     batch = 2 if data.train.x.ndim == 5 else 16
     seed(s)
     net, steps = build(), max(1, round(steps * TIMES))
-    return net, fit(net, data, steps=steps, seed=s, **(cardiac.RECIPE | {"batch_size": batch}))
+    return net, fit(net, data, steps=steps, seed=s, **(hearts.RECIPE | {"batch_size": batch}))
 
 
 # %%
@@ -247,7 +245,9 @@ for name, arm in ARMS.items():
     runs = [fitted(arm.build, prepared[arm.whole, arm.side], arm.steps, s) for s in range(SEEDS)]
     nets[name] = [net for net, _ in runs]
     seconds[name] = np.mean([h.cpu[-1] for _, h in runs])
-    dice[name] = np.array([cardiac.dice(n, test, side=arm.side, whole=arm.whole) for n in nets[name]])
+    dice[name] = np.array(
+        [hearts.dice_of_patients(n, test, side=arm.side, whole=arm.whole) for n in nets[name]]
+    )
 
 
 # %% tags=["hide-input"]
@@ -321,11 +321,11 @@ plots.say(
 # %% tags=["hide-input"]
 arm_names = ("2D U-Net", "3D U-Net")
 worst = test[int(dice["2D U-Net"][:, :, 1].mean((0, 2)).argmin())]
-found = {n: cardiac.segment(nets[n][0], worst, whole=ARMS[n].whole)[1] for n in arm_names}
-r, c = (int(v) for v in cardiac.centre(worst))
+found = {n: hearts.segment(nets[n][0], worst, whole=ARMS[n].whole)[1] for n in arm_names}
+r, c = (int(v) for v in hearts.centre(worst))
 z = int(np.argmax([(found["2D U-Net"][k] != worst.es.mask[k]).sum() for k in range(len(worst.es.mask))]))
 box = slice(max(0, r - 50), r + 50), slice(max(0, c - 50), c + 50)
-tall = max(1, round(worst.es.spacing[0] / cardiac.spacing(worst)[1]))
+tall = max(1, round(worst.es.spacing[0] / hearts.spacing(worst)[1]))
 masks = {"expert": worst.es.mask, **found}
 front = [plots.outlined(worst.es.image[z][box], m[z][box], zoom=3) for m in masks.values()]
 side = [
@@ -358,7 +358,7 @@ plots.show_source(metrics.consistency)
 true = np.array([[metrics.consistency(v.mask) for v in (p.ed, p.es)] for p in test]).mean(1)
 agreement = {}
 for name in (*arm_names, "V-Net"):
-    masks_of = [cardiac.segment(nets[name][0], p, whole=ARMS[name].whole) for p in test]
+    masks_of = [hearts.segment(nets[name][0], p, whole=ARMS[name].whole) for p in test]
     agreement[name] = np.array([np.mean([metrics.consistency(m) for m in pair]) for pair in masks_of])
 plots.table(
     [["expert", f"{true.mean():.3f}", ""]]
@@ -402,7 +402,7 @@ def stack_dice(net, x, y):
 sweep = {}
 for mm in THICK:
     splits = [cut(*simulated(n, mm, i)) for i, n in enumerate((HEARTS[0], 2))]
-    data = Dataset("phantom", cardiac.LABELS, *splits, splits[1], "simulated")
+    data = Dataset("phantom", hearts.LABELS, *splits, splits[1], "simulated")
     unseen = simulated(HEARTS[1], mm, 2)
     for name, (build, steps) in SWEEP.items():
         sweep[name, mm] = [stack_dice(fitted(build, data, steps, s)[0], *unseen) for s in range(SEEDS)]
@@ -493,7 +493,7 @@ def weighted(fraction, logits, target):
 
 
 # %%
-backgrounds = cardiac.slices(train[:20], val[:4], test, side=64)
+backgrounds = hearts.slices(train[:20], val[:4], test, side=64)
 
 
 # %%
@@ -511,7 +511,7 @@ def discs(x, fraction, s):
 # %%
 def disc_data(fraction):
     parts = (getattr(backgrounds, part).x[:200] for part in ("train", "val", "test"))
-    return Dataset("discs", ("background", "disc"), *(discs(x, fraction, i) for i, x in enumerate(parts)), "acdc")  # fmt: skip
+    return Dataset("discs", ("background", "disc"), *(discs(x, fraction, i) for i, x in enumerate(parts)), backgrounds.source)  # fmt: skip
 
 
 # %%
@@ -519,7 +519,7 @@ def disc_dice(loss, data, s):
     seed(s)
     net = SmallUNet(1, 2, width=8)
     steps = max(1, round(120 * TIMES))
-    fit(net, data, steps=steps, seed=s, **(cardiac.RECIPE | {"loss": loss, "augment": None}))
+    fit(net, data, steps=steps, seed=s, **(hearts.RECIPE | {"loss": loss, "augment": None}))
     return losses.mean_dice(predict(net, data.test.x).cpu(), data.test.y.cpu())
 
 
@@ -559,11 +559,11 @@ FEW = max(2, len(train) // 8)
 
 def subset(s, few):
     """A data set with all slices of few patients, or with as many slices of all."""
-    order = cardiac.shuffled(train, seed=s)
-    part = cardiac.slices(order if not few else order[:FEW], val[:4], test, side=64)
+    order = hearts.shuffled(train, seed=s)
+    part = hearts.slices(order if not few else order[:FEW], val[:4], test, side=64)
     wanted = sum(2 * len(p.ed.image) for p in order[:FEW])
     index = torch.linspace(0, len(part.train.x) - 1, wanted).round().long()
-    return Dataset("acdc", cardiac.LABELS, Split(part.train.x[index], part.train.y[index]), part.val, part.test, part.source)  # fmt: skip
+    return Dataset(part.name, part.classes, part.train.take(index), part.val, part.test, part.source)
 
 
 # %%
@@ -574,7 +574,7 @@ for name, few in (("few", True), ("many", False)):
         data = subset(s, few)
         slices_used.append(len(data.train.x))
         net = fitted(SmallUNet, data, 300, s)[0]
-        effective[name].append(cardiac.dice(net, test, side=64).mean((1, 2)))
+        effective[name].append(hearts.dice_of_patients(net, test, side=64).mean((1, 2)))
 effective = {name: np.array(values) for name, values in effective.items()}
 owners = {"few": FEW, "many": len(train)}
 
@@ -596,7 +596,7 @@ plots.table(
 
 # %%
 paper = (0.950, 0.893, 0.899)
-predicted = [cardiac.segment(nets["2D U-Net"][0], p) for p in test]
+predicted = [hearts.segment(nets["2D U-Net"][0], p) for p in test]
 pairs = [(m, v.mask) for two_masks, p in zip(predicted, test, strict=True) for m, v in zip(two_masks, (p.ed, p.es), strict=True)]  # fmt: skip
 volumes = np.array([[metrics.dice(m == k, t == k) for k in (1, 2, 3)] for m, t in pairs])
 pooled = [
@@ -628,7 +628,7 @@ plots.say(
 
 # %%
 LONG = profile(smoke=2, full=2)
-everyone = cardiac.slices(train + val, val[:4], test)
+everyone = hearts.slices(train + val, val[:4], test)
 longer = [fitted(SmallUNet, everyone, 1300, 100 + s)[0] for s in range(LONG)]
 
 
@@ -647,9 +647,11 @@ class Mean(nn.Module):
 
 # %%
 best_of = {
-    "2D, one network (mean of seeds)": np.mean([cardiac.dice(n, test) for n in longer], 0),
-    f"2D, mean of {LONG}": cardiac.dice(Mean(longer), test, whole=True),
-    f"2D and 3D, mean of {LONG + SEEDS}": cardiac.dice(Mean(longer, nets["3D U-Net"]), test, whole=True),
+    "2D, one network (mean of seeds)": np.mean([hearts.dice_of_patients(n, test) for n in longer], 0),
+    f"2D, mean of {LONG}": hearts.dice_of_patients(Mean(longer), test, whole=True),
+    f"2D and 3D, mean of {LONG + SEEDS}": hearts.dice_of_patients(
+        Mean(longer, nets["3D U-Net"]), test, whole=True
+    ),
 }
 
 # %% tags=["hide-input"]
@@ -709,7 +711,7 @@ def classical(people, level):
 LEVELS = profile(smoke=(0.6,), full=(0.5, 0.6, 0.7, 0.8))
 level = max(LEVELS, key=lambda q: classical(train[:20], q).mean())
 threshold = classical(test, level)
-constant = cardiac.dice(Constant(prepared[False, SIDE].train.y.cpu()), test)
+constant = hearts.dice_of_patients(Constant(prepared[False, SIDE].train.y.cpu()), test)
 net_lv = dice["2D U-Net"][:, :, :, 2].mean(2)
 plots.table(
     [
@@ -769,7 +771,7 @@ claims.observe("C110", lead[least], n=SEEDS, where=f"phantoms; the smallest lead
 #
 # ## At full size
 #
-# In the `gpu` profile all trainings are thirty times as long. The paper's networks (`VNet(1, 2)`, `UNet3D(3, 3)`) take the same code; one step of each runs on the meta device in the tests.
+# The paper's networks (`VNet(1, 2)`, `UNet3D(3, 3)`) take the same code; one step of each runs on the meta device in the tests.
 #
 # ## Pitfalls in medicine
 #
@@ -951,7 +953,7 @@ claims.observe("C110", lead[least], n=SEEDS, where=f"phantoms; the smallest lead
 #
 # ```{solution} ex-17-batch
 # :class: dropdown
-# `cardiac.stacks(..., depth=2)`, and in `fitted` a batch of 8. Each slice now sees one neighbour. Compare with *3D U-Net* and with *2D U-Net, two hearts a batch*.
+# `hearts.stacks(..., depth=2)`, and in `fitted` a batch of 8. Each slice now sees one neighbour. Compare with *3D U-Net* and with *2D U-Net, two hearts a batch*.
 # ```
 #
 # ```{exercise} ★★★ Investigate: how much time?

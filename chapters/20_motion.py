@@ -30,10 +30,11 @@ import torch
 from matplotlib import colormaps
 from torch.nn import functional as F
 
-from medlib import cardiac, cine, claims, fit, motion, plots, profile, seed, stats
-from medlib.data import Unreachable
+from medlib import claims, fit, hearts, plots, profile, seed, stats
+from medlib.fetch import Unreachable
+from medlib.hearts import motion, pairs
+from medlib.hearts.phantom import phantom
 from medlib.models.voxelmorph import Unsupervised, VoxelMorph, loss, refine
-from medlib.phantom import phantom
 from medlib.scrubber import scrubber
 from medlib.train import predict
 
@@ -41,8 +42,8 @@ from medlib.train import predict
 SEEDS = profile(smoke=2, full=3)
 STEPS = profile(smoke=6, full=800)
 HEARTS = profile(smoke=2, full=10)  # phantoms that are tested on
-patients = profile(smoke=cardiac.load()[:10], full=cardiac.load())
-train, watched, test = cardiac.split(patients)
+patients = profile(smoke=hearts.load()[:10], full=hearts.load())
+train, watched, test = hearts.split(patients)
 
 # %% [markdown]
 # ## The problem: two moments of one heart
@@ -54,7 +55,7 @@ train, watched, test = cardiac.split(patients)
 which = next((i for i, p in enumerate(test) if p.group == "NOR"), 0)  # a healthy heart of the test patients
 one = test[which]
 middle = len(one.ed.mask) // 2
-box = tuple(slice(max(0, int(c - 48)), int(c + 48)) for c in cardiac.centre(one))
+box = tuple(slice(max(0, int(c - 48)), int(c + 48)) for c in hearts.centre(one))
 ed, es = one.ed.image[middle][box], one.es.image[middle][box]
 drawn = one.ed.mask[middle][box], one.es.mask[middle][box]
 
@@ -83,10 +84,10 @@ plots.show(
 # %%
 PHASES = (*np.linspace(0, 0.35, 6).round(3), *np.linspace(0.35, 1, 9)[1:].round(3))
 ES = 5  # PHASES[5] is end-systole
-MM = cine.MM  # one pixel of our squares, in mm
-hearts = phantom(HEARTS, seed=2020, phases=PHASES, shape=(8, 96, 96), spacing=(10, MM, MM), motion=True)
-beats = [cardiac.standardise(x) for x in hearts.image]  # each (phases, D, 96, 96)
-truth = hearts.motion.transpose(2, 3) / MM  # (hearts, phases, D, 2, 96, 96), in pixels
+MM = pairs.MM  # one pixel of our squares, in mm
+phantoms = phantom(HEARTS, seed=2020, phases=PHASES, shape=(8, 96, 96), spacing=(10, MM, MM), motion=True)
+beats = [hearts.standardise_scan(x) for x in phantoms.image]  # each (phases, D, 96, 96)
+truth = phantoms.motion.transpose(2, 3) / MM  # (hearts, phases, D, 2, 96, 96), in pixels
 
 
 # %%
@@ -208,23 +209,25 @@ plots.show_source(Unsupervised, loss)
 # %% [markdown]
 # ## Training, with no outline in sight
 #
-# `cine.pair` cuts the square around each heart, found by what moves, and puts ED and ES side by side. Each training pair is used in both directions. **No mask is read**, of training patients as little as of test patients. The likeness (mean
+# `pairs.pair` cuts the square around each heart, found by what moves, and puts ED and ES side by side. Each training pair is used in both directions. **No mask is read**, of training patients as little as of test patients. The likeness (mean
 # square), $\lambda$, the learning rate and the number of steps were chosen by the Dice of the validation patients; so were the settings of Demons and TV-L1. So no weight has seen an outline, but a few settings have.
 
 # %%
 SMOOTH, RATE = 0.3, 3e-3
 judged = loss(SMOOTH, likeness="mse")
-pairs = cine.dataset([cine.pair(p) for p in train], [cine.pair(p) for p in watched])
+both_ways = pairs.dataset(
+    [pairs.pair(p) for p in train], [pairs.pair(p) for p in watched], name=train.name, source=train.source
+)
 
 
 # %%
-def learn(pairs, s, *, steps=STEPS, diffeomorphic=True, smooth=SMOOTH, cycle=0.0):
+def learn(both_ways, s, *, steps=STEPS, diffeomorphic=True, smooth=SMOOTH, cycle=0.0):
     """A network of seed `s`, trained on pairs without labels."""
     seed(s)
     net = VoxelMorph(diffeomorphic=diffeomorphic)
     value = loss(smooth, cycle=cycle, likeness="mse")
     fit(
-        Unsupervised(net, cycle=cycle > 0), pairs, steps=steps, lr=RATE, batch_size=16, seed=s,
+        Unsupervised(net, cycle=cycle > 0), both_ways, steps=steps, lr=RATE, batch_size=16, seed=s,
         loss=value, score=lambda out, y: -value(out, y).item(), validations=1, keep="last",
     )  # fmt: skip
     return net
@@ -232,8 +235,8 @@ def learn(pairs, s, *, steps=STEPS, diffeomorphic=True, smooth=SMOOTH, cycle=0.0
 
 # %%
 started = time.process_time()
-plain = [learn(pairs, s, diffeomorphic=False) for s in range(SEEDS)]
-flowing = [learn(pairs, s) for s in range(SEEDS)]
+plain = [learn(both_ways, s, diffeomorphic=False) for s in range(SEEDS)]
+flowing = [learn(both_ways, s) for s in range(SEEDS)]
 spent = (time.process_time() - started) / (2 * SEEDS)
 
 
@@ -259,16 +262,18 @@ METHODS["diffeomorphic + 40 steps"] = [lambda x, n=net: refine(n, x, judged).cpu
 # ## Does the outline arrive? ACDC, patients not trained on
 #
 # Carry the ED mask along the field, and compare it with the expert's ES mask: {term}`Dice` over the volume, on the scanner's own pixels. **The Dice without motion stands beside it.** A warped Dice by itself says little: a heart that hardly moves has a high one for free.
-# (Patients 074 and 076 of ACDC are one scan under two names. `cardiac.split` keeps them in one part, so that heart may count twice in the intervals. They have one image and two drawings.) The last column counts folds in the whole square, most of which is not heart. Forty free steps can make a current too steep for the grid; then its exponential folds after all.
+# (Patients 074 and 076 of ACDC are one scan under two names. `hearts.split` keeps them in one part, so that heart may count twice in the intervals. They have one image and two drawings.) The last column counts folds in the whole square, most of which is not heart. Forty free steps can make a current too steep for the grid; then its exponential folds after all.
 
 # %%
-moments = [cine.pair(p) for p in test]
+moments = [pairs.pair(p) for p in test]
 fields, dice, folds, seconds = {}, {}, {}, {}
 for name, several in METHODS.items():
     started = time.process_time()
     fields[name] = [[f(x) for x in moments] for f in several]
     seconds[name] = (time.process_time() - started) / len(moments) / len(several)
-    dice[name] = np.array([[cine.dice(u, p) for u, p in zip(us, test, strict=True)] for us in fields[name]])
+    dice[name] = np.array(
+        [[pairs.carried_dice(u, p) for u, p in zip(us, test, strict=True)] for us in fields[name]]
+    )
     folds[name] = np.array([[motion.folded(u).float().mean() for u in us] for us in fields[name]])
 
 
@@ -330,8 +335,8 @@ worst = mean.argsort()[:5]
 
 def carried(i):
     """(D, H, W): the ED mask of test patient i at ES, by the first network."""
-    u = cine.on_scanner(fields["network, diffeomorphic"][0][i], test[i])
-    return cine.carry(torch.from_numpy(test[i].ed.mask), u).numpy()
+    u = pairs.on_scanner(fields["network, diffeomorphic"][0][i], test[i])
+    return pairs.carry(torch.from_numpy(test[i].ed.mask), u).numpy()
 
 
 # %% tags=["hide-input"]
@@ -339,10 +344,10 @@ top, bottom, titles = [], [], []
 for i in worst:
     p, mask = test[i], carried(i)
     z = (mask != p.es.mask).sum((1, 2)).argmax()
-    square = cardiac.window(p, 72, 72 * cardiac.PIXEL)
+    square = hearts.window(p, 72, 72 * hearts.PIXEL)
     image = square.cut(torch.from_numpy(p.es.image[z])[None, None])[0, 0]
     for row, m in ((top, p.es.mask), (bottom, mask)):
-        row.append(plots.outlined(image, square.cut(torch.from_numpy(m[z])[None])[0]))
+        row.append(plots.outlined(image, square.cut(torch.from_numpy(m[z])[None], mode="nearest")[0]))
     titles.append(f"{p.name[-3:]}, slice {z + 1}/{len(mask)}")
 plots.show(
     plots.grid(top + bottom, titles + [f"{mean[i]:.2f}" for i in worst], columns=5, size=1.4),
@@ -414,13 +419,13 @@ plots.say(
 # How does $\lambda$ trade overlap against folds, in both forms? Short trainings, judged on the *validation* patients, one seed.
 
 # %%
-SWEEP, watched_pairs = (0.03, 0.3, 3.0), [cine.pair(p) for p in watched]
+SWEEP, watched_pairs = (0.03, 0.3, 3.0), [pairs.pair(p) for p in watched]
 sweep = {}
 for diffeomorphic in (False, True):
     for smooth in SWEEP:
-        net = learn(pairs, 0, steps=STEPS // 4, diffeomorphic=diffeomorphic, smooth=smooth)
+        net = learn(both_ways, 0, steps=STEPS // 4, diffeomorphic=diffeomorphic, smooth=smooth)
         us = [predict(net, x).cpu() for x in watched_pairs]
-        carry = np.mean([cine.dice(u, p) for u, p in zip(us, watched, strict=True)])
+        carry = np.mean([pairs.carried_dice(u, p) for u, p in zip(us, watched, strict=True)])
         sweep[diffeomorphic, smooth] = carry, 100 * np.mean([motion.folded(u).float().mean() for u in us])
 
 # %% tags=["hide-input"]
@@ -477,15 +482,17 @@ plots.say(
 
 # %%
 current = flowing[0].eval().current(moments[which].to(next(flowing[0].parameters()).device)).detach()
-cut = cardiac.window(test[which], 96, cine.FIELD)
-label_ed, label_es = (cut.cut(torch.from_numpy(v.mask)) for v in (test[which].ed, test[which].es))
+cut = hearts.window(test[which], 96, pairs.FIELD)
+label_ed, label_es = (
+    cut.cut(torch.from_numpy(v.mask), mode="nearest") for v in (test[which].ed, test[which].es)
+)
 times = np.r_[np.linspace(0, 1, 9), np.linspace(1, 0, 9)[1:-1]]
 
 
 def still(t):
     """(144, 288, 3): the ED slice after time t, with the outlines carried along; beside it ES as it is."""
     u = flowing[0].field(current, t).cpu()
-    seen = motion.warp(moments[which][:, :1], u)[z, 0], cine.carry(label_ed, u)[z]
+    seen = motion.warp(moments[which][:, :1], u)[z, 0], pairs.carry(label_ed, u)[z]
     true = moments[which][z, 1], label_es[z]
     return np.concatenate(
         [plots.outlined(i[12:84, 12:84], m[12:84, 12:84], zoom=3, limits=(-2, 3)) for i, m in (seen, true)], 1
@@ -511,8 +518,8 @@ scrubber(
 
 # %%
 LESSONS = profile(smoke=2, full=15)
-taught = cine.phantom_pairs(LESSONS, seed=1, phases=(0.0, 0.1, 0.2, 0.35, 0.6, 0.8), depth=6)
-lessons = cine.dataset(taught, cine.phantom_pairs(1, seed=2, depth=6))
+taught = pairs.phantom_pairs(LESSONS, seed=1, phases=(0.0, 0.1, 0.2, 0.35, 0.6, 0.8), depth=6)
+lessons = pairs.dataset(taught, pairs.phantom_pairs(1, seed=2, depth=6), name="phantom", source="simulated")
 native = [learn(lessons, s, steps=STEPS // 2) for s in range(SEEDS)]
 cycled = [learn(lessons, s, steps=STEPS // 2, cycle=0.5) for s in range(SEEDS)]
 TESTED = METHODS | {
@@ -528,13 +535,13 @@ def frames(k, a, b):
 
 
 def muscle(k, t):
-    return hearts.mask[k, t] == 2
+    return phantoms.mask[k, t] == 2
 
 
 def axis_of(k, t):
     """(D, 2): the middle of the LV's cavity in each slice, or of the square where there is none."""
     grid = motion.pixels(truth[k, t])
-    inside = (hearts.mask[k, t] == 3).float()[:, None]
+    inside = (phantoms.mask[k, t] == 3).float()[:, None]
     area = inside.sum((2, 3))
     return torch.where(area > 0, (inside * grid).sum((2, 3)) / area.clamp(min=1), torch.full_like(area, 47.5))
 
@@ -548,7 +555,7 @@ def errors(u, k, t):
     parts = [(off * d).sum(1)[here].abs().mean() for d in ways]
     each = [motion.strain(u, d)[here] for d in ways]
     whole = [1 / (1 / (1 + e)).mean() - 1 for e in each]  # all lengths now over all lengths at ED
-    lv = [(m == 3).sum() for m in (hearts.mask[k, 0], cine.carry(hearts.mask[k, 0], u))]
+    lv = [(m == 3).sum() for m in (phantoms.mask[k, 0], pairs.carry(phantoms.mask[k, 0], u))]
     return [
         float(v) for v in (off.norm(dim=1)[here].mean(), *parts, *whole, 1 - lv[1] / lv[0], each[0].mean())
     ]
@@ -602,7 +609,7 @@ plots.say(
 
 # %% tags=["hide-input"]
 dice["trained on phantoms"] = np.array(
-    [[cine.dice(answer(net)(x), p) for x, p in zip(moments, test, strict=True)] for net in native]
+    [[pairs.carried_dice(answer(net)(x), p) for x, p in zip(moments, test, strict=True)] for net in native]
 )
 back, to_own = gain("trained on phantoms"), gain("trained on phantoms", "network, diffeomorphic")
 plots.say(
@@ -671,13 +678,13 @@ def without(k, way, share=1.0):
     """The true field of phantom k at ES without `share` of its part along the radius (way 0) or around (1), in the heart."""
     u = truth[k, ES]
     d = motion.polar(u, axis_of(k, ES))[way]
-    return u - share * d * (u * d).sum(1, keepdim=True) * (hearts.mask[k, ES] > 0)[:, None]
+    return u - share * d * (u * d).sum(1, keepdim=True) * (phantoms.mask[k, ES] > 0)[:, None]
 
 
 def unlike(u, k):
     x = frames(k, 0, ES)
     gap = (motion.warp(x[:, :1], u) - x[:, 1:])[:, 0].square()
-    return float(gap[hearts.mask[k, ES] > 0].mean())
+    return float(gap[phantoms.mask[k, ES] > 0].mean())
 
 
 # %% tags=["hide-input"]
@@ -748,7 +755,7 @@ plots.show(
 # %%
 def coloured(k, t, u, z=3):
     """(216, 216, 3): phase t of phantom k; ED's outlines carried by u, the wall coloured by circumferential strain."""
-    mask = cine.carry(hearts.mask[k, 0], u)[z]
+    mask = pairs.carry(phantoms.mask[k, 0], u)[z]
     _, around = motion.polar(u, axis_of(k, t))
     colour = colormaps["RdBu_r"](((motion.strain(u, around)[z] + 0.4) / 0.8).clamp(0, 1).numpy())[..., :3]
     at = (slice(18, 78), slice(22, 82))
@@ -759,7 +766,7 @@ def coloured(k, t, u, z=3):
 
 
 # %% tags=["hide-input"]
-healthy, sick = (next((k for k in range(HEARTS) if hearts.group[k] == g), 0) for g in (0, 3))
+healthy, sick = (next((k for k in range(HEARTS) if phantoms.group[k] == g), 0) for g in (0, 3))
 film = []
 for t in range(len(PHASES)):
     row = [coloured(k, t, TESTED["trained on phantoms"][0](frames(k, 0, t))) for k in (healthy, sick)]
@@ -822,7 +829,7 @@ plots.say(
 
 # %%
 try:
-    volunteer = cine.cmac()
+    volunteer = hearts.load_cmac()
 except Unreachable:
     volunteer = None
     plots.say("*The folder `cmac` is not here (see data/README.md); what follows on it is left out.*")
@@ -838,7 +845,7 @@ def first_phase(movie, going, most=4):
 
 # %%
 if volunteer:
-    movie, square = cine.beat(volunteer, len(volunteer.image) // 3)
+    movie, square = hearts.beat(volunteer, len(volunteer.image) // 3)
     points = volunteer.landmarks * volunteer.spacing  # mm
     going = np.linalg.norm((points - points[:, :1])[..., 1:], axis=-1).mean((0, 2))
     start, fit_of_curves = first_phase(movie, going)

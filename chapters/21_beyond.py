@@ -48,10 +48,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from medlib import cost, device, fit, load, plots, profile, repeat, seed, stats, train
-from medlib.data import ROOT, Split
+from medlib.data import Split
 from medlib.metrics import accuracy, auc
 from medlib.models import LeNet, ResNet, SmallUNet
 from medlib.models.vgg import small_vgg
+from medlib.paths import PACKAGE
 
 # %%
 SEEDS = profile(smoke=2, full=5)
@@ -211,7 +212,7 @@ def launch(processes, function, *arguments, needs=()):
     sources = [inspect.getsource(each) for each in (*needs, function)]
     call = f"{function.__name__}(*{arguments!r})"
     (folder / "job.py").write_text("\n\n".join([IMPORTS, *sources, call]), encoding="utf-8")
-    environment = os.environ | PROCESSOR | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | PROCESSOR | {"PYTHONPATH": str(PACKAGE.parent)}
     environment.pop("TQDM_DISABLE", None)  # a bar to count
     several = [*LAUNCH, f"--num_processes={processes}"] if processes > 1 else []
     command = [sys.executable, *several, "job.py"]

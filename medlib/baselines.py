@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from medlib.data import Dataset
+from medlib.extras import extra
 from medlib.metrics import auc
 
 
@@ -26,7 +27,8 @@ def gradients(x: Tensor) -> np.ndarray:
     """Histograms of oriented gradients (Dalal & Triggs 2005): eight directions in cells
     of 7 × 7 pixels.
     """
-    from skimage.feature import hog
+    with extra("chapters"):
+        from skimage.feature import hog
 
     return np.stack([hog(image, 8, (7, 7), (2, 2)) for image in x[:, 0].cpu().numpy()])
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from medlib.content import digest
-from medlib.device import rank_and_world
+from medlib.device import precision, profile, rank_and_world
 from medlib.notes import note
 
 LIMIT = 10.0  # GB that a store may hold; MEDLIB_STORE_GB names another number
@@ -185,7 +185,7 @@ def measured_once(measure: Callable[[], object], store: str | Path | None = None
     place = _folder(store)
     if not place:
         return measure()
-    path = place / f"{digest(measure)}.json"
+    path = place / f"{digest([measure, profile(), precision()])}.json"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.{os.getpid()}.part")

@@ -7,13 +7,13 @@ verdict, and leaves a record in the output's metadata, which is all that the led
 and the tests read.
 """
 
-import json
 import math
 import tomllib
 from functools import cache
 from pathlib import Path
 
 from medlib.notes import note
+from medlib.paths import resource
 from medlib.stats import Interval
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,9 +23,7 @@ SYMBOL = {"supported": "✔", "nuanced": "≈", "refuted": "✘", "not testable 
 @cache
 def claims() -> dict[str, dict]:
     """The 113 claims of the review, by id."""
-    listed = tomllib.loads((ROOT / "book" / "claims.toml").read_text(encoding="utf-8"))[
-        "claim"
-    ]
+    listed = tomllib.loads(resource("claims.toml").read_text(encoding="utf-8"))["claim"]
     return {claim["id"]: claim for claim in listed}
 
 
@@ -149,39 +147,3 @@ def box(*ids: str) -> None:
         for c in map(claim, ids)
     )
     display(Markdown(rows))
-
-
-# ---------------------------------------------------------------- the ledger
-
-
-def records(notebook: Path) -> list[dict]:
-    """The records that `observe` and `untestable` left in an executed notebook."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    metadata = [
-        o.get("metadata", {}).get("medlib", {})
-        for c in cells
-        for o in c.get("outputs", [])
-    ]
-    return [m["claim"] for m in metadata if "claim" in m]
-
-
-def ledger(folder: Path = ROOT / "chapters") -> list[dict]:
-    """One row a claim: the claim, its records, its verdict ("planned" where its chapter
-    is not written).
-    """
-    written = {path.name[:2] for path in folder.glob("[0-9][0-9]_*.ipynb")}
-    found = {}
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
-        for record in records(path):
-            found.setdefault(record["id"], []).append(record | {"notebook": path.stem})
-    rows = []
-    for c in claims().values():
-        seen = found.get(c["id"], [])
-        if seen:
-            state = combine([r["verdict"] for r in seen])
-        elif "reason" in c and (not c["chapter"] or c["chapter"] in written):
-            state = "not testable here"
-        else:
-            state = "planned"
-        rows.append(c | {"records": seen, "verdict": state})
-    return rows

@@ -106,7 +106,9 @@ def training_step(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None
     """
     model = device.place(model).train()
     x = torch.randn(shape, device=device.device())
-    y = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    with torch.no_grad():
+        logits = model(x)  # (B, classes), or (B, classes, H, W) with masks
+    y = torch.zeros_like(logits[:, 0], dtype=torch.long)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
 
     def action() -> None:

@@ -155,7 +155,12 @@ def _processes():
 
 @functools.cache
 def _accelerator(world: str):
-    from accelerate import Accelerator
+    try:
+        from accelerate import Accelerator
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f"{world} processes, but no accelerate; expected: pip install accelerate"
+        ) from None
 
     return Accelerator()
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from medlib.data import Split
+from medlib.extras import extra
 from medlib.stats import bootstrap
 from medlib.train import Evaluation, evaluating
 
@@ -42,7 +43,8 @@ def grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, target: Tensor) -> T
 
     A map of zeros means that nothing in that layer speaks for the class.
     """
-    from captum.attr import LayerAttribution, LayerGradCam
+    with extra("chapters"):
+        from captum.attr import LayerAttribution, LayerGradCam
 
     where = next(model.parameters()).device
     with evaluating(model):

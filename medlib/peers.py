@@ -13,6 +13,7 @@ from medlib import losses
 from medlib.data import Dataset
 from medlib.device import device
 from medlib.device import seed as set_seed
+from medlib.extras import extra
 from medlib.train import predict
 
 
@@ -27,7 +28,8 @@ def monai_unet(
     `goal` (inf if it did not within `limit` CPU-seconds), and the model as it was after
     `until`. Looking at data.val is not counted.
     """
-    with warnings.catch_warnings(action="ignore"):  # its imports warn of other packages
+    # its imports warn of other packages
+    with extra("chapters"), warnings.catch_warnings(action="ignore"):
         from monai import transforms as mt
         from monai.data import CacheDataset, DataLoader
         from monai.losses import DiceLoss

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from medlib import claims
+from press.ledger import ledger
 
 from . import plan
 
@@ -87,7 +88,7 @@ def row(claim: dict) -> str:
 
 def page() -> str:
     """All claims, grouped by chapter."""
-    rows = claims.ledger()
+    rows = ledger()
     title = {
         number: f"{number}: [{c['title']}](../chapters/{c['file']}.ipynb)"
         for c in plan.chapters().values()
@@ -117,7 +118,7 @@ def errata() -> str:
     """What is wrong or imprecise in the review, what is right, and where the book shows
     it.
     """
-    rows = claims.ledger()
+    rows = ledger()
     lines = []
     for kind in ("wrong", "imprecise"):
         chosen = [r for r in rows if r["literature"] == kind]
