@@ -263,3 +263,15 @@ def test_a_loss_of_the_book_is_found_again(tmp_path):
             **given,
         )
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_another_loop_is_another_training(tmp_path, monkeypatch):
+    """So that a mended `fit`, or a mended step, is never answered from before."""
+
+    def step(model, x, y, loss, optimizer):
+        return train.train_step(model, x, y, loss, optimizer)
+
+    trained(tmp_path)
+    monkeypatch.setattr(train, "PARTS", [step, *train.PARTS[1:]])
+    trained(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
