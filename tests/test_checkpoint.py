@@ -134,7 +134,7 @@ class Stop(Exception):
 
 
 def broken_off(at):
-    """A score that fails at its `at`-th call, the first time it is asked for so often."""
+    """A score that fails at its `at`-th call."""
     seen = []
 
     def score(logits, target):
