@@ -52,6 +52,8 @@ def describe(thing, seen: dict[int, object]) -> str:
         return _array(thing)
     if isinstance(thing, types.ModuleType):
         return f"module {thing.__name__}"
+    if isinstance(thing, types.CodeType):  # by itself, without what it reaches
+        return _code(thing, {}, seen)
     if isinstance(thing, BUILTIN):
         return f"{thing.__module__}.{thing.__qualname__}"
     if isinstance(thing, tuple | list):

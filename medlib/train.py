@@ -39,7 +39,7 @@ class Plan(NamedTuple):
         return self.images // self.batch_size
 
     def validates(self, step: int) -> bool:
-        """Is there a validation after this step (from 0)? After the last one there is."""
+        """Does a validation follow this step, counted from 0? The last one has one."""
         return (step + 1) % self.every == 0 or step + 1 == self.steps
 
     @classmethod
@@ -132,7 +132,7 @@ def fit(
     plan = Plan.of(len(data.train.x), batch_size, steps, epochs, validations)
     _check(lr, keep)
     recipe = [lr, optimizer, loss, score, schedule, augment, keep, target, seed]
-    content = [data, plan, recipe, device.precision(), train_step, batch, validate]
+    content = [data, plan, recipe, device.precision(), fit.__code__, *PARTS]
     data, model = data.to(device.device()), device.place(model).train()
     opt = optimizer(model.parameters(), lr=lr)
     rate = schedule(opt, plan.steps)
@@ -202,6 +202,16 @@ def validate(
     return loss(logits, val.y).item(), score(logits, val.y)
 
 
+def _seed_dropout(seed: int, step: int) -> None:
+    """What layers draw from the global generators depends on seed, step and process."""
+    rank, world = device.rank_and_world()
+    device.seed(abs(seed) * 2_000_003 + step * world + rank)
+
+
+# What a training reaches besides its arguments: a change of these makes it another one.
+PARTS = [batch, train_step, validate, _seed_dropout, device.exact, device.place]
+
+
 @functools.lru_cache(maxsize=2)
 def _order(images: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(images, generator=_generator(seed, epoch))
@@ -209,12 +219,6 @@ def _order(images: int, seed: int, epoch: int) -> Tensor:
 
 def _generator(seed: int, k: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 2_000_003 + k)
-
-
-def _seed_dropout(seed: int, step: int) -> None:
-    """What layers draw from the global generators depends on seed, step and process."""
-    rank, world = device.rank_and_world()
-    device.seed(abs(seed) * 2_000_003 + step * world + rank)
 
 
 def _check(lr: float, keep: str) -> None:
