@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from medlib import data, pretrained
+from medlib import load, pretrained
 
 
 def small(channels=3, classes=5):
@@ -96,7 +96,7 @@ def test_full_size_says_what_it_did(monkeypatch, capsys, server, chosen, words):
     server.url = "http://127.0.0.1:9/net-00000000.pth"
     monkeypatch.setenv("MEDLIB_PROFILE", chosen)
     monkeypatch.setattr(pretrained, "profile", lambda **s: (2, 32, 8) if s else chosen)
-    digits = data.load("digits").subset(60)
+    digits = load("digits").subset(60)
     model = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(1800, 10)
     )

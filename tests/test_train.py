@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medlib import data, evaluate, fit, profile, repeat, seed, train
+from medlib import augment, evaluate, fit, load, profile, repeat, seed, train
 from medlib.data import Dataset, Split
 
 
@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_weights():
             epochs=2,
             batch_size=32,
             seed=s,
-            augment=data.random_shift(1),
+            augment=augment.random_shift(1),
         )
         return weights(model)
 
@@ -88,7 +88,7 @@ class Stop(Exception):
 
 def test_a_run_cut_short_resumes_to_the_same_weights(tmp_path):
     whole = net()
-    fit(whole, blobs(), epochs=4, batch_size=32, augment=data.random_shift(1))
+    fit(whole, blobs(), epochs=4, batch_size=32, augment=augment.random_shift(1))
     calls = 0
 
     def score(logits, target):
@@ -105,7 +105,7 @@ def test_a_run_cut_short_resumes_to_the_same_weights(tmp_path):
             blobs(),
             epochs=4,
             batch_size=32,
-            augment=data.random_shift(1),
+            augment=augment.random_shift(1),
             score=score,
             checkpoint=tmp_path / "c.pt",
         )
@@ -115,7 +115,7 @@ def test_a_run_cut_short_resumes_to_the_same_weights(tmp_path):
         blobs(),
         epochs=4,
         batch_size=32,
-        augment=data.random_shift(1),
+        augment=augment.random_shift(1),
         checkpoint=tmp_path / "c.pt",
     )
     assert torch.equal(weights(whole), weights(again)) and len(history.step) == 4
@@ -271,7 +271,7 @@ def test_each_training_is_noted_for_the_stamp(monkeypatch):
     monkeypatch.setattr(train, "fitted", [])
     fit(
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)),
-        data.load("digits"),
+        load("digits"),
         epochs=0.1,
         seed=3,
     )
