@@ -1,30 +1,28 @@
-# make book · make pdf · make test · make run [CH=02] · make bench [Q=steps] · make assignments · make clean
+# make book · pdf · check · test · nightly · run [CH=02] [J=2] · bench [Q=steps] · assignments · clean
 VENV ?= .venv
 PY := $(VENV)/bin/python
 BOOK_TOOLS := jupyter-book sphinx-exercise sphinx-mathjax-offline
-export PYTHONPATH := $(CURDIR)
-export OMP_NUM_THREADS ?= 1
 
-.PHONY: book pdf test run bench assignments clean
+.PHONY: book pdf check test nightly run bench assignments clean
 book: $(VENV)/.book
 	$(VENV)/bin/jupyter-book build . --quiet --warningiserror --keep-going
 	@echo "The book is ready: open file://$(CURDIR)/_build/html/index.html"
 
 pdf: $(VENV)/.all book
-	$(PY) book/pdf.py
+	$(PY) -m press pdf
 
-test: $(VENV)/.all
-	@$(PY) tests/run.py
+check test nightly: $(VENV)/.all
+	@$(PY) -m press $@
 
 run: $(VENV)/.all
-	$(PY) -m medlib.chapters run $(CH)
+	$(PY) -m press run $(CH) $(if $(J),--jobs $(J))
 
 bench: $(VENV)/.all
 	$(VENV)/bin/uv pip install --quiet --python $(PY) --group bench
-	$(PY) bench/run.py $(Q)
+	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(PY) bench/run.py $(Q)
 
 assignments: $(VENV)/.all
-	$(PY) assignments/make.py
+	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(PY) assignments/make.py
 
 clean:
 	rm -rf _build

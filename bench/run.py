@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from medlib import chapters, plots, stats
+from medlib import plots, stats
 from medlib.device import precision
+from press.run import allocator
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PICTURE = HERE / "results.json", HERE / "ratios.png"
@@ -59,8 +60,7 @@ def answer(name: str) -> dict:
     about = described(name)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", HERE / f"{name}.py"],
-        env=os.environ
-        | chapters.allocator(),  # the same for both sides, that of `make run`
+        env=os.environ | allocator(),  # the same for both sides, that of `make run`
         stdout=subprocess.PIPE,  # progress and errors go to the terminal
         text=True,
         check=False,

@@ -256,7 +256,7 @@ for name, build in {
     "convolutional, 1 map out": partial(Autoencoder, 1, 1),
     "convolutional, 4 maps out": partial(Autoencoder, 1, 4),
 }.items():
-    print(f"{name:26} {cost.count(build, (1, 28, 28))[0]:7,} parameters")
+    print(f"{name:26} {cost.parameters_and_macs(build, (1, 28, 28))[0]:7,} parameters")
 
 # %% [markdown]
 # ## How we train
@@ -271,11 +271,10 @@ for name, build in {
 def trained(build, data, s, *, steps=STEPS, lr=1e-2, **options):
     """The network `build()`, trained on `data.train` with seed `s`."""
     seed(s)
-    model, size = build(), min(BATCH, len(data.train.x))
+    model = build()
     data = replace(data, val=Split(data.val.x[:BATCH], data.val.y[:BATCH]))  # looked at, not used
-    epochs = steps / (len(data.train.x) // size)
-    options |= {"batch_size": size, "validations": 1, "keep": "last", "seed": s}
-    fit(model, data, epochs=epochs, lr=lr, **options)
+    options |= {"batch_size": BATCH, "validations": 1, "keep": "last", "seed": s}
+    fit(model, data, steps=steps, lr=lr, **options)
     return model
 
 
@@ -332,7 +331,7 @@ def copied(model, silence=False):
 def interval(a, b=None):
     """Mean of (seeds, test patients), or of the lead over b, with a 95 % interval over both."""
     resamples = profile(smoke=20, full=1000)
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(len(test)), b, resamples=resamples)
+    return stats.over_patients(a, b, resamples=resamples)
 
 
 def dB(interval, sign=""):
@@ -763,7 +762,7 @@ far = {name: np.stack([rate(w, ~NEAR) for w in three]) for name, three in wrong.
 rows, before = [], None
 for name, build in NETWORKS.items():
     lead = "" if before is None else interval(full[name], full[before])
-    size = cost.count(build, (1, SIDE, SIDE))[0]
+    size = cost.parameters_and_macs(build, (1, SIDE, SIDE))[0]
     rows.append(
         (name, f"{size:,}", interval(full[name]), lead, dB(interval(near[name])), dB(interval(far[name])))
     )
@@ -864,22 +863,22 @@ plots.say(
 where = f"ACDC at {SIDE} px, {SEEDS} seeds, {len(test)} patients"
 for name in PAIR:
     less = interval(dice[name, 32], dice[name, "all"])
-    claims.observe("C020", less.mean, (less.low, less.high), n=less.n, where=f"{name}, {where}")
+    claims.observe("C020", less, where=f"{name}, {where}")
 
 # %% tags=["hide-input"]
 ahead = interval(dice["FCN", 8], dice["U-Net", 8])
-claims.observe("C021", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=f"ACDC at {SIDE} px, 8 slices, {FEW_SEEDS} seeds, {len(test)} patients")  # fmt: skip
+claims.observe("C021", ahead, where=f"ACDC at {SIDE} px, 8 slices, {FEW_SEEDS} seeds, {len(test)} patients")
 claims.observe("C022", difference, n=len(logits), where="small VGG on BreastMNIST, 28 × 28, all test images")
 
 # %% tags=["hide-input"]
-claims.observe("C025", gap.mean, (gap.low, gap.high), n=gap.n, where=f"copying {where}")
+claims.observe("C025", gap, where=f"copying {where}")
 for sigma in SIGMAS:
     up = interval(gained["autoencoder", sigma], gained["noisy", sigma])
-    claims.observe("C026", up.mean, (up.low, up.high), n=up.n, where=f"σ = {sigma}, {where}")
+    claims.observe("C026", up, where=f"σ = {sigma}, {where}")
 
 # %% tags=["hide-input"]
 ahead = interval(found["autoencoder's shape, masks as targets"].mean(2), found["best threshold"].mean(2))
-claims.observe("C027", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=where)
+claims.observe("C027", ahead, where=where)
 
 # %% [markdown]
 # C025 is judged by what a network that copies makes of its bottleneck, not by how two drawings look, and says nothing of a U-Net that segments. C022 holds as a piece of algebra; that the results were great is in the paper's own tables, on photographs. C020 speaks of thousands of images;
@@ -888,14 +887,14 @@ claims.observe("C027", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=whe
 # ## At full size
 #
 # FCN-8s on VGG-16 takes the steps of the small twins. On the meta device one training step costs nothing, and shows that every
-# weight takes part. In the `gpu` profile the experiments above run at 128 × 128 pixels and for longer.
+# weight takes part.
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):
     net = FCN(1, 4)
     losses.dice_ce(net(torch.empty(2, 1, 224, 224)), torch.zeros(2, 224, 224, dtype=torch.long)).backward()
 assert all(p.grad is not None for p in net.parameters())
-size, work = cost.count(partial(FCN, 1, 4), (1, 224, 224))
+size, work = cost.parameters_and_macs(partial(FCN, 1, 4), (1, 224, 224))
 print(f"FCN-8s, 1 channel, 4 classes: {size:,} parameters, {work / 1e9:.1f} G multiply-adds at 224 × 224")
 
 # %% [markdown]
@@ -903,9 +902,9 @@ print(f"FCN-8s, 1 channel, 4 classes: {size:,} parameters, {work / 1e9:.1f} G mu
 
 # %% tags=["timing"]
 shown = {"autoencoder, 1 map": partial(shape, 1), "autoencoder, 4 maps": partial(shape, 4)} | NETWORKS
-times = cost.alternate({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in shown.items()})
+times = cost.time_in_turn({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in shown.items()})
 for name, build in shown.items():
-    size, work = cost.count(build, (1, SIDE, SIDE))
+    size, work = cost.parameters_and_macs(build, (1, SIDE, SIDE))
     print(
         f"{name:21} {size:8,} parameters {work / 1e6:6.1f} M multiply-adds {np.median(times[name]) / 8:5.2f} ms a slice"
     )

@@ -30,6 +30,7 @@ import numpy as np
 from medlib import cost, fit, hearts, losses, peers, plots, profile, seed, stats
 from medlib.augment import random_affine
 from medlib.models import SmallUNet
+from medlib.scrubber import scrubber
 
 # %%
 EPOCHS = profile(smoke=0.2, full=16)
@@ -56,7 +57,7 @@ frames = [
     ]
     for v in (one.ed, one.es)
 ]
-plots.scrubber(
+scrubber(
     frames,
     sliders=("moment (1 ED, 2 ES)", "slice, from base to apex"),
     alt="Short-axis slices of one heart from base to apex, at end-diastole and end-systole, with the expert's outlines of the "
@@ -107,7 +108,7 @@ plots.show_source(SmallUNet, losses.soft_dice, losses.dice_ce)
 # %%
 options = {"epochs": EPOCHS, "lr": 5e-3, "batch_size": 16, "loss": losses.dice_ce, "score": losses.mean_dice}
 options |= {"augment": random_affine(), "validations": 1, "keep": "last"}
-size, work = cost.count(SmallUNet, (1, 128, 128))
+size, work = cost.parameters_and_macs(SmallUNet, (1, 128, 128))
 print(f"{size:,} parameters, {work / 1e9:.2f} G multiply-adds a slice of 128 × 128")
 
 # %% [markdown]
@@ -314,9 +315,7 @@ plots.table(
 )
 
 # %% tags=["hide-input", "timing"]
-ahead = stats.bootstrap_cases(
-    stats.mean_value, [m[2] for m in mine], np.zeros(len(test)), [o[1] for o in other]
-)
+ahead = stats.over_patients([m[2] for m in mine], [o[1] for o in other])
 plots.say(
     f"Time to a Dice of {GOAL}: MONAI's pipeline took {at_least}**{np.mean(second / first):.1f} times** as long as ours "
     f"(seeds: {', '.join(f'{r:.1f}' for r in second / first)}; ours missed it in {missed.sum()} of {RACES}, MONAI's in {late.sum()}). After equal time our Dice is higher by {ahead} on {len(test)} test patients "

@@ -39,6 +39,7 @@ from medlib.data import Split
 from medlib.models import SmallUNet
 from medlib.models.deeplab import ASPP, DeepLabV3Plus, dilate, small_deeplab
 from medlib.models.resnet import BasicBlock
+from medlib.scrubber import scrubber
 from medlib.train import predict
 
 # %%
@@ -160,7 +161,7 @@ for rate in (1, 2, 3, 4, 6, 8, 12, 16, 18):
     frames.append(frame)
 
 # %% tags=["hide-input"]
-plots.scrubber(
+scrubber(
     np.stack(frames),
     sliders=("step: rate 1, 2, 3, 4, 6, 8, 12, 16, 18",),
     alt="A heart slice with nine marked pixels around the centre of the left ventricle. With each step they lie further apart, until they reach beyond the heart.",
@@ -324,7 +325,7 @@ plots.show_source(ASPP, DeepLabV3Plus)
 
 # %% tags=["nbval-check-output"]
 for stride in (32, 16, 8):
-    size, work = cost.count(partial(DeepLabV3Plus, output_stride=stride), (3, 512, 512))
+    size, work = cost.parameters_and_macs(partial(DeepLabV3Plus, output_stride=stride), (3, 512, 512))
     assert size == 26_696_133
     print(f"output stride {stride:2}: {size:,} parameters, {work / 1e9:6.1f} G multiply-adds at 512 × 512")
 
@@ -333,7 +334,7 @@ for stride in (32, 16, 8):
 #
 # ## How we train
 #
-# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (250 in the `cpu` profile, about four passes) with the same learning rate, untuned: this ranks short trainings; the last
+# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (250 in the `full` profile, about four passes) with the same learning rate, untuned: this ranks short trainings; the last
 # weights are kept, so nothing is chosen by looking at other patients. Each test patient gets the mean {term}`Dice` of three structures at two moments, on the scanner's
 # pixels, and the surface Dice of chapter 09 at 2 mm (nominal), which looks at the outlines alone.
 
@@ -347,7 +348,7 @@ def trained(build, data, s, steps=STEPS):
     """(`build()` trained on `data.train`, CPU-seconds)."""
     seed(s)
     model, started = build(), time.process_time()
-    fit(model, data, epochs=steps / max(1, len(data.train.x) // 16), seed=s, **options)
+    fit(model, data, steps=steps, seed=s, **options)
     return model, time.process_time() - started
 
 
@@ -371,7 +372,7 @@ def judged(model):
 def lead(a, b=None):
     """Mean of `a` (seeds, cases), or its lead over `b`, with a 95 % interval over both."""
     resamples = profile(smoke=20, full=1000)
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b, resamples=resamples)
+    return stats.over_patients(a, b, resamples=resamples)
 
 
 # %% [markdown]
@@ -413,7 +414,7 @@ for name, build in PARTS.items():
 # %% tags=["hide-input"]
 base, rows = "output stride 16", []
 for name, build in PARTS.items():
-    size, work = cost.count(build, (1, SIDE, SIDE))
+    size, work = cost.parameters_and_macs(build, (1, SIDE, SIDE))
     ahead = "" if name == base else lead(scores[name][..., 0], scores[base][..., 0])
     means = (f"{scores[name][..., k].mean():.3f}" for k in (0, 1))
     rows.append((name, f"{size:,}", f"{work / 1e6:.0f} M", *means, ahead))
@@ -547,8 +548,7 @@ plots.show(
 # %% [markdown]
 # ## At full size
 #
-# `DeepLabV3Plus(1, 4)` is the network on ResNet-50. One training step on the meta device shows that every weight takes part. In the `gpu` profile the experiments above
-# run sixteen times as long.
+# `DeepLabV3Plus(1, 4)` is the network on ResNet-50. One training step on the meta device shows that every weight takes part.
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):
@@ -561,7 +561,7 @@ print(f"DeepLabV3+ on ResNet-50, 1 channel, 4 classes: {cost.parameters(net):,} 
 # ## What it costs
 
 # %% tags=["timing"]
-times = cost.alternate({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in PARTS.items()})
+times = cost.time_in_turn({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in PARTS.items()})
 for name in PARTS:
     print(
         f"{name:26} {np.median(times[name]) / 8:5.2f} ms a slice, {seconds[name]:4.0f} CPU-seconds to train"

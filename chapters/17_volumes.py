@@ -43,7 +43,7 @@ from medlib.train import predict
 
 # %%
 SEEDS = profile(smoke=2, full=3)
-TIMES = profile(smoke=0.01, full=1)  # all trainings, as a multiple of those of the cpu profile
+TIMES = profile(smoke=0.01, full=1)  # all trainings, as a multiple of those of the full profile
 SIDE = 128
 patients = hearts.drawn(hearts.load())[: profile(smoke=10, full=None)]
 train, val, test = hearts.split(patients)
@@ -128,8 +128,8 @@ plots.show_source(UNet3D)
 plots.show_source(VNet)
 
 # %% tags=["nbval-check-output"]
-size_v, _ = cost.count(lambda: VNet(1, 2), (1, 16, 16, 16))
-size_3d, _ = cost.count(lambda: UNet3D(3, 3), (3, 16, 16, 16))
+size_v, _ = cost.parameters_and_macs(lambda: VNet(1, 2), (1, 16, 16, 16))
+size_3d, _ = cost.parameters_and_macs(lambda: UNet3D(3, 3), (3, 16, 16, 16))
 print(f"V-Net {size_v:,} parameters, 3D U-Net {size_3d:,}, and the 2D U-Net of chapter 11: 31,030,658")
 
 # %% [markdown]
@@ -145,12 +145,12 @@ SLICES = 10
 deep = partial(UNet3D, 1, 4, width=8, pool=FLAT, patch=2)
 flat = partial(deep, kernel=(1, 3, 3))
 twins = {"flat twin, slice": (flat, 1), "flat twin, stack": (flat, SLICES), "3D, stack": (deep, SLICES)}
-sizes = {n: cost.count(build, (1, d, SIDE, SIDE)) for n, (build, d) in twins.items()}
-bytes_kept = {n: cost.kept(build, (1, d, SIDE, SIDE)) for n, (build, d) in twins.items()}
+sizes = {n: cost.parameters_and_macs(build, (1, d, SIDE, SIDE)) for n, (build, d) in twins.items()}
+bytes_kept = {n: cost.activation_bytes(build, (1, d, SIDE, SIDE)) for n, (build, d) in twins.items()}
 
 # %% tags=["timing"]
 forwards = {n: cost.forward(build(), (1, 1, SLICES, SIDE, SIDE)) for n, build in (("2D", flat), ("3D", deep))}
-ms = cost.alternate(forwards, profile(smoke=2, full=10))
+ms = cost.time_in_turn(forwards, profile(smoke=2, full=10))
 
 # %% tags=["hide-input", "timing"]
 plots.table(
@@ -235,8 +235,8 @@ def fitted(build, data, steps, s):
     """A network after so many steps of 16 slices, and its history."""
     batch = 2 if data.train.x.ndim == 5 else 16
     seed(s)
-    net, epochs = build(), max(1, steps * TIMES) / (len(data.train.x) // batch)
-    return net, fit(net, data, epochs=epochs, seed=s, **(hearts.RECIPE | {"batch_size": batch}))
+    net, steps = build(), max(1, round(steps * TIMES))
+    return net, fit(net, data, steps=steps, seed=s, **(hearts.RECIPE | {"batch_size": batch}))
 
 
 # %%
@@ -254,13 +254,15 @@ for name, arm in ARMS.items():
 def over(name, rival=None):
     """Mean Dice of a test patient, or its lead, with an interval over patients and seeds."""
     mine, other = (None if n is None else dice[n].mean((2, 3)) for n in (name, rival))
-    return stats.bootstrap_cases(stats.mean_value, mine, np.zeros(len(test)), other)
+    return stats.over_patients(mine, other)
 
 
 # %% tags=["hide-input", "timing"]
 rows = []
 for name, arm in ARMS.items():
-    size, _ = cost.count(arm.build, (1, SLICES, arm.side, arm.side) if arm.whole else (1, arm.side, arm.side))
+    size, _ = cost.parameters_and_macs(
+        arm.build, (1, SLICES, arm.side, arm.side) if arm.whole else (1, arm.side, arm.side)
+    )
     cells = [f"{dice[name][:, :, t, k].mean():.3f}" for k in range(3) for t in range(2)]
     rows.append(
         [name, f"{size:,}", max(1, round(arm.steps * TIMES)), f"{seconds[name]:.0f}", *cells, str(over(name))]
@@ -516,8 +518,8 @@ def disc_data(fraction):
 def disc_dice(loss, data, s):
     seed(s)
     net = SmallUNet(1, 2, width=8)
-    epochs = max(1, 120 * TIMES) / (len(data.train.x) // 16)
-    fit(net, data, epochs=epochs, seed=s, **(hearts.RECIPE | {"loss": loss, "augment": None}))
+    steps = max(1, round(120 * TIMES))
+    fit(net, data, steps=steps, seed=s, **(hearts.RECIPE | {"loss": loss, "augment": None}))
     return losses.mean_dice(predict(net, data.test.x).cpu(), data.test.y.cpu())
 
 
@@ -577,7 +579,7 @@ effective = {name: np.array(values) for name, values in effective.items()}
 owners = {"few": FEW, "many": len(train)}
 
 # %% tags=["hide-input"]
-design = stats.bootstrap_cases(stats.mean_value, effective["many"], np.zeros(len(test)), effective["few"])
+design = stats.over_patients(effective["many"], effective["few"])
 plots.table(
     [
         [f"{np.mean(slices_used):.0f} slices of {owners[n]} patients", f"{effective[n].mean():.3f}"]
@@ -724,31 +726,29 @@ plots.table(
 # ## Verdicts
 
 # %% tags=["hide-input"]
-ahead = stats.bootstrap_cases(stats.mean_value, net_lv, np.zeros(len(test)), np.stack([threshold] * SEEDS))
-claims.observe("C082", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where="ACDC test patients, LV; click and threshold as the classical method")  # fmt: skip
+ahead = stats.over_patients(net_lv, threshold)
+claims.observe("C082", ahead, where="ACDC test patients, LV; click and threshold as the classical method")
 claims.observe(
     "C083", change["2D"], n=1, where=f"one stack of noise; the 3D control changes by {change['3D']:.2g}"
 )
 jagged = stats.bootstrap(agreement["2D U-Net"] - true)
-claims.observe("C084", jagged.mean, (jagged.low, jagged.high), n=jagged.n, where="ACDC test patients, 2D U-Net")  # fmt: skip
+claims.observe("C084", jagged, where="ACDC test patients, 2D U-Net")
 claims.observe("C085", bytes_kept["flat twin, slice"] / bytes_kept["3D, stack"] - 1, n=1, where=f"maps kept for the way back; a slice against a stack of {SLICES}, so their number is the reason")  # fmt: skip
-claims.observe("C086", design.mean, (design.low, design.high), n=design.n, where=f"ACDC, {np.mean(slices_used):.0f} slices of {owners['many']} or {owners['few']} patients")  # fmt: skip
+claims.observe("C086", design, where=f"ACDC, {np.mean(slices_used):.0f} slices of {owners['many']} or {owners['few']} patients")  # fmt: skip
 
 # %% tags=["hide-input"]
 equal = over("2D U-Net", "3D U-Net")
-claims.observe("C087", equal.mean, (equal.low, equal.high), n=equal.n, where="ACDC test patients, slices of nominally 10 mm")  # fmt: skip
+claims.observe("C087", equal, where="ACDC test patients, slices of nominally 10 mm")
 thick = lead[THICK[0]]
-claims.observe(
-    "C087", thick.mean, (thick.low, thick.high), n=thick.n, where=f"phantoms, slices of {THICK[0]} mm"
-)
-claims.observe("C088", equal.mean, (equal.low, equal.high), n=equal.n, where="ACDC test patients, as many CPU-seconds of training, the same pixels")  # fmt: skip
+claims.observe("C087", thick, where=f"phantoms, slices of {THICK[0]} mm")
+claims.observe("C088", equal, where="ACDC test patients, as many CPU-seconds of training, the same pixels")
 claims.observe("C089", float(np.mean(paper)) - 0.914, n=3, where="the three figures of the paper's abstract")
 
 # %% tags=["hide-input"]
-v_lead = stats.bootstrap_cases(stats.mean_value, dice["V-Net"].mean((2, 3)), np.zeros(len(test)), np.stack([constant.mean((1, 2))] * SEEDS))  # fmt: skip
-claims.observe("C093", v_lead.mean, (v_lead.low, v_lead.high), n=v_lead.n, where="ACDC test patients")
+v_lead = stats.over_patients(dice["V-Net"].mean((2, 3)), constant.mean((1, 2)))
+claims.observe("C093", v_lead, where="ACDC test patients")
 few_lead, _ = stats.paired(found_discs["Dice, squares (V-Net)", rare], found_discs["cross-entropy", rare])
-claims.observe("C094", few_lead.mean, (few_lead.low, few_lead.high), n=few_lead.n, where=f"a disc that fills {rare:g} of the image")  # fmt: skip
+claims.observe("C094", few_lead, where=f"a disc that fills {rare:g} of the image")
 reported = {
     "random non-linear transformations": True,
     "histogram matching": True,
@@ -759,13 +759,11 @@ claims.observe("C095", float(any(reported.values())), n=1, where="abstract of th
 others = [n for n in ("3D U-Net", "V-Net", "DeepLabV3+") if n in ARMS]
 rival = max(others, key=lambda n: dice[n].mean())
 u_lead = over("2D U-Net", rival)
-claims.observe("C107", u_lead.mean, (u_lead.low, u_lead.high), n=u_lead.n, where=f"ACDC test patients, against {rival}, the best other network of this chapter, about equal time")  # fmt: skip
+claims.observe("C107", u_lead, where=f"ACDC test patients, against {rival}, the best other network of this chapter, about equal time")  # fmt: skip
 ratio = stats.bootstrap(ms["3D"] / ms["2D"] - 1)
-claims.observe(
-    "C109", ratio.mean, (ratio.low, ratio.high), n=ratio.n, where=f"small U-Nets, a stack of {SLICES}"
-)
+claims.observe("C109", ratio, where=f"small U-Nets, a stack of {SLICES}")
 least = min(THICK, key=lambda mm: lead[mm].mean)
-claims.observe("C110", lead[least].mean, (lead[least].low, lead[least].high), n=SEEDS, where=f"phantoms; the smallest lead is at {least} mm")  # fmt: skip
+claims.observe("C110", lead[least], n=SEEDS, where=f"phantoms; the smallest lead is at {least} mm")
 
 # %% [markdown]
 # How to read this. C087 and C088 compare networks as they are used, batches included; the rows *dimension* of {numref}`fig-17-confound` ask the narrower question. If 2D leads on thick slices, that is one thing; a rule that 2D is better is another, and {numref}`fig-17-thickness` asks, on phantoms, whether a lead lasts when slices get thinner.
@@ -773,7 +771,7 @@ claims.observe("C110", lead[least].mean, (lead[least].low, lead[least].high), n=
 #
 # ## At full size
 #
-# In the `gpu` profile all trainings are thirty times as long. The paper's networks (`VNet(1, 2)`, `UNet3D(3, 3)`) take the same code; one step of each runs on the meta device in the tests.
+# The paper's networks (`VNet(1, 2)`, `UNet3D(3, 3)`) take the same code; one step of each runs on the meta device in the tests.
 #
 # ## Pitfalls in medicine
 #

@@ -47,6 +47,7 @@ from medlib.hearts import function
 from medlib.hearts.phantom import GROUPS, PARAMETERS, RANGES, phantom
 from medlib.models import SmallUNet
 from medlib.models.resnet import small_resnet
+from medlib.stats import over_patients
 from medlib.train import predict
 
 # %%
@@ -428,19 +429,14 @@ def right(runs, key):
     return np.stack([run[key].argmax(1) == y for run in runs]).astype(float)
 
 
-def interval(correct, other=None):
-    """Over patients and partitions."""
-    return stats.bootstrap_cases(stats.mean_value, correct, np.zeros(len(y)), other)
-
-
 # %% tags=["hide-input"]
 CHOSEN = "chosen by inner folds"
 rows = [
     [
         family,
-        interval(right(by_expert, (family, "predicted"))),
-        interval(right(by_network, (family, "predicted"))),
-        interval(right(by_expert, (family, "expert"))),
+        over_patients(right(by_expert, (family, "predicted"))),
+        over_patients(right(by_network, (family, "predicted"))),
+        over_patients(right(by_expert, (family, "expert"))),
     ]
     for family in (CHOSEN, *FAMILIES)
 ]
@@ -457,8 +453,8 @@ plots.table(
 )
 
 # %% tags=["hide-input"]
-main, ceiling = (interval(right(by_expert, (CHOSEN, t))) for t in ("predicted", "expert"))
-lost = interval(right(by_expert, (CHOSEN, "expert")), right(by_expert, (CHOSEN, "predicted")))
+main, ceiling = (over_patients(right(by_expert, (CHOSEN, t))) for t in ("predicted", "expert"))
+lost = over_patients(right(by_expert, (CHOSEN, "expert")), right(by_expert, (CHOSEN, "predicted")))
 plots.say(
     f"**Accuracy from predicted masks: {main}** ({len(patients)} patients, {SEEDS} partitions). With the expert's masks it is {ceiling}. The difference that segmentation makes is {lost}"
     + lost.says(": above zero.", ": below zero.", ": its interval includes zero.")
@@ -522,7 +518,7 @@ free_only = [
 rows = []
 for test in ("predicted", "expert"):
     each = [right(runs, (CHOSEN, test)) for runs in (by_expert, free_only)]
-    rows.append([f"{test} masks", *map(interval, each), interval(*each)])
+    rows.append([f"{test} masks", *map(over_patients, each), over_patients(*each)])
 plots.table(rows, ["tested on", f"all {len(names)} features", f"{FREE.sum()} scale-free", "all − scale-free"])
 clear = [row[0] for row in rows if row[3].low > 0]
 plots.say(
@@ -617,7 +613,7 @@ compared = {
     "network on expert masks": right(seen, "masks"),
 }
 figure = plots.intervals(
-    {name: interval(correct) for name, correct in compared.items()},
+    {name: over_patients(correct) for name, correct in compared.items()},
     xlabel="accuracy of the diagnosis, five groups",
     references={"always the largest group": majority},
 )
@@ -629,10 +625,10 @@ plots.show(
 )
 
 # %% tags=["hide-input"]
-ahead = interval(compared["features, predicted masks"], compared["network on images"])
-eyes = interval(compared["network on expert masks"], compared["network on images"])
+ahead = over_patients(compared["features, predicted masks"], compared["network on images"])
+eyes = over_patients(compared["network on expert masks"], compared["network on images"])
 plots.table(
-    [[n, interval(c)] for n, c in compared.items()]
+    [[n, over_patients(c)] for n, c in compared.items()]
     + [
         ["features (predicted) − network on images", ahead],
         ["network on expert masks − network on images", eyes],
@@ -955,7 +951,9 @@ plots.table(
 )
 
 # %% tags=["nbval-check-output"]
-weights, work = cost.count(partial(small_resnet, 8, IMAGES.shape[1], 5), (IMAGES.shape[1], SIDE, SIDE))
+weights, work = cost.parameters_and_macs(
+    partial(small_resnet, 8, IMAGES.shape[1], 5), (IMAGES.shape[1], SIDE, SIDE)
+)
 print(f"network on images: {weights:,} parameters, {work / 1e6:.0f} M multiply-adds a patient")
 
 # %% [markdown]

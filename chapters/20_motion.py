@@ -35,6 +35,7 @@ from medlib.fetch import Unreachable
 from medlib.hearts import motion, pairs
 from medlib.hearts.phantom import phantom
 from medlib.models.voxelmorph import Unsupervised, VoxelMorph, loss, refine
+from medlib.scrubber import scrubber
 from medlib.train import predict
 
 # %%
@@ -225,9 +226,8 @@ def learn(both_ways, s, *, steps=STEPS, diffeomorphic=True, smooth=SMOOTH, cycle
     seed(s)
     net = VoxelMorph(diffeomorphic=diffeomorphic)
     value = loss(smooth, cycle=cycle, likeness="mse")
-    epochs = steps / (len(both_ways.train.x) // min(16, len(both_ways.train.x)))
     fit(
-        Unsupervised(net, cycle=cycle > 0), both_ways, epochs=epochs, lr=RATE, batch_size=16, seed=s,
+        Unsupervised(net, cycle=cycle > 0), both_ways, steps=steps, lr=RATE, batch_size=16, seed=s,
         loss=value, score=lambda out, y: -value(out, y).item(), validations=1, keep="last",
     )  # fmt: skip
     return net
@@ -281,7 +281,7 @@ for name, several in METHODS.items():
 def gain(name, over="no motion"):
     """Mean Dice of three structures above another method's, over seeds and patients."""
     a, b = (dice[n].mean(2) for n in (name, over))
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(len(test)), b.repeat(len(a) // len(b), 0))
+    return stats.over_patients(a, b)
 
 
 # %% tags=["hide-input"]
@@ -423,7 +423,7 @@ SWEEP, watched_pairs = (0.03, 0.3, 3.0), [pairs.pair(p) for p in watched]
 sweep = {}
 for diffeomorphic in (False, True):
     for smooth in SWEEP:
-        net = learn(both_ways, 0, steps=STEPS / 4, diffeomorphic=diffeomorphic, smooth=smooth)
+        net = learn(both_ways, 0, steps=STEPS // 4, diffeomorphic=diffeomorphic, smooth=smooth)
         us = [predict(net, x).cpu() for x in watched_pairs]
         carry = np.mean([pairs.carried_dice(u, p) for u, p in zip(us, watched, strict=True)])
         sweep[diffeomorphic, smooth] = carry, 100 * np.mean([motion.folded(u).float().mean() for u in us])
@@ -500,7 +500,7 @@ def still(t):
 
 
 # %% tags=["hide-input"]
-plots.scrubber(
+scrubber(
     np.stack([still(float(t)) for t in times]),
     sliders=("moment",),
     alt="Left, a short-axis slice that contracts and fills again, its outlines moving along. Right, the true end-systolic slice with the expert's outlines, which the left one comes near at its smallest.",
@@ -520,8 +520,8 @@ plots.scrubber(
 LESSONS = profile(smoke=2, full=15)
 taught = pairs.phantom_pairs(LESSONS, seed=1, phases=(0.0, 0.1, 0.2, 0.35, 0.6, 0.8), depth=6)
 lessons = pairs.dataset(taught, pairs.phantom_pairs(1, seed=2, depth=6), name="phantom", source="simulated")
-native = [learn(lessons, s, steps=STEPS / 2) for s in range(SEEDS)]
-cycled = [learn(lessons, s, steps=STEPS / 2, cycle=0.5) for s in range(SEEDS)]
+native = [learn(lessons, s, steps=STEPS // 2) for s in range(SEEDS)]
+cycled = [learn(lessons, s, steps=STEPS // 2, cycle=0.5) for s in range(SEEDS)]
 TESTED = METHODS | {
     "trained on phantoms": [answer(net) for net in native],
     "on phantoms, with a cycle": [answer(net) for net in cycled],
@@ -571,11 +571,6 @@ for name, several in systole.items():
 
 
 # %%
-def over(values):
-    """Mean over seeds and hearts of (seeds, hearts), with its interval."""
-    return stats.bootstrap_cases(stats.mean_value, values, np.zeros(HEARTS))
-
-
 def short(i, digits=2):
     return f"{i.mean:.{digits}f} [{i.low:.{digits}f}, {i.high:.{digits}f}]"
 
@@ -583,11 +578,11 @@ def short(i, digits=2):
 # %% tags=["hide-input"]
 rows = []
 for name, f in found.items():
-    off = [over(abs(100 * (f[..., j] - known[:, j]))) for j in (4, 3, 5)]
+    off = [stats.over_patients(abs(100 * (f[..., j] - known[:, j]))) for j in (4, 3, 5)]
     rows.append(
         [
             name,
-            short(over(f[..., 0])),
+            short(stats.over_patients(f[..., 0])),
             *(f"{f[..., j].mean():.2f}" for j in (1, 2)),
             *(short(o, 1) for o in off),
         ]
@@ -628,8 +623,8 @@ plots.say(
 
 # %% tags=["hide-input"]
 MEASURED = [n for n in found if n not in ("no motion", "affine")]
-by_pixel = {n: over(abs(100 * (f[..., 6] - known[:, 6]))).mean for n, f in found.items()}
-by_wall = {n: over(abs(100 * (f[..., 3] - known[:, 3]))).mean for n, f in found.items()}
+by_pixel = {n: stats.over_patients(abs(100 * (f[..., 6] - known[:, 6]))).mean for n, f in found.items()}
+by_wall = {n: stats.over_patients(abs(100 * (f[..., 3] - known[:, 3]))).mean for n, f in found.items()}
 plots.say(
     f"A first version of this page averaged the strain pixel by pixel. Where a field comes close to folding, a line's length at ED comes close to zero, and its strain explodes. The error of radial strain of the plain network "
     f"is then {by_pixel['network, plain']:.1f} points rather than {by_wall['network, plain']:.1f}, that of the diffeomorphic one {by_pixel['network, diffeomorphic']:.1f} rather than {by_wall['network, diffeomorphic']:.1f}, that of Demons {by_pixel['demons']:.1f} rather than {by_wall['demons']:.1f}. Pixel by pixel *{min(MEASURED, key=by_pixel.get)}* has the smallest error, wall by wall *{min(MEASURED, key=by_wall.get)}*."
@@ -642,7 +637,9 @@ plots.say(
 
 # %% tags=["hide-input"]
 names = list(found)[1:]
-left_over = {n: [over(found[n][..., j] / found["no motion"][..., j]) for j in (1, 2)] for n in names}
+left_over = {
+    n: [stats.over_patients(found[n][..., j] / found["no motion"][..., j]) for j in (1, 2)] for n in names
+}
 figure, axis = plots.panels(1, height=1.2 + 0.36 * len(names))
 for j, (label, marker) in enumerate((("along the radius", "o"), ("around (twist)", "s"))):
     for i, n in enumerate(names):
@@ -706,7 +703,9 @@ seen = np.array(
         for k in range(HEARTS)
     ]
 )
-twist, inwards = (over(((seen[:, j] - seen[:, 1]) / (seen[:, 0] - seen[:, 1]))[None]) for j in (2, 3))
+twist, inwards = (
+    stats.over_patients(((seen[:, j] - seen[:, 1]) / (seen[:, 0] - seen[:, 1]))[None]) for j in (2, 3)
+)
 plots.say(
     f"Unlikeness in the heart (mean square): no motion {seen[:, 0].mean():.3f}, the true field {seen[:, 1].mean():.3f}. Leaving out the whole twist, "
     f"{turn.mean():.2f} mm in the muscle, costs {100 * twist.mean:.1f} % [{100 * twist.low:.1f}, {100 * twist.high:.1f}] of what leaving out all motion costs. Leaving out as many mm along the radius costs "
@@ -772,7 +771,7 @@ film = []
 for t in range(len(PHASES)):
     row = [coloured(k, t, TESTED["trained on phantoms"][0](frames(k, 0, t))) for k in (healthy, sick)]
     film.append(np.concatenate(row, 1))
-plots.scrubber(
+scrubber(
     np.stack(film),
     sliders=("phase",),
     alt="Two beating phantom hearts side by side with outlines that follow the walls. The wall turns blue, that is shortens, strongly in the healthy one and weakly in the other.",
@@ -805,7 +804,7 @@ laps = {n: np.array([[lap(f, k) for k in range(FEW)] for f in TESTED[n]]) for n 
 # %% tags=["hide-input"]
 rows = []
 for n, v in laps.items():
-    mean_of = [stats.bootstrap_cases(stats.mean_value, v[..., j], np.zeros(FEW)) for j in (0, 1)]
+    mean_of = [stats.over_patients(v[..., j]) for j in (0, 1)]
     rows.append([n, f"{found[n][:, :FEW, 0].mean():.2f}", *map(short, mean_of)])
 plots.table(
     rows, ["method", "error at ES, directly, mm", "error at ES, chained, mm", "drift after the beat, mm"]
@@ -813,10 +812,7 @@ plots.table(
 
 # %% tags=["hide-input"]
 without, with_cycle = (laps[n] for n in ("trained on phantoms", "on phantoms, with a cycle"))
-change, worse = (
-    stats.bootstrap_cases(stats.mean_value, with_cycle[..., j], np.zeros(FEW), without[..., j])
-    for j in (1, 0)
-)
+change, worse = (stats.over_patients(with_cycle[..., j], without[..., j]) for j in (1, 0))
 plots.say(
     f"{FEW} phantoms, {len(PHASES) - 1} steps a beat. With the cycle in the loss the drift changes by {change.mean:+.2f} mm [{change.low:+.2f}, {change.high:+.2f}], the error at ES of the chained motion by {worse.mean:+.2f} mm [{worse.low:+.2f}, {worse.high:+.2f}]. "
     "A method that sees some motion between two like images adds it up over the beat, and its drift can exceed the motion itself. Look at the first row: *no motion* has no drift at all, and is wrong everywhere. Coming home proves nothing about the journey; drift can refute a method, never confirm it."

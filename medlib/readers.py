@@ -19,6 +19,7 @@ from torch import Tensor
 from medlib import device as hardware
 from medlib.data import DataError, Dataset, Split
 from medlib.fetch import REGISTRY, Unreachable, banner, find, folder
+from medlib.notes import note
 
 LARGEST_ARRAY = 2**29  # bytes in a file; a header that claims more is wrong
 
@@ -40,7 +41,7 @@ def load(name: str, *, device: torch.device | str | None = None) -> Dataset:
     except Unreachable as error:
         dataset = STAND_INS[card["stand_in"]](name)
         banner(name, str(error))
-    hardware.note("loaded", name=name, source=dataset.source)
+    note("loaded", name=name, source=dataset.source)
     return dataset.to(device or hardware.device())
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from medlib import chapters, doctor
+from medlib import doctor
+from press.text import ROOT, code_cells, read, sources
 
-ROOT = chapters.ROOT
 ADDRESS = "https://github.com/medlib-book/medlib-book"
 # A cautious part of Colab's list (googlecolab/backend-info, pip-freeze.txt): what it
 # has carried for years.
@@ -77,7 +77,7 @@ def closure(names: list[str]) -> set[str]:
 
 def first_cells(source: Path) -> str:
     """The Colab cell as it is, and every import that the chapter's other cells make."""
-    code = [c for c in chapters.read(source).cells if c.cell_type == "code"]
+    code = code_cells(read(source))
     imports = [
         ast.unparse(node)
         for cell in code[1:]
@@ -112,7 +112,7 @@ def colab(tmp_path_factory) -> tuple[Path, Path]:
 def ran(colab, tmp_path_factory) -> str:
     python, _ = colab
     folder = tmp_path_factory.mktemp("content")
-    cells = {source.stem: first_cells(source) for source in chapters.sources()}
+    cells = {source.stem: first_cells(source) for source in sources()}
     (folder / "chapters.json").write_text(json.dumps(cells), encoding="utf-8")
     redirect = {
         "COUNT": "1",
@@ -136,7 +136,7 @@ def ran(colab, tmp_path_factory) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("source", chapters.sources(), ids=lambda p: p.stem)
+@pytest.mark.parametrize("source", sources(), ids=lambda p: p.stem)
 def test_first_cells_run_on_colab(ran, source):
     assert f"{source.stem} runs" in ran, ran
 
@@ -154,7 +154,7 @@ def test_torch_and_what_colab_carries_stay(ran, colab):
 
 
 def test_all_chapters_have_the_same_colab_cell_and_it_is_inert_here(capsys):
-    cells = {chapters.read(source).cells[1].source for source in chapters.sources()}
+    cells = {read(source).cells[1].source for source in sources()}
     assert len(cells) == 1 and ADDRESS in next(iter(cells))
     exec(next(iter(cells)), {})  # noqa: S102
     assert capsys.readouterr().out == "" and doctor.unmet(doctor.requirements()) == {}

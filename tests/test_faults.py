@@ -24,7 +24,11 @@ from medlib import fetch, readers
 from medlib.data import DataError
 from medlib.hearts import acdc, sunnybrook
 
-MUTANTS, KILLS = 2500, 50  # of each format, and at each place
+MUTANTS = 2500  # of each format
+# At each place a few in every run of the tests, and fifty in the night.
+kills = pytest.mark.parametrize(
+    "kills", [3, pytest.param(50, marks=pytest.mark.nightly)]
+)
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -260,7 +264,8 @@ SERVER = """
 """
 
 
-def test_kills_while_downloading_leave_nothing_half_taken_for_whole(tmp_path):
+@kills
+def test_kills_while_downloading_leave_nothing_half_taken_for_whole(tmp_path, kills):
     done = run(
         SERVER
         + f"""
@@ -273,14 +278,14 @@ def test_kills_while_downloading_leave_nothing_half_taken_for_whole(tmp_path):
         if target.exists():
             assert target.read_bytes() == content
             target.unlink()
-        if killed == {KILLS}:
+        if killed == {kills}:
             break
     assert os.waitpid(child(), 0)[1] == 0 and target.read_bytes() == content and any(asked)
     print(killed, "kills")
     """,
         tmp_path,
     )
-    assert f"{KILLS} kills" in done.stdout, done.stdout + done.stderr
+    assert f"{kills} kills" in done.stdout, done.stdout + done.stderr
 
 
 def test_two_at_once_download_once(tmp_path):
@@ -319,7 +324,8 @@ def test_a_full_disk_is_named_and_nothing_is_taken(tmp_path):
 # training and executing
 
 
-def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path):
+@kills
+def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path, kills):
     done = run(
         f"""
     import os, random, signal, time, torch
@@ -338,7 +344,7 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path):
         return pid
     assert os.waitpid(child("whole"), 0)[1] == 0
     killed = 0
-    while killed < {KILLS}:
+    while killed < {kills}:
         pid = child("broken")
         time.sleep(random.Random(killed).uniform(0.02, 0.4))
         os.kill(pid, signal.SIGKILL)
@@ -351,10 +357,11 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path):
     """,
         tmp_path,
     )
-    assert f"{KILLS} kills" in done.stdout, done.stdout + done.stderr
+    assert f"{kills} kills" in done.stdout, done.stdout + done.stderr
 
 
-def test_a_chapter_killed_again_and_again_is_whole_or_not_there(tmp_path):
+@kills
+def test_a_chapter_killed_again_and_again_is_whole_or_not_there(tmp_path, kills):
     chapter = tmp_path / "99_toy.py"
     chapter.write_text(
         "# %% [markdown]\n# # Toy\n\n# %%\nsum(range(10**6))\n", encoding="utf-8"
@@ -363,10 +370,10 @@ def test_a_chapter_killed_again_and_again_is_whole_or_not_there(tmp_path):
         f"""
     import os, random, signal, subprocess, sys, time
     import nbformat
-    job = "from pathlib import Path; from medlib import chapters as c; c.FOLDER = Path.cwd(); c.RUNS = c.FOLDER / 'runs'; "
-    job += "c.run(c.FOLDER / '99_toy.py')"
+    job = "from pathlib import Path; from press import run, text; text.FOLDER = Path.cwd(); "
+    job += "run.run(text.FOLDER / '99_toy.py')"
     killed = 0
-    while killed < {KILLS}:
+    while killed < {kills}:
         p = subprocess.Popen([sys.executable, "-c", job], start_new_session=True, stderr=subprocess.DEVNULL)
         try:
             p.wait(random.Random(killed).uniform(0.3, 6))
@@ -374,11 +381,11 @@ def test_a_chapter_killed_again_and_again_is_whole_or_not_there(tmp_path):
             os.killpg(p.pid, signal.SIGKILL)
             killed += p.wait() == -signal.SIGKILL
         if os.path.exists("99_toy.ipynb"):
-            assert nbformat.read("99_toy.ipynb", as_version=4).metadata.medlib.profile == "cpu"
+            assert nbformat.read("99_toy.ipynb", as_version=4).metadata.medlib.profile == "full"
             os.remove("99_toy.ipynb")
     print(killed, "kills")
     """,
         tmp_path,
-        MEDLIB_PROFILE="cpu",
+        MEDLIB_PROFILE="full",
     )
-    assert f"{KILLS} kills" in done.stdout, done.stdout + done.stderr
+    assert f"{kills} kills" in done.stdout, done.stdout + done.stderr

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from acdc_folder import ten_hearts, write
 
-from medlib import device, hearts
+from medlib import hearts, notes
 from medlib.data import DataError
 
 
@@ -95,15 +95,15 @@ def nothing(monkeypatch, tmp_path):
 
 def listened(action):
     """What `action` gives, and what it noted."""
-    notes = []
-    with device.listening(lambda event, facts: notes.append((event, facts))):
-        return action(), notes
+    told = []
+    with notes.listening(lambda event, facts: told.append((event, facts))):
+        return action(), told
 
 
 def test_without_data_phantoms_stand_in(nothing, capsys):
-    cohort, notes = listened(hearts.load)
+    cohort, told = listened(hearts.load)
     assert "STAND-IN" in capsys.readouterr().out
-    assert notes == [("loaded", {"name": "acdc", "source": "stand-in"})]
+    assert told == [("loaded", {"name": "acdc", "source": "stand-in"})]
     assert (cohort.name, cohort.source) == ("phantoms", "stand-in")
     assert len(cohort) == 20 and cohort[0].ed.mask.max() == 3
 
@@ -112,9 +112,9 @@ def test_acdc_is_found_in_the_mirror_and_in_the_cache(nothing, monkeypatch):
     monkeypatch.setenv("MEDLIB_MIRROR", str(nothing / "mirror"))
     for place in ("mirror", "cache"):
         write(nothing / place / "acdc" / "training", "patient001")
-        cohort, notes = listened(hearts.load)
+        cohort, told = listened(hearts.load)
         assert (cohort.name, cohort.source, len(cohort)) == ("acdc", place, 1)
-        assert notes == [("loaded", {"name": "acdc", "source": place})]
+        assert told == [("loaded", {"name": "acdc", "source": place})]
 
 
 def test_the_spacing_is_the_zooms_whatever_the_affine_says(tmp_path):
@@ -135,9 +135,9 @@ def test_the_spacing_is_the_zooms_whatever_the_affine_says(tmp_path):
 def test_another_folder_takes_the_place_of_acdc(tmp_path, monkeypatch):
     write(tmp_path / "deep" / "down", "patient301")
     monkeypatch.setenv("MEDLIB_DATA", str(tmp_path))
-    cohort, notes = listened(hearts.load)
+    cohort, told = listened(hearts.load)
     assert [p.name for p in cohort] == ["patient301"] and cohort.source == "folder"
-    assert notes == [("loaded", {"name": tmp_path.name, "source": "folder"})]
+    assert told == [("loaded", {"name": tmp_path.name, "source": "folder"})]
     monkeypatch.setenv("MEDLIB_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="nowhere is not a folder"):
         hearts.load()

@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from medlib import device, hearts
+from medlib import hearts, notes
 from medlib.data import DataError
 from medlib.fetch import Unreachable
 from medlib.hearts.pairs import MM
@@ -39,11 +39,11 @@ def challenge(tmp_path, monkeypatch):
 
 
 def test_the_challenge_is_read_in_voxels(challenge):
-    notes = []
-    with device.listening(lambda event, facts: notes.append(facts)):
+    told = []
+    with notes.listening(lambda event, facts: told.append(facts)):
         found = hearts.load_cmac()
     assert found.image.shape == (3, 3, 50, 40) and found.landmarks.shape == (2, 2, 2, 3)
-    assert notes == [{"name": "cmac", "source": "mirror"}]
+    assert told == [{"name": "cmac", "source": "mirror"}]
     np.testing.assert_allclose(found.landmarks[0, 0], [[1, 16, 8], [2, 20, 10]])
     frames, cut = hearts.beat(found, 1)
     assert frames.shape == (3, 3, 1, 96, 96) and cut.step[0] == pytest.approx(MM / 1.25)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medlib import device, hearts
+from medlib import hearts, notes
 from medlib.data import DataError
 from medlib.fetch import Unreachable
 from medlib.hearts import sunnybrook
@@ -128,7 +128,7 @@ def test_the_cohort_says_where_it_is_from(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDLIB_CACHE", str(tmp_path / "nothing"))
     monkeypatch.setenv("MEDLIB_MIRROR", str(tmp_path))
     told = []
-    with device.listening(lambda event, facts: told.append(facts)):
+    with notes.listening(lambda event, facts: told.append(facts)):
         cohort = hearts.load_sunnybrook()
     assert (cohort.name, cohort.source, len(cohort)) == ("sunnybrook", "mirror", 1)
     assert told == [{"name": "sunnybrook", "source": "mirror"}]

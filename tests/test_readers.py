@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from medlib import device, fetch, load, readers
+from medlib import fetch, load, notes, readers
 from medlib.data import DataError, audit
 
 
@@ -43,7 +43,7 @@ def test_digits_load_and_are_disjoint():
 
 def test_what_was_loaded_is_told_to_whoever_listens():
     told = []
-    with device.listening(lambda event, facts: told.append((event, facts))):
+    with notes.listening(lambda event, facts: told.append((event, facts))):
         load("digits", device="cpu")
     assert told == [("loaded", {"name": "digits", "source": "package"})]
 
@@ -54,7 +54,7 @@ def test_without_data_a_stand_in_speaks_up(name, monkeypatch, nothing, capsys):
         card = fetch.REGISTRY[name] | {"sizes": [20, 6, 8]}
         monkeypatch.setitem(fetch.REGISTRY, name, card)
     told = []
-    with device.listening(lambda event, facts: told.append(facts)):
+    with notes.listening(lambda event, facts: told.append(facts)):
         d = load(name, device="cpu")
     assert "STAND-IN DATA" in capsys.readouterr().out
     assert d.source == "stand-in" and told == [{"name": name, "source": "stand-in"}]

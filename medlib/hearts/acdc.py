@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from medlib import device, fetch
+from medlib import fetch
 from medlib.data import DataError
 from medlib.hearts.cohorts import LABELS, Cohort, Patient, Volume
 from medlib.hearts.phantom import GROUPS, phantom
+from medlib.notes import note
 
 LARGEST_VOLUME = 2**27  # voxels; a header that claims more is wrong
 GZIP = 1040  # bytes at most that one byte of a gzipped file stands for
@@ -36,15 +37,15 @@ def load(folder: str | Path | None = None) -> Cohort:
     chosen = folder or os.environ.get("MEDLIB_DATA")
     if chosen:
         cohort = read_patients(Path(chosen).expanduser())
-        device.note("loaded", name=cohort.name, source=cohort.source)
+        note("loaded", name=cohort.name, source=cohort.source)
         return cohort
     try:
         place, source = fetch.folder("acdc")
     except fetch.Unreachable as error:
         fetch.banner("acdc", str(error))
-        device.note("loaded", name="acdc", source="stand-in")
+        note("loaded", name="acdc", source="stand-in")
         return Cohort(_phantoms(20), "phantoms", "stand-in")
-    device.note("loaded", name="acdc", source=source)
+    note("loaded", name="acdc", source=source)
     return replace(read_patients(place), name="acdc", source=source)
 
 

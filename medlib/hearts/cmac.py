@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medlib import device, fetch
+from medlib import fetch
 from medlib.data import DataError
 from medlib.hearts.acdc import read_nifti
 from medlib.hearts.cohorts import Patient, Volume
 from medlib.hearts.pairs import FIELD, SIDE
 from medlib.hearts.square import Window, standardise_scan, window
+from medlib.notes import note
 
 
 class Cine(NamedTuple):
@@ -50,7 +51,7 @@ def load_cmac() -> Cine:
             f"cmac: landmarks {points[0].shape} and {points[1].shape}; expected "
             "alike for both observers"
         )
-    device.note("loaded", name="cmac", source=source)
+    note("loaded", name="cmac", source=source)
     # The files count x and y the other way round than the voxels, whatever the image's
     # header says.
     voxels = np.stack(points)[..., ::-1] * (1, -1, -1) / spacing

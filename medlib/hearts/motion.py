@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from medlib import augment
 from medlib.augment import Mode
+from medlib.extras import extra
 
 # ---------------------------------------------------------------- fields
 
@@ -193,7 +194,8 @@ def demons(
     the images, and the field is blurred with a Gaussian of `sigma` pixels after each of
     `steps`; first on images smaller by the factors in `levels`.
     """
-    import SimpleITK as sitk
+    with extra("chapters"):
+        import SimpleITK as sitk
 
     filter = sitk.FastSymmetricForcesDemonsRegistrationFilter()
     filter.SetNumberOfThreads(torch.get_num_threads())
@@ -231,7 +233,8 @@ def tvl1(moving: Tensor, fixed: Tensor, *, attachment: float = 15.0) -> Tensor:
     and few places where the field jumps. A larger `attachment` follows the images more
     closely.
     """
-    from skimage.registration import optical_flow_tvl1
+    with extra("chapters"):
+        from skimage.registration import optical_flow_tvl1
 
     pairs = zip(
         fixed[:, 0].double().cpu().numpy(),

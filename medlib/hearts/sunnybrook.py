@@ -20,9 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from medlib import device, fetch
+from medlib import fetch
 from medlib.data import DataError
+from medlib.extras import extra
 from medlib.hearts.cohorts import Cohort, Patient, Volume
+from medlib.notes import note
 
 PHASES = 20  # of every slice
 LARGEST_IMAGE = 2**24  # pixels; a header that claims more is wrong
@@ -36,7 +38,7 @@ def load_sunnybrook() -> Cohort:
     Raises Unreachable where there is no such folder, DataError where it is damaged.
     """
     place, source = fetch.folder("sunnybrook")
-    device.note("loaded", name="sunnybrook", source=source)
+    note("loaded", name="sunnybrook", source=source)
     return replace(read_sunnybrook(place), name="sunnybrook", source=source)
 
 
@@ -104,7 +106,8 @@ def _patient(name: str, images: dict, inner: dict, outer: dict) -> Patient:
 def _volume(
     name: str, numbers: list[int], images: dict, inner: dict, outer: dict
 ) -> Volume:
-    from skimage.draw import polygon2mask
+    with extra("chapters"):
+        from skimage.draw import polygon2mask
 
     slices, masks = [], []
     for n in numbers:

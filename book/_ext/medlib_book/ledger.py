@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from medlib import claims
+from press.ledger import ledger
 
 from . import plan
 
@@ -66,8 +67,12 @@ def row(claim: dict) -> str:
     verdict = f"{SYMBOL[claim['verdict']]} **{claim['verdict']}**"
     for r, link in zip(claim["records"], links(claim), strict=True):
         if "effect" in r:
+            low, high = (
+                f"{r['low']:.3g}" if r["low"] is not None else "−∞",
+                f"{r['high']:.3g}" if r["high"] is not None else "∞",
+            )
             interval = (
-                f" [{r['low']:.3g}, {r['high']:.3g}]" if r["low"] < r["high"] else ""
+                "" if r["low"] == r["effect"] == r["high"] else f" [{low}, {high}]"
             )
             where = f'<a href="{link}">{cell(r["where"])}</a>'
             verdict += f"<br>{where}: **{r['effect']:.4g}**{interval}, n\u00a0=\u00a0{r['n']:,}"
@@ -83,7 +88,7 @@ def row(claim: dict) -> str:
 
 def page() -> str:
     """All claims, grouped by chapter."""
-    rows = claims.ledger()
+    rows = ledger()
     title = {
         number: f"{number}: [{c['title']}](../chapters/{c['file']}.ipynb)"
         for c in plan.chapters().values()
@@ -113,7 +118,7 @@ def errata() -> str:
     """What is wrong or imprecise in the review, what is right, and where the book shows
     it.
     """
-    rows = claims.ledger()
+    rows = ledger()
     lines = []
     for kind in ("wrong", "imprecise"):
         chosen = [r for r in rows if r["literature"] == kind]

@@ -1,8 +1,8 @@
 """The built book (_build/html) as one PDF, _build/book.pdf: Chromium prints each page,
 pypdf binds them.
 
-Links between pages become links inside the PDF; the contents become its outline. `make
-pdf` runs this.
+Links between pages become links inside the PDF; the contents become its outline.
+`python -m press pdf` runs this.
 """
 
 import io
@@ -11,7 +11,6 @@ import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
@@ -20,14 +19,19 @@ from pypdf import PdfReader, PdfWriter
 from pypdf.generic import ArrayObject, NameObject
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
+from press.text import ROOT
+
 HTML, TARGET = ROOT / "_build" / "html", ROOT / "_build" / "book.pdf"
 READY = """async () => {
   if (window.MathJax?.startup) await MathJax.startup.promise;
-  document.querySelectorAll("img[loading=lazy]").forEach(image => image.loading = "eager");
-  await Promise.all([...document.images].map(image => image.decode().catch(() => null)));
+  for (const image of document.images) image.loading = "eager";
+  const images = [...document.images].map(image => image.decode().catch(() => null));
+  await Promise.all(images);
 }"""
-FOOTER = '<div style="width: 100%; text-align: center; font-size: 8px"><span class="pageNumber"></span></div>'
+FOOTER = (
+    '<div style="width: 100%; text-align: center; font-size: 8px">'
+    '<span class="pageNumber"></span></div>'
+)
 
 
 def contents() -> list[tuple[str, list[str]]]:
@@ -131,7 +135,3 @@ def main() -> int:
         f"{TARGET.stat().st_size / 1e6:.1f} MB"
     )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

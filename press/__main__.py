@@ -1,0 +1,161 @@
+"""The book's press.
+
+python -m press run             run the chapters that changed or are stale
+python -m press run 02 17 -j 2  these, two side by side
+python -m press text 02         take over changed prose without a run (--all)
+python -m press verify 02       run it once more, store nothing, and name the cells
+                                that came out otherwise
+python -m press status          one line a chapter
+
+python -m press check           lint, types, spelling, the tests of what changed
+python -m press test            everything that must be green
+python -m press nightly         what takes hours
+
+python -m press forecast        CPU-minutes a chapter
+python -m press pdf             bind the built book into one PDF
+python -m press arrows          who imports whom
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from press import text
+from press.text import ChapterError
+
+
+def chosen(names: list[str]) -> list[Path]:
+    """The chapters with these numbers or names, each once; all where none is named."""
+    if not names:
+        return text.sources()
+    return list(dict.fromkeys(p for name in names for p in text.sources(name)))
+
+
+def run(options) -> int:
+    from press.run import side_by_side, state, store_prose
+    from press.waiting import waiting
+
+    to_run = []
+    for source in chosen(options.chapter):
+        kind, _ = state(source)
+        if options.chapter and (options.again or source.stem in waiting()):
+            to_run.append(source)
+        elif kind == "prose":
+            print(f"took over the text of {store_prose(source).stem}")
+        elif kind not in ("fresh", "waiting"):
+            to_run.append(source)
+    failed = side_by_side(to_run, options.jobs) if to_run else {}
+    for name, why in failed.items():
+        print(f"\n{name}: {why}", file=sys.stderr)
+    print(f"{len(to_run) - len(failed)} chapter(s) run, {len(failed)} failed")
+    return int(bool(failed))
+
+
+def take_text(options) -> int:
+    from press.run import store_prose
+
+    if not options.chapter and not options.all:
+        raise ChapterError("expected the numbers of chapters, or --all")
+    failed = 0
+    for source in chosen(options.chapter):
+        try:
+            print(f"took over the text of {store_prose(source).stem}")
+        except ChapterError as error:
+            failed += 1
+            print(error, file=sys.stderr)
+    return int(failed > 0)
+
+
+def verify(options) -> int:
+    from press.run import verify
+
+    found = [line for source in chosen(options.chapter) for line in verify(source)]
+    print("\n".join(found) or "the same text and tables")
+    return int(bool(found))
+
+
+def status(options) -> int:
+    from press.run import state
+
+    states = [(source.stem, *state(source)) for source in chosen([])]
+    for name, kind, why in states:
+        print(f"{name:24} {kind:10} {'; '.join(why)}")
+    kinds = [kind for _, kind, _ in states]
+    counts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
+    print(f"{len(states)} chapters: {', '.join(counts)}")
+    return 0
+
+
+def forecast(options) -> int:
+    from press.forecast import forecast
+
+    for name, minutes in forecast(options.seconds):
+        print(f"{name:28} {minutes:4}")
+    return 0
+
+
+def pdf(options) -> int:
+    from press import pdf
+
+    return pdf.main()
+
+
+def arrows(options) -> int:
+    from press.graph import Graph, arrows
+
+    for name, others in arrows(Graph(text.ROOT, "medlib", "press")).items():
+        print(f"{name:32} {', '.join(sorted(others))}")
+    return 0
+
+
+def tier(options) -> int:
+    from press import tiers
+
+    return tiers.main(options.command, options.base)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m press", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    made.set_defaults(base="HEAD")
+    commands = made.add_subparsers(dest="command", required=True, metavar="command")
+
+    def command(name: str, function, chapters: str = "") -> argparse.ArgumentParser:
+        added = commands.add_parser(name)
+        added.set_defaults(function=function)
+        if chapters:
+            added.add_argument("chapter", nargs=chapters, help="numbers or names")
+        return added
+
+    running = command("run", run, "*")
+    running.add_argument("-j", "--jobs", type=int, default=1, help="side by side")
+    running.add_argument("--again", action="store_true", help="even where it is fresh")
+    command("text", take_text, "*").add_argument("--all", action="store_true")
+    command("verify", verify, "+")
+    command("status", status)
+    checking = command("check", tier)
+    checking.add_argument("--base", default="HEAD", help="the commit to compare with")
+    command("test", tier)
+    command("nightly", tier)
+    foreseeing = command("forecast", forecast)
+    foreseeing.add_argument(
+        "--seconds", type=float, help="CPU-seconds of medlib.doctor.step() here"
+    )
+    command("pdf", pdf)
+    command("arrows", arrows)
+    return made
+
+
+def main(arguments=None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        return options.function(options)
+    except ChapterError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""The stamp of a chapter: what its run used, written by the kernel that ran it.
+
+The press executes `begin` in the kernel before the first cell and `finish` after the
+last; neither leaves a trace in the notebook. In between medlib's notes are heard.
+"""
+
+import json
+import os
+import platform
+import resource
+import sys
+import tomllib
+from contextlib import ExitStack
+
+from medlib import paths
+
+
+class Recorder:
+    """What a run loaded, trained and printed, from medlib's notes."""
+
+    def __init__(self):
+        self.data: dict[str, str] = {}  # name of a data set → where it came from
+        self.claims: set[str] = set()  # ids of the claims that were printed
+        self.trained: list[tuple[int, int]] = []  # (parameters, seed) of each training
+        self.kept_seconds = 0.0  # of the processor, for trainings out of the store
+
+    def __call__(self, event: str, facts: dict) -> None:
+        match event:
+            case "loaded":
+                self.data[facts["name"]] = facts["source"]
+            case "claims":
+                self.claims.update(facts["ids"])
+            case "trained":
+                self.trained.append((facts["parameters"], facts["seed"]))
+                if facts["kept"]:
+                    self.kept_seconds += facts["cpu_seconds"]
+
+
+_recorder = Recorder()  # of this kernel, which runs one chapter
+_open = ExitStack()
+
+
+def begin() -> None:
+    """Listen from here on."""
+    from medlib.notes import listening
+
+    _open.enter_context(listening(_recorder))
+
+
+def finish() -> None:
+    """Print the kernel's part of the stamp, as JSON in the last line of its output."""
+    _open.close()
+    print(json.dumps(measured() | noted(_recorder)))
+
+
+def measured() -> dict:
+    """This process: profile, device, arithmetic, versions, time and memory."""
+    import torch
+
+    from medlib import device
+
+    used = [
+        resource.getrusage(who)
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    ]
+    kilobyte = 1024 if sys.platform == "darwin" else 1  # there in bytes, else in KB
+    jemalloc = "jemalloc" in os.environ.get("LD_PRELOAD", "")
+    return {
+        "profile": device.profile(),
+        "device": str(device.device()),
+        "precision": device.precision(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "allocator": "jemalloc" if jemalloc else "default",
+        "cpu_seconds": round(sum(u.ru_utime + u.ru_stime for u in used)),
+        "peak_mb": round(used[0].ru_maxrss / kilobyte / 1024),
+    }
+
+
+def noted(recorder: Recorder) -> dict:
+    """What medlib told: data, claims and trainings."""
+    found: dict = {"data": recorder.data, "claims": sorted(recorder.claims)}
+    if recorder.trained:
+        parameters, seeds = zip(*recorder.trained, strict=True)
+        found["trained"] = {
+            "trainings": len(recorder.trained),
+            "parameters": [min(parameters), max(parameters)],
+            "seeds": [min(seeds), max(seeds)],
+        }
+    if recorder.kept_seconds:
+        found["kept_seconds"] = round(recorder.kept_seconds)
+    return found
+
+
+# ---------------------------------------------------------------- for readers
+
+
+def registry() -> dict[str, dict]:
+    """The entries of data/datasets.toml, by name."""
+    return tomllib.loads(paths.resource("datasets.toml").read_text(encoding="utf-8"))
+
+
+def whole_seconds(stamp: dict) -> int:
+    """CPU-seconds that a reader needs, who has no training in a store: those of the
+    run, and those that its trainings from the store took when they were made.
+    """
+    return stamp["cpu_seconds"] + stamp.get("kept_seconds", 0)
+
+
+def card(stamp: dict) -> str:
+    """What a reader wants to know before starting, from the stamp of the stored run."""
+    known = registry()
+    sets = "; ".join(
+        f"{known[name]['title']} ({known[name]['licence']})"
+        for name in sorted(stamp["data"])
+        if name in known
+    )
+    minutes = max(1, round(whole_seconds(stamp) / 60))
+    trained = ""
+    if made := stamp.get("trained"):
+        trained = (
+            f" · {made['trainings']} training{'s' * (made['trainings'] > 1)} of "
+            f"networks with {_span(made['parameters'])} parameters, "
+            f"seed{'s' * (len(set(made['seeds'])) > 1)} {_span(made['seeds'])}"
+        )
+    precision = stamp["precision"] if stamp["precision"] != "no" else "fp32"
+    text = (
+        f"> **This chapter's run.** About {minutes} "
+        f"CPU-minute{'s' if minutes > 1 else ''} and "
+        f"{stamp['peak_mb'] / 1024:.1f} GB of memory{trained} · data: "
+        f"{sets or 'simulated or shipped with packages'} · "
+        f"profile `{stamp['profile']}` on {stamp['device']}, {stamp['threads']} "
+        f"thread(s), forward pass in {precision}, torch {stamp['torch']} · run on "
+        f"{stamp['date']}"
+    )
+    if commit := stamp.get("outputs_of"):
+        text += (
+            "\n>\n> **Waiting for a rerun.** The text and the code are newer than "
+            f"their outputs, which are of commit `{commit}` ({stamp['date']})."
+        )
+    return text
+
+
+def _span(ends: list[int]) -> str:
+    low, high = ends
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
