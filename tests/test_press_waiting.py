@@ -9,8 +9,8 @@ from press.waiting import strike, waiting
 FIRST = """
 02_lenet 03_alexnet 04_vgg 05_shortcuts 06_mobilenet 07_efficientnet
 07_tournament 08_classical 10_fcn 11_unet 11_unet_hearts 12_deeplab 13_residual
-14_soft_attention 15_hard_attention 16_attention_in_networks 17_volumes 18_between_slices 19_diagnosis
-20_motion
+14_soft_attention 15_hard_attention 16_attention_in_networks
+17_volumes 18_between_slices 19_diagnosis 20_motion
 """.split()  # noqa: SIM905
 
 
