@@ -1,15 +1,17 @@
 """How does the cost grow with the image, the depth, the slices and the patients? A
-training step of each size, and what it keeps in memory for its way back.
+training step of each size, and what it keeps in memory for its backward pass.
 """
 
 import json
 from functools import partial
 
 import numpy as np
+import torch
 
-from medlib import cost
+from medlib import cost, device
 from medlib.models import SmallUNet, UNet3D
 from medlib.models.resnet import small_resnet
+from medlib.train import train_step
 
 GOAL = "no goal: time and memory beside each other"
 REPEATS = 7
@@ -29,20 +31,14 @@ AXES = {  # what grows: {size: the network, the shape of a batch}
 }
 
 
-def step(build, shape):
-    import torch
-
-    from medlib.device import precision
-
-    model, x = build(), torch.randn(shape)
-    layout = torch.channels_last_3d if x.ndim == 5 else torch.channels_last
-    model, x = model.to(memory_format=layout), x.contiguous(memory_format=layout)
+def step(model, shape):
+    """A step of `fit`; any loss will do."""
+    model, x = device.place(model).train(), torch.randn(shape)
+    sgd = torch.optim.SGD(model.parameters(), lr=1e-5)
 
     def action():
-        model.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision() == "bf16"):
-            y = model(x)
-        y.float().square().mean().backward()
+        with device.exact(model):
+            train_step(model, x, x, lambda y, _: y.square().mean(), sgd)
 
     return action
 
@@ -50,14 +46,16 @@ def step(build, shape):
 def measure() -> dict:
     rows, slopes = [], {}
     for axis, sizes in AXES.items():
-        t = cost.alternate({n: step(*job) for n, job in sizes.items()}, REPEATS)
+        t = cost.time_in_turn(
+            {n: step(build(), shape) for n, (build, shape) in sizes.items()}, REPEATS
+        )
         for n, (build, shape) in sizes.items():
             rows.append(
                 [
                     axis,
                     n,
                     float(np.median(t[n])),
-                    shape[0] * cost.kept(build, shape[1:]) / 1e6,
+                    shape[0] * cost.activation_bytes(build, shape[1:]) / 1e6,
                 ]
             )
         slopes[axis] = float(

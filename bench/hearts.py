@@ -10,7 +10,7 @@ import warnings
 import torch
 from tqdm import tqdm
 
-from medlib import cardiac, fit, losses, peers, seed
+from medlib import fit, hearts, losses, peers, seed
 from medlib.models import SmallUNet
 from medlib.train import predict
 
@@ -20,7 +20,7 @@ DICE, SEEDS, TIMES = (
     3,
     4,
 )  # a peer is stopped after TIMES the length of our whole training
-HURRY = cardiac.RECIPE | {"lr": 1e-2, "epochs": 8, "validations": 10}
+HURRY = hearts.RECIPE | {"lr": 1e-2, "epochs": 8, "validations": 10}
 
 
 def ours(data, s: int) -> tuple[float, float]:
@@ -81,7 +81,7 @@ def torchio(data, s: int, limit: float) -> float:
 
 
 def measure() -> dict:
-    data = cardiac.slices(*cardiac.split(cardiac.load()))
+    data = hearts.slices(*hearts.split(hearts.load()))
     found = {"ours": [], "MONAI": [], "TorchIO": []}
     limits = []
     for s in tqdm(range(SEEDS), desc="three pipelines", unit="seed"):

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from medlib import cost, load
-from medlib.data import REGISTRY, find
+from medlib.fetch import REGISTRY, find
 
 GOAL = "no goal: images a second for each"
 REPEATS = 5
@@ -73,7 +73,7 @@ def measure() -> dict:
     }
     rows, ratios = [], {}
     for where, kinds in {"file": from_file, "memory": from_memory}.items():
-        t = cost.alternate(kinds, REPEATS)
+        t = cost.time_in_turn(kinds, REPEATS)
         for name in kinds:
             rows.append([where, name, round(1000 * n / float(np.median(t[name])))])
             if name != "ours":

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
 from medlib import evaluate, fit, load, seed
-from medlib.data import random_shift
+from medlib.augment import random_shift
 from medlib.models.resnet import ResNet, small_resnet
 
 GOAL = "at least 20 times less CPU time with our best recipe, at least 5 times with the same network"

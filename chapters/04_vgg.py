@@ -32,10 +32,10 @@ import torch
 from torch import nn
 
 from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
-from medlib.data import random_shift
+from medlib.augment import random_shift
 from medlib.metrics import accuracy, auc
 from medlib.models.vgg import VGG, A, B, D, E, small_vgg
-from medlib.pretrained import copy_weights, train_full_size
+from medlib.pretrained import copy_weights, full_size, train_full_size
 
 # %%
 SEEDS = profile(smoke=2, full=5)
@@ -140,7 +140,7 @@ plots.show_source(VGG)
 
 # %% tags=["nbval-check-output"]
 for name, convs in {"A": A, "B": B, "D": D, "E": E}.items():
-    size, work = cost.count(partial(VGG, convs=convs), (3, 224, 224))
+    size, work = cost.parameters_and_macs(partial(VGG, convs=convs), (3, 224, 224))
     print(f"{name} {convs}: {sum(convs)} + 3 layers, {size:,} parameters, {work / 1e9:.2f} G multiply-adds")
 
 # %% [markdown]
@@ -189,8 +189,7 @@ del theirs, ours
 
 # %%
 shift = random_shift(2)
-per_epoch = len(data.train.x) // BATCH
-options = {"seeds": SEEDS, "epochs": STEPS / per_epoch, "batch_size": BATCH, "validations": 6}
+options = {"seeds": SEEDS, "steps": STEPS, "batch_size": BATCH, "validations": 6}
 options |= {"lr": 1e-3, "augment": shift}
 twins = {
     "two 3 × 3 a stage": partial(small_vgg, convs=(2, 2, 2)),
@@ -204,7 +203,7 @@ def compare(names, first):
     """A row a network: size, work, AUC, accuracy, and the AUC's lead over the network `first`."""
     rows = []
     for name in names:
-        size, work = cost.count(twins[name], (1, 28, 28))
+        size, work = cost.parameters_and_macs(twins[name], (1, 28, 28))
         lead = "" if name == first else str(runs[name].interval(auc, runs[first]))
         scores = [str(runs[name].interval(metric)) for metric in (auc, accuracy)]
         rows.append((name, f"{size:,}", f"{work / 1e6:.1f} M", *scores, lead))
@@ -251,9 +250,8 @@ compare([*deep, "A, made wider"], "A, made wider")
 
 # %%
 breast = load("breastmnist").standardise()
-breast_options = options | {"epochs": STEPS / max(1, len(breast.train.x) // BATCH)}
 pair = ("D, 7 convolutions", "A, made wider")
-breast_runs = {name: repeat(twins[name], breast, **breast_options) for name in pair}
+breast_runs = {name: repeat(twins[name], breast, **options) for name in pair}
 rows = [(name, *(str(breast_runs[name].interval(m)) for m in (auc, accuracy))) for name in pair]
 plots.table(rows, ["BreastMNIST", "test AUC", "test accuracy"])
 
@@ -425,7 +423,7 @@ plots.say("The test of chapter 03 again. " + explain.sanity_says(ranks, n))
 # %% tags=["hide-input"]
 for where, r in (("PneumoniaMNIST", runs), ("BreastMNIST", breast_runs)):
     ci = r[pair[0]].interval(auc, r[pair[1]])
-    claims.observe("C017", ci.mean, (ci.low, ci.high), n=SEEDS, where=f"{where}, 7 convolutions against 4")
+    claims.observe("C017", ci, n=SEEDS, where=f"{where}, 7 convolutions against 4")
 
 # %% tags=["hide-input"]
 distance = abs(dense.count(False) - 13) + abs(dense.count(True) - 3)
@@ -434,9 +432,7 @@ claims.observe("C018", distance, n=len(layers), where="layers of configuration D
 # %% tags=["hide-input"]
 half = min(DEPTHS, key=lambda depth: abs(depth - DEPTHS[-1] / 2))
 gap, _ = stats.paired(deepest[DEPTHS[-1]][:, 2], deepest[half][:, 2])
-claims.observe(
-    "C019", gap.mean, (gap.low, gap.high), n=DEEP_SEEDS, where=f"plain, {DEPTHS[-1]} layers against {half}"
-)
+claims.observe("C019", gap, n=DEEP_SEEDS, where=f"plain, {DEPTHS[-1]} layers against {half}")
 
 # %% [markdown]
 # C019 says that accuracy saturates. {numref}`fig-04-depth` shows the training loss beside it; three seeds say little about
@@ -444,20 +440,20 @@ claims.observe(
 #
 # ## At full size
 #
-# In the `gpu` profile this cell trains VGG-16, all 134 million parameters of it, on X-rays enlarged to 224 × 224 pixels,
+# On a GPU this cell trains VGG-16, all 134 million parameters of it, on X-rays enlarged to 224 × 224 pixels,
 # from torchvision's ImageNet weights where they can be fetched. Elsewhere it takes two steps with a narrow VGG-16.
 
 # %%
-train_full_size(VGG(1, 2, width=profile(smoke=8, full=8)), xray.standardise(), "vgg16")
+train_full_size(VGG(1, 2, width=64 if full_size() else 8), xray.standardise(), "vgg16")
 
 # %% [markdown]
 # ## What it costs
 
 # %% tags=["timing"]
 shown = ["one 5 × 5 a stage", *deep, "A, made wider", "D, mean of each map"]
-times = cost.alternate({name: cost.forward(twins[name](), (BATCH, 1, 28, 28)) for name in shown})
+times = cost.time_in_turn({name: cost.forward(twins[name](), (BATCH, 1, 28, 28)) for name in shown})
 for name in shown:
-    size, work = cost.count(twins[name], (1, 28, 28))
+    size, work = cost.parameters_and_macs(twins[name], (1, 28, 28))
     print(
         f"{name:21} {size:8,} parameters {work / 1e6:5.1f} M multiply-adds {np.median(times[name]) / BATCH:.3f} ms an image"
     )
@@ -668,7 +664,7 @@ for name in shown:
 #
 # ```{solution} ex-04-steps
 # :class: dropdown
-# Put `deep_options["epochs"] *= 3` before the cell that trains, and run the section again. Report the paired
+# Put `deep_options["steps"] *= 3` before the cell that trains, and run the section again. Report the paired
 # difference with its interval. Whatever you find, it concerns these images and this optimiser; the authors of
 # ResNet also tried three times as many steps, and still found a gap {cite:p}`he2016resnet`.
 # ```

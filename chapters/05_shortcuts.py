@@ -194,7 +194,7 @@ plots.show_source(BasicBlock, ResNet)
 
 # %% tags=["nbval-check-output"]
 for name, build in {"ResNet-18": ResNet, "ResNet-34": resnet34, "ResNet-50": resnet50}.items():
-    size, work = cost.count(build, (3, 224, 224))
+    size, work = cost.parameters_and_macs(build, (3, 224, 224))
     print(f"{name}: {size:,} parameters, {work / 1e9:.3f} G multiply-adds")
 
 # %%
@@ -240,7 +240,6 @@ largest_gap = max(gaps)
 
 # %%
 DEPTHS = profile(smoke=(8, 14), full=(8, 14, 20, 32))
-per_epoch = len(data.train.x) // BATCH
 kinds = {"plain": False, "residual": True}
 
 
@@ -248,9 +247,7 @@ kinds = {"plain": False, "residual": True}
 def train(depth, shortcut, s):
     seed(s)
     model = small_resnet(depth, width=8, shortcut=shortcut)
-    history = fit(
-        model, data, epochs=STEPS / per_epoch, batch_size=BATCH, validations=10, keep="last", seed=s
-    )
+    history = fit(model, data, steps=STEPS, batch_size=BATCH, validations=10, keep="last", seed=s)
     return model, history
 
 
@@ -340,7 +337,7 @@ pairs = {
     for depth in DEPTHS
     for kind in kinds
 }
-times = cost.alternate(
+times = cost.time_in_turn(
     {name: cost.training_step(model, (BATCH, 1, 28, 28)) for name, model in pairs.items()},
     repeats=profile(smoke=2, full=12),
 )
@@ -397,13 +394,13 @@ others |= {"GoogLeNet": partial(tv.googlenet, aux_logits=False, init_weights=Fal
 zoo |= {name + " (torchvision)": (build, (3, 224, 224)) for name, build in others.items()}
 
 # %%
-counts = {name: cost.count(build, shape) for name, (build, shape) in zoo.items()}
+counts = {name: cost.parameters_and_macs(build, shape) for name, (build, shape) in zoo.items()}
 side = profile(smoke=96, full=None)  # in the smoke profile, smaller images
 timed = {
     name: (1, shape[0], *([side] * 2 if side and shape[1] > 64 else shape[1:]))
     for name, (_, shape) in zoo.items()
 }
-milliseconds = cost.alternate(
+milliseconds = cost.time_in_turn(
     {name: cost.forward(build(), timed[name]) for name, (build, _) in zoo.items()},
     repeats=profile(smoke=1, full=8),
 )
@@ -533,22 +530,16 @@ claims.observe(
 # %% tags=["hide-input", "timing"]
 for depth, ratio in ratios.items():
     ci = stats.bootstrap(ratio)
-    claims.observe(
-        "C045", ci.mean, (ci.low, ci.high), n=ci.n, where=f"{depth} layers, training steps in turn"
-    )
+    claims.observe("C045", ci, where=f"{depth} layers, training steps in turn")
 
 # %% tags=["hide-input"]
 for depth in DEPTHS[:-1]:
     rise, _ = stats.paired(table["residual", deepest][:, 1], table["residual", depth][:, 1])
-    claims.observe(
-        "C046", rise.mean, (rise.low, rise.high), n=SEEDS, where=f"{deepest} layers against {depth}"
-    )
+    claims.observe("C046", rise, n=SEEDS, where=f"{deepest} layers against {depth}")
 
 # %% tags=["hide-input", "timing"]
 heavier = stats.bootstrap(milliseconds["ResNet-50"] / milliseconds["MobileNetV1"] - 1)
-claims.observe(
-    "C047", heavier.mean, (heavier.low, heavier.high), n=heavier.n, where="one image of 224 × 224, in turn"
-)
+claims.observe("C047", heavier, where="one image of 224 × 224, in turn")
 
 # %% [markdown]
 # C045 concerns one step. The shortcut saves no time there; what it can save is steps. And a residual network may be
@@ -556,7 +547,7 @@ claims.observe(
 #
 # ## At full size
 #
-# In the `gpu` profile this cell trains ResNet-18 on X-rays enlarged to 224 × 224 pixels, from torchvision's ImageNet
+# On a GPU this cell trains ResNet-18 on X-rays enlarged to 224 × 224 pixels, from torchvision's ImageNet
 # weights where they can be fetched. Elsewhere it takes two steps.
 
 # %%
@@ -577,7 +568,7 @@ twins = {
 for name, build in twins.items():
     both = {"ours": build(3, 10), "theirs": getattr(tv, name)(num_classes=10)}
     steps = {who: cost.training_step(model, (8, 3, 64, 64)) for who, model in both.items()}
-    t = cost.alternate(steps, repeats=profile(smoke=1, full=12))
+    t = cost.time_in_turn(steps, repeats=profile(smoke=1, full=12))
     print(
         f"{name:18} ours {np.median(t['ours']):6.1f} ms, ratio to torchvision {np.median(t['ours'] / t['theirs']):.3f}"
     )

@@ -35,13 +35,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
-from medlib.data import Dataset, Split, random_shift
+from medlib.augment import random_shift
+from medlib.data import Dataset, Split
 from medlib.device import device
+from medlib.hearts import LABELS
+from medlib.hearts.phantom import phantom
 from medlib.metrics import accuracy, auc
 from medlib.models import LeNet
 from medlib.models.mobilenet import LAYERS, Conv, DepthwiseSeparable, MobileNetV1
 from medlib.models.mobilenet_v3 import LARGE, LRASPP, SMALL, InvertedResidual, MobileNetV3, SqueezeExcitation
-from medlib.phantom import LABELS, phantom
 from medlib.pretrained import copy_weights, train_full_size
 
 SEEDS = profile(smoke=2, full=4)
@@ -185,9 +187,9 @@ plots.show_source(DepthwiseSeparable, MobileNetV1)
 
 # %% tags=["nbval-check-output"]
 for width in (1.0, 0.75, 0.5, 0.25):
-    size, work = cost.count(partial(MobileNetV1, width=width), (3, 224, 224))
+    size, work = cost.parameters_and_macs(partial(MobileNetV1, width=width), (3, 224, 224))
     print(f"width {width:4}: {size:9,} parameters, {work / 1e6:5.1f} M multiply-adds")
-size, work = cost.count(partial(MobileNetV1, separable=False), (3, 224, 224))
+size, work = cost.parameters_and_macs(partial(MobileNetV1, separable=False), (3, 224, 224))
 print(f"dense blocks: {size:,} parameters, {work / 1e6:,.1f} M multiply-adds")
 
 # %% [markdown]
@@ -204,7 +206,9 @@ for (m, _), (n, stride) in pairwise(LAYERS):
 
 def counted(kind):
     """(parameters, multiply-adds) of the thirteen blocks, each built as `kind`."""
-    found = [cost.count(partial(kind, m, n, stride=s), (m, side, side)) for m, n, s, side in blocks]
+    found = [
+        cost.parameters_and_macs(partial(kind, m, n, stride=s), (m, side, side)) for m, n, s, side in blocks
+    ]
     return np.array(found)
 
 
@@ -260,7 +264,7 @@ for i, (m, n, s, side) in enumerate(blocks):
     for name, (a, b, kernel, groups, stride, rows) in layers(m, n, s, side).items():
         conv = Conv(a, b, kernel, stride=stride, groups=groups)[0]
         actions[i, name] = cost.forward(conv, (1, a, rows, rows))
-measured = cost.alternate(actions, repeats=profile(smoke=1, full=10))
+measured = cost.time_in_turn(actions, repeats=profile(smoke=1, full=10))
 
 
 # %%
@@ -336,12 +340,12 @@ WIDTHS = profile(smoke=(0.25,), full=(0.25, 0.5, 0.75, 1.0))
 def saved(width):
     """How many times more the dense network costs: parameters, multiply-adds, prediction, training step."""
     nets = [partial(MobileNetV1, width=width, separable=s) for s in (False, True)]
-    (size, work), (small_size, small_work) = (cost.count(net, (3, 64, 64)) for net in nets)
+    (size, work), (small_size, small_work) = (cost.parameters_and_macs(net, (3, 64, 64)) for net in nets)
     actions = {
         (act, i): act(net(), (8, 3, 64, 64))
         for act in (cost.forward, cost.training_step) for i, net in enumerate(nets)
     }  # fmt: skip
-    ms = {k: np.median(t) for k, t in cost.alternate(actions, repeats=profile(smoke=1, full=5)).items()}
+    ms = {k: np.median(t) for k, t in cost.time_in_turn(actions, repeats=profile(smoke=1, full=5)).items()}
     time = [ms[act, 0] / ms[act, 1] for act in (cost.forward, cost.training_step)]
     return size / small_size, work / small_work, *time
 
@@ -382,11 +386,11 @@ plots.say(
 WIDTH = profile(smoke=0.125, full=0.125)
 shape = (1, 28, 28)
 small = partial(MobileNetV1, 1, 2, small_images=True)
-budget = cost.count(partial(small, width=WIDTH), shape)[1]
+budget = cost.parameters_and_macs(partial(small, width=WIDTH), shape)[1]
 
 
 def fits(width):
-    return cost.count(partial(small, width=width, separable=False), shape)[1] <= budget
+    return cost.parameters_and_macs(partial(small, width=width, separable=False), shape)[1] <= budget
 
 
 # %%
@@ -399,8 +403,7 @@ twins = {
 }
 
 # %%
-per_epoch = len(data.train.x) // BATCH
-options = {"epochs": STEPS / per_epoch, "batch_size": BATCH, "validations": 6}
+options = {"steps": STEPS, "batch_size": BATCH, "validations": 6}
 options |= {"lr": 3e-3, "augment": random_shift(2)}
 runs = {name: repeat(build, data, seeds=SEEDS, **options) for name, build in twins.items()}
 
@@ -409,7 +412,7 @@ runs = {name: repeat(build, data, seeds=SEEDS, **options) for name, build in twi
 def step_times(twins):
     """Milliseconds of a training step of each network, taken in turn so that a busy moment hits all of them."""
     actions = {name: cost.training_step(build(), (BATCH, *shape)) for name, build in twins.items()}
-    found = cost.alternate(actions, repeats=profile(smoke=1, full=10))
+    found = cost.time_in_turn(actions, repeats=profile(smoke=1, full=10))
     return {name: np.median(ms) for name, ms in found.items()}
 
 
@@ -418,7 +421,7 @@ def compare(names, rival):
     """A row a network: size, work, time, loss at the end of training, scores, and the AUC's lead over `rival`."""
     rows = []
     for name in names:
-        size, work = cost.count(twins[name], shape)
+        size, work = cost.parameters_and_macs(twins[name], shape)
         loss = np.mean([h.train_loss[-1] for h in runs[name].histories])
         scores = [str(runs[name].interval(metric)) for metric in (auc, accuracy)]
         lead = "" if name == rival else str(runs[name].interval(auc, runs[rival]))
@@ -465,7 +468,7 @@ plots.say(
 # %%
 twice = "separable, twice the steps"
 twins[twice], ms[twice] = twins["separable"], ms["separable"]
-runs[twice] = repeat(twins[twice], data, seeds=SEEDS, **(options | {"epochs": 2 * options["epochs"]}))
+runs[twice] = repeat(twins[twice], data, seeds=SEEDS, **options | {"steps": 2 * STEPS})
 compare([twice, "dense"], "dense")
 
 # %% tags=["hide-input"]
@@ -481,9 +484,8 @@ plots.say(
 
 # %%
 breast = load("breastmnist").standardise()
-breast_options = options | {"epochs": STEPS / max(1, len(breast.train.x) // BATCH)}
 pair = ("separable", "dense")
-breast_runs = {name: repeat(twins[name], breast, seeds=FEW, **breast_options) for name in pair}
+breast_runs = {name: repeat(twins[name], breast, seeds=FEW, **options) for name in pair}
 rows = [(name, *(str(breast_runs[name].interval(m)) for m in (auc, accuracy))) for name in pair]
 share = breast.test.y.float().mean().item()
 rows.append(("the larger class, always", "0.500", f"{max(share, 1 - share):.3f}"))
@@ -546,7 +548,7 @@ big = torch.randn(profile(smoke=2**16, full=2**22), device=device())
 functions = {"ReLU": F.relu, "swish": F.silu, "h-swish": F.hardswish}
 functions["h-swish, step by step"] = lambda x: x * (x + 3).clamp(0, 6) / 6
 torch.testing.assert_close(functions["h-swish, step by step"](big), F.hardswish(big))
-passes = cost.alternate({name: partial(f, big) for name, f in functions.items()}, repeats=20)
+passes = cost.time_in_turn({name: partial(f, big) for name, f in functions.items()}, repeats=20)
 passes = {name: np.median(values) for name, values in passes.items()}
 for name, value in passes.items():
     print(f"{name:22} {value:7.2f} ms for {len(big):,} numbers")
@@ -593,9 +595,9 @@ family = {
     "MobileNetV3-Small": partial(MobileNetV3, table=SMALL),
     "MobileNetV3-Large": partial(MobileNetV3, table=LARGE),
 }
-counts = {name: cost.count(build, (3, 224, 224)) for name, build in family.items()}
+counts = {name: cost.parameters_and_macs(build, (3, 224, 224)) for name, build in family.items()}
 actions = {name: cost.forward(build(), (1, 3, 224, 224)) for name, build in family.items()}
-waits = cost.alternate(actions, repeats=profile(smoke=1, full=7))
+waits = cost.time_in_turn(actions, repeats=profile(smoke=1, full=7))
 
 # %%
 rows = [
@@ -628,7 +630,7 @@ compare(list(variants), "V3-Small")
 # %% tags=["hide-input"]
 few_seeds = runs["separable"]._replace(logits=runs["separable"].logits[:FEW])
 v1 = runs["V3-Small"].interval(auc, few_seeds)
-share = cost.count(twins["V3-Small"], shape)[1] / budget
+share = cost.parameters_and_macs(twins["V3-Small"], shape)[1] / budget
 plots.say(
     f"V3-Small's AUC minus that of the separable MobileNetV1 is **{v1}**, with {100 * share:.0f} % of its multiply-adds (the same {FEW} seeds)."
 )
@@ -642,7 +644,9 @@ figure, axes = plots.panels(2, height=3, sharey=True)
 for i, name in enumerate(("separable", "dense", "dense, narrowed", "LeNet", "V3-Small")):
     ci = runs[name].interval(auc)
     bar = [[ci.mean - ci.low], [ci.high - ci.mean]]
-    for axis, value in zip(axes, (cost.count(twins[name], shape)[1] / 1e6, ms[name]), strict=True):
+    for axis, value in zip(
+        axes, (cost.parameters_and_macs(twins[name], shape)[1] / 1e6, ms[name]), strict=True
+    ):
         axis.errorbar(value, ci.mean, bar, fmt="os^Dv"[i], color=f"C{i}", label=name)
 axes[0].set(xlabel="million multiply-adds an image", ylabel="test AUC", xlim=(0, None))
 axes[1].set(xlabel="ms a training step", xlim=(0, None))
@@ -676,7 +680,7 @@ with torch.no_grad():
     theirs.train()(photos)
     copy_weights(ours, theirs.state_dict())
     torch.testing.assert_close(ours.eval()(photos), theirs.eval()(photos)["out"], rtol=1e-4, atol=1e-5)
-size, work = cost.count(LRASPP, (3, 224, 224))
+size, work = cost.parameters_and_macs(LRASPP, (3, 224, 224))
 print(f"LR-ASPP on V3-Large: {size:,} parameters for 21 classes; on copied weights equal to torchvision's")
 
 # %% [markdown]
@@ -754,24 +758,18 @@ def by_heart(answer):
     return dice(answer.reshape(HEARTS[2], -1), raw.test.y.reshape(HEARTS[2], -1)).numpy()
 
 
-def interval(rows, rivals=None):
-    """Mean over hearts and seeds, (seeds, hearts), with a 95 % interval over both."""
-    nothing = np.zeros(HEARTS[2])
-    return stats.bootstrap_cases(stats.mean_value, rows, nothing, rivals)
-
-
 # %%
 scores = {name: np.stack([by_heart(a)] * FEW) for name, a in answers.items()}
 scores["LR-ASPP"] = np.stack([by_heart(a) for a in found])  # (seeds, hearts, structures)
 rows = [
-    (name, *(str(interval(s[..., k])) for k in range(3)), str(interval(s.mean(2))))
+    (name, *(str(stats.over_patients(s[..., k])) for k in range(3)), str(stats.over_patients(s.mean(2))))
     for name, s in scores.items()
 ]
 plots.table(rows, [f"Dice of {HEARTS[2]} hearts", *LABELS[1:], "mean"])
 
 # %% tags=["hide-input"]
 best = max(answers, key=lambda name: scores[name].mean())
-gain = interval(scores["LR-ASPP"].mean(2), scores[best].mean(2))
+gain = stats.over_patients(scores["LR-ASPP"].mean(2), scores[best].mean(2))
 plots.say(
     f"The network, with {cost.parameters(segmenter()):,} parameters, leads the baseline that does best on these hearts ({best}) by **{gain}** in Dice. "
     + gain.says(
@@ -871,7 +869,7 @@ plots.say(
 # %% [markdown]
 # ## At full size
 #
-# In the `gpu` profile this cell trains MobileNetV3-Large on X-rays enlarged to 224 × 224 pixels, from torchvision's
+# On a GPU this cell trains MobileNetV3-Large on X-rays enlarged to 224 × 224 pixels, from torchvision's
 # ImageNet weights where they can be fetched. Elsewhere it takes two steps on small images.
 
 # %%
@@ -883,9 +881,9 @@ train_full_size(MobileNetV3(1, 2, momentum=0.1), xray.standardise(), "mobilenet_
 # %% tags=["timing"]
 batch = (BATCH, *shape)
 del twins[twice]  # the same network
-waits = cost.alternate({name: cost.forward(build(), batch) for name, build in twins.items()})
+waits = cost.time_in_turn({name: cost.forward(build(), batch) for name, build in twins.items()})
 for name, build in twins.items():
-    size, work = cost.count(build, shape)
+    size, work = cost.parameters_and_macs(build, shape)
     print(
         f"{name:17} {size:8,} parameters {work / 1e6:5.1f} M multiply-adds {np.median(waits[name]) / BATCH:.3f} ms an image"
     )
@@ -1095,7 +1093,7 @@ for name, build in twins.items():
 #
 # ```{solution} ex-06-time
 # :class: dropdown
-# Search over `width` as `narrow` does above, with `cost.alternate` in place of `cost.count`, then `repeat`
+# Search over `width` as `narrow` does above, with `cost.time_in_turn` in place of `cost.parameters_and_macs`, then `repeat`
 # and `Runs.interval`. The answer belongs to your machine: on one whose library is tuned for depthwise
 # convolutions the dense network will be narrower.
 # ```

@@ -79,7 +79,7 @@ def row_of(layers, maps):
 
 
 def work_of(layers, maps, side):
-    return cost.count(partial(row_of, layers, maps), (maps, side, side))[1]
+    return cost.parameters_and_macs(partial(row_of, layers, maps), (maps, side, side))[1]
 
 
 # %% tags=["nbval-check-output"]
@@ -190,7 +190,7 @@ def released(i):
 
 
 # %% tags=["nbval-check-output"]
-counted = [cost.count(released(i), (3, s[2], s[2])) for i, s in enumerate(SCALING)]
+counted = [cost.parameters_and_macs(released(i), (3, s[2], s[2])) for i, s in enumerate(SCALING)]
 for i, (parameters, work) in enumerate(counted):
     print(f"B{i} at {SCALING[i][2]} pixels: {parameters:10,} parameters, {work / 1e9:6.2f} G multiply-adds")
 assert [p for p, _ in counted] == [
@@ -308,7 +308,7 @@ def twin(blocks=4, width=1.0):
 
 @cache
 def size_and_work(blocks, width, side):
-    return cost.count(partial(twin, blocks, width), (1, side, side))
+    return cost.parameters_and_macs(partial(twin, blocks, width), (1, side, side))
 
 
 # %% [markdown]
@@ -364,8 +364,7 @@ for name, (blocks, width, side) in chosen.items():
 
 # %%
 full = xray.standardise()
-options = {"seeds": SEEDS, "batch_size": BATCH, "validations": 3, "lr": 3e-3}
-options["epochs"] = STEPS / (len(full.train.x) // BATCH)
+options = {"seeds": SEEDS, "batch_size": BATCH, "validations": 3, "lr": 3e-3, "steps": STEPS}
 runs = {}
 for name, (blocks, width, side) in chosen.items():
     runs[name] = repeat(partial(twin, blocks, width), full.resize(side), **options)
@@ -453,9 +452,7 @@ def step_seconds(build):
     """CPU-seconds of a training step in `fit`."""
     few, many = profile(smoke=(2, 4), full=(20, 60))
     short, long = (
-        repeat(
-            build, full, **options | {"epochs": n * BATCH / len(full.train.x), "seeds": 1, "validations": 1}
-        ).seconds[0]
+        repeat(build, full, **options | {"steps": n, "seeds": 1, "validations": 1}).seconds[0]
         for n in (few, many)
     )
     return max(long - short, 1e-3) / (many - few)
@@ -464,7 +461,7 @@ def step_seconds(build):
 times = {name: step_seconds(build) for name, build in rivals.items()}
 steps = {name: max(2, int(BUDGET / t)) for name, t in times.items()}
 for name, build in rivals.items():
-    size, work = cost.count(build, (1, 28, 28))
+    size, work = cost.parameters_and_macs(build, (1, 28, 28))
     print(
         f"{name:19} {size:7,} parameters {work / 1e6:5.2f} M multiply-adds, {1000 * times[name]:5.1f} ms a step: "
         f"{steps[name]} steps in {BUDGET} s"
@@ -477,8 +474,7 @@ for name, build in rivals.items():
 
 # %%
 def equal_time(name, lr, seeds):
-    epochs = steps[name] / (len(full.train.x) // BATCH)
-    return repeat(rivals[name], full, **options | {"epochs": epochs, "lr": lr, "seeds": seeds})
+    return repeat(rivals[name], full, **options | {"steps": steps[name], "lr": lr, "seeds": seeds})
 
 
 def validated(name, lr):
@@ -585,7 +581,7 @@ claims.untestable("C052")
 #
 # ## At full size
 #
-# In the `gpu` profile this cell trains EfficientNet-B0 on X-rays enlarged to 224 × 224 pixels, from torchvision's ImageNet
+# On a GPU this cell trains EfficientNet-B0 on X-rays enlarged to 224 × 224 pixels, from torchvision's ImageNet
 # weights where they can be fetched. Elsewhere it takes two steps at 64 × 64.
 
 # %%
@@ -599,9 +595,9 @@ train_full_size(EfficientNet(1, 2), xray.standardise(), "efficientnet_b0")
 
 # %% tags=["timing"]
 nets = {f"EfficientNet-B{i}": released(i) for i in range(4)} | {"ResNet-18": ResNet}
-times = cost.alternate({name: cost.forward(build(), (1, 3, 224, 224)) for name, build in nets.items()}, 5)
+times = cost.time_in_turn({name: cost.forward(build(), (1, 3, 224, 224)) for name, build in nets.items()}, 5)
 for name, build in nets.items():
-    size, work = cost.count(build, (3, 224, 224))
+    size, work = cost.parameters_and_macs(build, (3, 224, 224))
     ms = np.median(times[name])
     print(f"{name:15} {size / 1e6:5.1f} M parameters {work / 1e9:5.2f} G multiply-adds {ms:6.1f} ms, "
           f"{work / 1e6 / ms:6.1f} G multiply-adds a second")  # fmt: skip
@@ -764,7 +760,7 @@ for name, build in nets.items():
 # most, though the three are nearly equal; with 3 × 3, it would cost three eighths of either of the others.
 #
 # ```python
-# cost.count(partial(MBConv, 24, 24, expansion=6, kernel_size=5, stride=1, skip=0.2), (24, 14, 14))
+# cost.parameters_and_macs(partial(MBConv, 24, 24, expansion=6, kernel_size=5, stride=1, skip=0.2), (24, 14, 14))
 # ```
 # ````
 #

@@ -32,7 +32,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from medlib import baselines, cost, load, plots, profile, repeat, stats
-from medlib.data import random_shift
+from medlib.augment import random_shift
+from medlib.checkpoint import measured_once
 from medlib.metrics import accuracy, auc, calibration_error
 from medlib.models import EfficientNet, LeNet, LeNet5, MobileNetV1, MobileNetV3
 from medlib.models.alexnet import small_alexnet
@@ -68,7 +69,9 @@ PLAYERS = {
     "EfficientNet (2019)": partial(EfficientNet, 1, 2, width=0.25, small_images=True, stages=B0[:5]),
 }
 side = {name: 32 if "LeNet-5" in name else 28 for name in PLAYERS}
-counts = {name: cost.count(build, (1, side[name], side[name])) for name, build in PLAYERS.items()}
+counts = {
+    name: cost.parameters_and_macs(build, (1, side[name], side[name])) for name, build in PLAYERS.items()
+}
 
 # %% tags=["nbval-check-output"]
 for name, (size, work) in counts.items():
@@ -101,15 +104,8 @@ def fitting(name, data):
 
 
 # %%
-def steps(data, number):
-    """As epochs, what `number` steps of BATCH images are."""
-    return number / max(1, len(data.train.x) // BATCH)
-
-
-# %%
 def validation_auc(name, lr):
-    number = profile(smoke=2, full=100)
-    options = {"epochs": steps(xray, number), "batch_size": BATCH, "validations": 2, "augment": shift}
+    options = {"steps": profile(smoke=2, full=100), "batch_size": BATCH, "validations": 2, "augment": shift}
     return max(repeat(PLAYERS[name], fitting(name, xray), seeds=1, lr=lr, **options).histories[0].score)
 
 
@@ -131,13 +127,15 @@ EPOCHS = profile(smoke={"xray": 0.1, "breast": 0.5}, full={"xray": 3, "breast": 
 
 
 # %%
-def play(name, data, epochs):
+def play(name, data, **length):
     options = {"batch_size": BATCH, "validations": 5, "augment": shift, "lr": rate[name]}
-    return repeat(PLAYERS[name], fitting(name, data), seeds=SEEDS, epochs=epochs, **options)
+    return repeat(PLAYERS[name], fitting(name, data), seeds=SEEDS, **length, **options)
 
 
 # %%
-by_epochs = {key: {name: play(name, data, EPOCHS[key]) for name in PLAYERS} for key, data in sets.items()}
+by_epochs = {
+    key: {name: play(name, data, epochs=EPOCHS[key]) for name in PLAYERS} for key, data in sets.items()
+}
 
 # %% [markdown]
 # Classical methods join with the settings of chapter 02, as a {term}`baseline`. They have no epochs; they get all the training images.
@@ -160,7 +158,7 @@ def classical_interval(key, name, metric):
 
 
 # %% tags=["timing"]
-times = cost.alternate(
+times = cost.time_in_turn(
     {n: cost.forward(b(), (BATCH, 1, side[n], side[n])) for n, b in PLAYERS.items()},
     repeats=profile(smoke=2, full=12),
 )
@@ -207,25 +205,29 @@ table["epochs", "breast"] = standings(by_epochs, "breast")
 
 # %% tags=["timing"]
 BUDGET = profile(smoke={"xray": 0.1, "breast": 0.1}, full={"xray": 6, "breast": 3})
-step_times = cost.alternate(
-    {n: cost.training_step(b(), (BATCH, 1, side[n], side[n])) for n, b in PLAYERS.items()},
-    repeats=profile(smoke=1, full=8),
-)
+
+
+def step_times():
+    """{network: milliseconds of a step}; the store keeps them, since they decide how long each one trains."""
+    steps = {n: cost.training_step(b(), (BATCH, 1, side[n], side[n])) for n, b in PLAYERS.items()}
+    times = cost.time_in_turn(steps, repeats=profile(smoke=1, full=8))
+    return {name: float(np.median(t)) for name, t in times.items()}
+
+
+a_step = measured_once(step_times)
 affordable = {
-    (key, name): max(2, round(1000 * BUDGET[key] / np.median(step_times[name])))
-    for key in sets
-    for name in PLAYERS
+    (key, name): max(2, round(1000 * BUDGET[key] / a_step[name])) for key in sets for name in PLAYERS
 }
 for name in PLAYERS:
     print(
-        f"{name:22} {np.median(step_times[name]):6.1f} ms a step:",
+        f"{name:22} {a_step[name]:6.1f} ms a step:",
         *(affordable[key, name] for key in sets),
         "steps",
     )
 
 # %%
 by_time = {
-    key: {name: play(name, data, steps(data, affordable[key, name])) for name in PLAYERS}
+    key: {name: play(name, data, steps=affordable[key, name]) for name in PLAYERS}
     for key, data in sets.items()
 }
 

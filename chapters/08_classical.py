@@ -36,9 +36,11 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 from skimage import draw, filters, measure, segmentation
 
-from medlib import cardiac, claims, cost, fit, graphcut, losses, metrics, plots, profile, seed, stats
+from medlib import claims, cost, fit, graphcut, hearts, losses, metrics, plots, profile, seed, stats
 from medlib.device import device
 from medlib.models import SmallUNet
+from medlib.scrubber import scrubber
+from medlib.stats import over_patients
 
 # %%
 TRAIN, OTHERS = profile(smoke=(5, 2), full=(48, 16))  # patients: training; validation and test, each
@@ -47,7 +49,7 @@ STEPS = profile(smoke=10, full=150)
 SEEDS = profile(smoke=2, full=3)
 DRAWN = profile(smoke=2, full=12)
 HALF = 32  # pixels from the click to the edge of the window
-LV = cardiac.LABELS.index("LV")
+LV = hearts.LABELS.index("LV")
 
 # %% [markdown]
 # ## The problem, seen on our data
@@ -60,9 +62,9 @@ LV = cardiac.LABELS.index("LV")
 # included, and is asked only on slices where the expert drew a ventricle.
 
 # %%
-parts = cardiac.split(cardiac.load())
+parts = hearts.split(hearts.load())
 train, val, test = (people[:n] for people, n in zip(parts, (TRAIN, OTHERS, OTHERS), strict=True))
-hearts = cardiac.slices(train, val, test, side=128)  # 200 mm, on the scanner's own pixels
+acdc = hearts.slices(train, val, test, side=128)  # 200 mm, on the scanner's own pixels
 
 
 # %%
@@ -103,7 +105,7 @@ def cases(split, patients):
 
 # %%
 known, choosing, asked = (
-    cases(s, p) for s, p in zip((hearts.train, hearts.val, hearts.test), (train, val, test), strict=True)
+    cases(s, p) for s, p in zip((acdc.train, acdc.val, acdc.test), (train, val, test), strict=True)
 )
 choosing = [c for i, c in enumerate(choosing) if i % EVERY == 0]
 
@@ -235,7 +237,7 @@ add("Otsu", otsu, blur=[0, 0.7, 1, 1.5])
 # %%
 heart = known[order[int(0.58 * (len(order) - 1))]]  # a training slice
 levels = np.linspace(-0.6, 2, 14)
-plots.scrubber(
+scrubber(
     np.stack([picture(heart.image, (heart.image > t) & WITHIN, heart.truth) for t in levels]),
     sliders=("threshold",),
     alt="A heart slice. With a low threshold the red outline takes in the heart muscle and more; with a high one it breaks into pieces.",
@@ -292,7 +294,7 @@ for _ in range(14):
     curve = creep(heart.image, curve, **how, steps=9)
 
 # %%
-plots.scrubber(
+scrubber(
     np.stack(frames),
     sliders=("burst of 9 steps",),
     alt="A red circle round the click, which moves a little towards the edges near it and then rests.",
@@ -330,7 +332,7 @@ add("geodesic contour", geodesic, blur=[1, 2], steep=[3, 10, 30], stop=[0.3, 0.5
 # %%
 states = []
 METHODS["geodesic contour"](heart.image, watch=lambda u: states.append(u.astype(bool)))
-plots.scrubber(
+scrubber(
     np.stack([picture(heart.image, m, heart.truth) for m in states[::3]]),
     sliders=("three steps",),
     alt="A small red disc at the click that grows through the cavity and slows at its edges.",
@@ -363,7 +365,7 @@ add("Chan–Vese", chan_vese, blur=[0, 1], radius=[4, 8], outside=[1, 2, 3])
 # %%
 states = []
 METHODS["Chan–Vese"](heart.image, watch=lambda u: states.append(u.astype(bool)))
-plots.scrubber(
+scrubber(
     np.stack([picture(heart.image, m, heart.truth) for m in states[:21:2]]),
     sliders=("two steps",),
     alt="A red disc that spreads through the bright cavity.",
@@ -552,7 +554,7 @@ add("graph cut", cut, data=["click", "chart"], weight=[0.25, 0.5, 1, 2, 4, 8], s
 # %%
 tensions = np.r_[0, np.geomspace(0.05, 12, 13)]
 pulled = [METHODS["graph cut"](heart.image, weight=w, sigma=1) for w in tensions]
-plots.scrubber(
+scrubber(
     np.stack([picture(heart.image, m, heart.truth) for m in pulled]),
     sliders=("λ grows",),
     alt="With λ = 0 the red outline is ragged and has islands. As λ grows the islands go, the outline becomes short and smooth, and at last it shrinks to the click.",
@@ -616,14 +618,6 @@ dice = {name: stack_dice(masks, asked) for name, masks in answers.items()}
 THRESHOLDS, CLASSICAL = ("fixed threshold", "Otsu"), ("snake", "geodesic contour", "Chan–Vese", "graph cut")
 level, idea = (max(names, key=VALIDATION.get) for names in (THRESHOLDS, CLASSICAL))
 print(f"best on validation patients: {level}; {idea}")
-
-
-# %%
-def over_patients(values, rival=None):
-    """Mean over patients of one number each, or its lead over a rival's, with a 95 % interval."""
-    values = np.atleast_2d(values)
-    rival = None if rival is None else np.atleast_2d(rival)
-    return stats.bootstrap_cases(stats.mean_value, values, np.zeros(values.shape[1]), rival)
 
 
 # %%
@@ -801,7 +795,7 @@ WAYS = {
     "volume, one click": one_click,
 }
 solid = {name: np.zeros((len(test), 2)) for name in WAYS}
-for who, phase, image, truth, clicks in stacks(hearts.test, asked):
+for who, phase, image, truth, clicks in stacks(acdc.test, asked):
     for name, way in WAYS.items():
         solid[name][who, phase] = metrics.dice(way(image, clicks, **METHODS["graph cut"].keywords), truth)
 
@@ -834,12 +828,12 @@ plots.say(
 # (The maps below show a fine grid: this U-Net works on patches of 2 × 2 pixels.)
 
 # %%
-small = cardiac.slices(train, val, test, side=64)
+small = hearts.slices(train, val, test, side=64)
 models = []
 for s in range(SEEDS):
     seed(s)
     models.append(SmallUNet())
-    fit(models[-1], small, epochs=STEPS * 16 / len(small.train.x), lr=1e-2, batch_size=16, seed=s,
+    fit(models[-1], small, steps=STEPS, lr=1e-2, batch_size=16, seed=s,
         loss=losses.dice_ce, score=losses.mean_dice, keep="last", validations=1)  # fmt: skip
 drawn = [c.index for c in asked]  # the test slices with a left ventricle
 
@@ -1070,7 +1064,7 @@ def keep(mask, strokes):
 
 # %%
 after = [d for d, _ in scribbles(heart.image, heart.truth, how, watch=keep)]
-plots.scrubber(
+scrubber(
     np.stack(frames),
     sliders=("stroke",),
     alt="Straight strokes, yellow inside and blue outside, and the outline of the graph cut, which comes nearer to the expert's with each stroke.",
@@ -1212,7 +1206,7 @@ def volume_polygons(truth):
 # %%
 settings = SCRIBBLES["scribbles, graph cut"][0]
 by_heart = []
-for who, _, image, truth, clicks in stacks(hearts.test, asked):
+for who, _, image, truth, clicks in stacks(acdc.test, asked):
     hand, tool = volume_polygons(truth), volume_scribbles(image, truth, clicks, **settings, most=VOLUME)
     by_heart.append((who, len(truth), list(hand), list(tool)))
 
@@ -1288,7 +1282,7 @@ def mend(mask, truth, most=MOST):
 
 
 # %%
-truths = (hearts.test.y[drawn] == LV).cpu().numpy()
+truths = (acdc.test.y[drawn] == LV).cpu().numpy()
 masks = [contours(m) for m in models]
 mended = [[list(mend(a, b)) for a, b in zip(m, truths, strict=True)] for m in masks]
 first = np.array(
@@ -1332,71 +1326,35 @@ plots.say(
 
 # %% tags=["hide-input"]
 ci = over_patients(dice[idea].mean(1), dice[level].mean(1))
-claims.observe(
-    "C074",
-    ci.mean,
-    (ci.low, ci.high),
-    n=ci.n,
-    where=f"test patients, {idea} less {level}, both chosen on validation patients",
-)
+claims.observe("C074", ci, where=f"test patients, {idea} less {level}, both chosen on validation patients")
 
 # %% tags=["hide-input"]
 for blur in AWAY_AT:
     k = BLURS.index(blur)
     ci = stats.bootstrap(np.mean([fade[n][0] - fade[n][k] for n in ("Chan–Vese", "graph cut")], axis=0))
-    claims.observe(
-        "C075",
-        ci.mean,
-        (ci.low, ci.high),
-        n=ci.n,
-        where=f"drawings with an exact outline, blur {blur} pixels",
-    )
+    claims.observe("C075", ci, where=f"drawings with an exact outline, blur {blur} pixels")
 
 # %% tags=["hide-input"]
 ci = over_patients(ratio(GOAL))
 claims.observe(
-    "C076",
-    ci.mean,
-    (ci.low, ci.high),
-    n=ci.n,
-    where=f"test patients, {SEEDS} networks, Dice {GOAL}, assumed prices, a perfect hand",
+    "C076", ci, where=f"test patients, {SEEDS} networks, Dice {GOAL}, assumed prices, a perfect hand"
 )
 
 # %% tags=["hide-input"]
 ci = over_patients(*sides)
-claims.observe(
-    "C077",
-    ci.mean,
-    (ci.low, ci.high),
-    n=ci.n,
-    where=f"test patients, {SEEDS} networks; 1 is the influence of an average pixel",
-)
+claims.observe("C077", ci, where=f"test patients, {SEEDS} networks; 1 is the influence of an average pixel")
 
 # %% tags=["hide-input"]
 gains = [over_patients(solid[n].mean(1), floor) for n in ("slice by slice", "volume, the same clicks")]
 ci = min(gains, key=lambda g: g.mean)
-claims.observe(
-    "C078", ci.mean, (ci.low, ci.high), n=ci.n, where="test patients, one graph cut in planes and in volumes"
-)
+claims.observe("C078", ci, where="test patients, one graph cut in planes and in volumes")
 
 # %% tags=["hide-input"]
 ci = over_patients(saved(PRICES, GOAL))
-claims.observe(
-    "C079",
-    ci.mean,
-    (ci.low, ci.high),
-    n=ci.n,
-    where=f"test patients, slice by slice, assumed seconds a slice, Dice {GOAL}",
-)
+claims.observe("C079", ci, where=f"test patients, slice by slice, assumed seconds a slice, Dice {GOAL}")
 (hand, tool), _ = heart_bill(GOAL)
 ci = over_patients(hand, tool)
-claims.observe(
-    "C079",
-    ci.mean,
-    (ci.low, ci.high),
-    n=ci.n,
-    where=f"test patients, whole volumes, assumed seconds a slice, Dice {GOAL}",
-)
+claims.observe("C079", ci, where=f"test patients, whole volumes, assumed seconds a slice, Dice {GOAL}")
 
 # %% [markdown]
 # Three things were not fixed before the first look, and you should know them. A trial on two patients showed the graph cut behind the threshold; then it got its chart, and the threshold
@@ -1408,7 +1366,7 @@ claims.observe(
 #
 # ## At full size
 #
-# Nothing here needs a graphics card, but for the small networks. The `gpu` profile chooses the settings on all validation slices and trains the networks four times as long.
+# Nothing here needs a graphics card, but for the small networks.
 #
 # ## What it costs
 #
@@ -1416,7 +1374,7 @@ claims.observe(
 
 # %% tags=["timing"]
 shown = {k: m for k, m in METHODS.items() if k != "all within reach"}
-times = cost.alternate({k: partial(m, heart.image) for k, m in shown.items()}, profile(smoke=1, full=9))
+times = cost.time_in_turn({k: partial(m, heart.image) for k, m in shown.items()}, profile(smoke=1, full=9))
 for name in shown:
     print(f"{name:17} {np.median(times[name]):6.2f} ms a slice, Dice {dice[name].mean():.3f}")
 

@@ -33,8 +33,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import cardiac, claims, cost, fit, load, losses, plots, profile, seed, stats
-from medlib.data import Dataset, Split, random_affine
+from medlib import claims, cost, fit, hearts, load, losses, plots, profile, seed, stats
+from medlib.augment import random_affine
+from medlib.data import Dataset, Split
 from medlib.metrics import surface
 from medlib.models import FCN, Autoencoder, LinearAutoencoder, UNet
 from medlib.models.fcn import convolutionise, small_fcn
@@ -56,9 +57,9 @@ BATCH = 16
 
 # %%
 n = profile(smoke=2, full=None)  # None: all patients
-train, val, test = (patients[:n] for patients in cardiac.split(cardiac.load()))
-hearts = cardiac.slices(train, val, test, side=SIDE)
-print(hearts)
+train, val, test = (patients[:n] for patients in hearts.split(hearts.load()))
+acdc = hearts.slices(train, val, test, side=SIDE)
+print(acdc)
 print(f"{len(train)}, {len(val)} and {len(test)} patients")
 
 # %% [markdown]
@@ -66,7 +67,7 @@ print(f"{len(train)}, {len(val)} and {len(test)} patients")
 # photo has them. A grey level is a whole number, so such a slice has the form of a mask with 256 labels, and `fit` takes it as one.
 
 # %%
-LOW, HIGH = hearts.train.x.min().item(), hearts.train.x.max().item()
+LOW, HIGH = acdc.train.x.min().item(), acdc.train.x.max().item()
 SPAN = HIGH - LOW
 
 
@@ -80,12 +81,12 @@ def picture(levels):
     return LOW + SPAN * levels[:, None] / 255
 
 
-greys = [grey_levels(part) for part in (hearts.train, hearts.val, hearts.test)]
-pictures = Dataset("acdc", tuple(map(str, range(256))), *greys, hearts.source)
+greys = [grey_levels(part) for part in (acdc.train, acdc.val, acdc.test)]
+pictures = Dataset(acdc.name, tuple(map(str, range(256))), *greys, acdc.source)
 
 # %%
 i = len(train[0].ed.image) // 2  # a slice from the middle of a heart
-clean, mask = pictures.train.x[i, 0].cpu(), hearts.train.y[i].cpu()
+clean, mask = pictures.train.x[i, 0].cpu(), acdc.train.y[i].cpu()
 generator = torch.Generator().manual_seed(0)
 noisy = clean + 0.2 * SPAN * torch.randn(clean.shape, generator=generator)
 named = plots.outlined(clean, mask, limits=(LOW, HIGH))
@@ -255,7 +256,7 @@ for name, build in {
     "convolutional, 1 map out": partial(Autoencoder, 1, 1),
     "convolutional, 4 maps out": partial(Autoencoder, 1, 4),
 }.items():
-    print(f"{name:26} {cost.count(build, (1, 28, 28))[0]:7,} parameters")
+    print(f"{name:26} {cost.parameters_and_macs(build, (1, 28, 28))[0]:7,} parameters")
 
 # %% [markdown]
 # ## How we train
@@ -270,11 +271,10 @@ for name, build in {
 def trained(build, data, s, *, steps=STEPS, lr=1e-2, **options):
     """The network `build()`, trained on `data.train` with seed `s`."""
     seed(s)
-    model, size = build(), min(BATCH, len(data.train.x))
+    model = build()
     data = replace(data, val=Split(data.val.x[:BATCH], data.val.y[:BATCH]))  # looked at, not used
-    epochs = steps / (len(data.train.x) // size)
-    options |= {"batch_size": size, "validations": 1, "keep": "last", "seed": s}
-    fit(model, data, epochs=epochs, lr=lr, **options)
+    options |= {"batch_size": BATCH, "validations": 1, "keep": "last", "seed": s}
+    fit(model, data, steps=steps, lr=lr, **options)
     return model
 
 
@@ -331,7 +331,7 @@ def copied(model, silence=False):
 def interval(a, b=None):
     """Mean of (seeds, test patients), or of the lead over b, with a 95 % interval over both."""
     resamples = profile(smoke=20, full=1000)
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(len(test)), b, resamples=resamples)
+    return stats.over_patients(a, b, resamples=resamples)
 
 
 def dB(interval, sign=""):
@@ -537,20 +537,20 @@ class MeanMask(nn.Module):
 # %%
 def judged(model):
     """(test patients, 3): Dice of RV, myocardium and LV, mean of ED and ES."""
-    return cardiac.dice(model, test, side=SIDE).mean(1)
+    return hearts.dice_of_patients(model, test, side=SIDE).mean(1)
 
 
 SEGMENT = {"loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine()}
-tricked = [trained(partial(shape, 4), hearts, s, **SEGMENT) for s in range(SEEDS)]
-alone = [judged(Threshold(hearts.train, k))[:, k - 1] for k in (1, 2, 3)]
+tricked = [trained(partial(shape, 4), acdc, s, **SEGMENT) for s in range(SEEDS)]
+alone = [judged(Threshold(acdc.train, k))[:, k - 1] for k in (1, 2, 3)]
 found = {
     "best threshold": np.stack([np.stack(alone, 1)] * SEEDS),
-    "mean mask": np.stack([judged(MeanMask(hearts.train))] * SEEDS),
+    "mean mask": np.stack([judged(MeanMask(acdc.train))] * SEEDS),
     "autoencoder's shape, masks as targets": np.stack([judged(m) for m in tricked]),
 }
 
 # %%
-heads = [*cardiac.LABELS[1:], "mean", "lead over the threshold"]
+heads = [*hearts.LABELS[1:], "mean", "lead over the threshold"]
 rows = []
 for name, dice in found.items():
     lead = "" if name == "best threshold" else interval(dice.mean(2), found["best threshold"].mean(2))
@@ -570,8 +570,8 @@ plots.table(rows, ["Dice of test patients", *heads])
 # %%
 def few(n, s):
     """`n` training slices that seed `s` draws."""
-    keep = torch.randperm(len(hearts.train.x), generator=torch.Generator().manual_seed(s))[:n]
-    return replace(hearts, train=Split(*(t[keep.to(t.device)] for t in hearts.train)))
+    keep = torch.randperm(len(acdc.train.x), generator=torch.Generator().manual_seed(s))[:n]
+    return replace(acdc, train=acdc.train.take(keep))
 
 
 def from_denoiser(s):
@@ -724,7 +724,7 @@ NETWORKS = {
     "FCN, two skips (4 px)": partial(small_fcn, skips=2),
     "U-Net": partial(UNet, 1, 4, width=8, depth=3, padded=True, norm=True),
 }
-models = {name: [trained(b, hearts, s, **SEGMENT) for s in range(SEEDS)] for name, b in NETWORKS.items()}
+models = {name: [trained(b, acdc, s, **SEGMENT) for s in range(SEEDS)] for name, b in NETWORKS.items()}
 full = {name: np.stack([judged(m).mean(1) for m in three]) for name, three in models.items()}
 
 # %%
@@ -737,7 +737,7 @@ def to_outline(mask):
     return distance_transform_edt(~edge) if edge.any() else np.full(mask.shape, np.inf)
 
 
-truth = hearts.test.y.cpu().numpy()
+truth = acdc.test.y.cpu().numpy()
 away = np.stack([to_outline(mask) for mask in truth])
 NEAR = away <= 2
 
@@ -745,7 +745,7 @@ NEAR = away <= 2
 # %%
 def mistakes(model):
     """(test slices, H, W): is the label wrong?"""
-    return predict(model, hearts.test.x).argmax(1).cpu().numpy() != truth
+    return predict(model, acdc.test.x).argmax(1).cpu().numpy() != truth
 
 
 def rate(wrong, where):
@@ -762,7 +762,7 @@ far = {name: np.stack([rate(w, ~NEAR) for w in three]) for name, three in wrong.
 rows, before = [], None
 for name, build in NETWORKS.items():
     lead = "" if before is None else interval(full[name], full[before])
-    size = cost.count(build, (1, SIDE, SIDE))[0]
+    size = cost.parameters_and_macs(build, (1, SIDE, SIDE))[0]
     rows.append(
         (name, f"{size:,}", interval(full[name]), lead, dB(interval(near[name])), dB(interval(far[name])))
     )
@@ -803,8 +803,8 @@ plots.show(
 # %%
 def outlines(index):
     """The expert's outlines on a test slice, and those of each network's first seed."""
-    x = hearts.test.x[index : index + 1]
-    masks = [hearts.test.y[index], *(predict(three[0], x).argmax(1)[0] for three in models.values())]
+    x = acdc.test.x[index : index + 1]
+    masks = [acdc.test.y[index], *(predict(three[0], x).argmax(1)[0] for three in models.values())]
     return [plots.outlined(x[0, 0], mask, zoom=3) for mask in masks]
 
 
@@ -843,14 +843,14 @@ for size, seeds in ((8, FEW_SEEDS), (32, SEEDS)):
 # %%
 sizes = (8, 32, "all")
 rows = [(name, *(interval(dice[name, size]) for size in sizes)) for name in PAIR]
-heads = ["8 slices", "32 slices", f"all {len(hearts.train.x)} slices"]
+heads = ["8 slices", "32 slices", f"all {len(acdc.train.x)} slices"]
 plots.table([*rows], ["Dice of test patients", *heads])
 
 # %% tags=["hide-input"]
 drops = {name: dice[name, "all"] - dice[name, 8][:SEEDS] for name in PAIR}
 extra = interval(drops["U-Net"], drops["FCN"])
 plots.say(
-    f"From all {len(hearts.train.x)} slices to 8, "
+    f"From all {len(acdc.train.x)} slices to 8, "
     + " and ".join(f"the {name} loses {drop.mean():.3f} of Dice" for name, drop in drops.items())
     + f". The U-Net's loss minus the FCN's is {extra}"
     + (": no difference can be shown." if extra.low <= 0 <= extra.high else ".")
@@ -863,22 +863,22 @@ plots.say(
 where = f"ACDC at {SIDE} px, {SEEDS} seeds, {len(test)} patients"
 for name in PAIR:
     less = interval(dice[name, 32], dice[name, "all"])
-    claims.observe("C020", less.mean, (less.low, less.high), n=less.n, where=f"{name}, {where}")
+    claims.observe("C020", less, where=f"{name}, {where}")
 
 # %% tags=["hide-input"]
 ahead = interval(dice["FCN", 8], dice["U-Net", 8])
-claims.observe("C021", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=f"ACDC at {SIDE} px, 8 slices, {FEW_SEEDS} seeds, {len(test)} patients")  # fmt: skip
+claims.observe("C021", ahead, where=f"ACDC at {SIDE} px, 8 slices, {FEW_SEEDS} seeds, {len(test)} patients")
 claims.observe("C022", difference, n=len(logits), where="small VGG on BreastMNIST, 28 × 28, all test images")
 
 # %% tags=["hide-input"]
-claims.observe("C025", gap.mean, (gap.low, gap.high), n=gap.n, where=f"copying {where}")
+claims.observe("C025", gap, where=f"copying {where}")
 for sigma in SIGMAS:
     up = interval(gained["autoencoder", sigma], gained["noisy", sigma])
-    claims.observe("C026", up.mean, (up.low, up.high), n=up.n, where=f"σ = {sigma}, {where}")
+    claims.observe("C026", up, where=f"σ = {sigma}, {where}")
 
 # %% tags=["hide-input"]
 ahead = interval(found["autoencoder's shape, masks as targets"].mean(2), found["best threshold"].mean(2))
-claims.observe("C027", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=where)
+claims.observe("C027", ahead, where=where)
 
 # %% [markdown]
 # C025 is judged by what a network that copies makes of its bottleneck, not by how two drawings look, and says nothing of a U-Net that segments. C022 holds as a piece of algebra; that the results were great is in the paper's own tables, on photographs. C020 speaks of thousands of images;
@@ -887,14 +887,14 @@ claims.observe("C027", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=whe
 # ## At full size
 #
 # FCN-8s on VGG-16 takes the steps of the small twins. On the meta device one training step costs nothing, and shows that every
-# weight takes part. In the `gpu` profile the experiments above run at 128 × 128 pixels and for longer.
+# weight takes part.
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):
     net = FCN(1, 4)
     losses.dice_ce(net(torch.empty(2, 1, 224, 224)), torch.zeros(2, 224, 224, dtype=torch.long)).backward()
 assert all(p.grad is not None for p in net.parameters())
-size, work = cost.count(partial(FCN, 1, 4), (1, 224, 224))
+size, work = cost.parameters_and_macs(partial(FCN, 1, 4), (1, 224, 224))
 print(f"FCN-8s, 1 channel, 4 classes: {size:,} parameters, {work / 1e9:.1f} G multiply-adds at 224 × 224")
 
 # %% [markdown]
@@ -902,9 +902,9 @@ print(f"FCN-8s, 1 channel, 4 classes: {size:,} parameters, {work / 1e9:.1f} G mu
 
 # %% tags=["timing"]
 shown = {"autoencoder, 1 map": partial(shape, 1), "autoencoder, 4 maps": partial(shape, 4)} | NETWORKS
-times = cost.alternate({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in shown.items()})
+times = cost.time_in_turn({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in shown.items()})
 for name, build in shown.items():
-    size, work = cost.count(build, (1, SIDE, SIDE))
+    size, work = cost.parameters_and_macs(build, (1, SIDE, SIDE))
     print(
         f"{name:21} {size:8,} parameters {work / 1e6:6.1f} M multiply-adds {np.median(times[name]) / 8:5.2f} ms a slice"
     )

@@ -33,9 +33,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import cardiac, claims, cost, fit, losses, plots, profile, seed, stats
-from medlib.data import Dataset, Split, random_affine
+from medlib import claims, cost, fit, hearts, losses, plots, profile, seed, stats
+from medlib.augment import random_affine
+from medlib.data import Dataset, Split
 from medlib.models import SmallUNet, UNet
+from medlib.scrubber import scrubber
 from medlib.train import predict
 
 # %%
@@ -54,9 +56,9 @@ SIDE = 64
 # networks can be trained. One patient in five is tested; the others are the pool that we draw training patients from.
 
 # %%
-train, val, test = cardiac.split(cardiac.load())
+train, val, test = hearts.split(hearts.load())
 pool, test = profile(smoke=(train[:2], test[:2]), full=(train + val, test))
-sliced = {p.name: cardiac.slices([p], [p], [p], side=SIDE).train for p in pool}
+sliced = {p.name: hearts.slices(*3 * [pool.of([p])], side=SIDE).train for p in pool}
 print(
     f"{len(pool)} patients to draw from, {sum(len(s.x) for s in sliced.values()):,} slices; {len(test)} test patients"
 )
@@ -114,7 +116,7 @@ with torch.device("meta"):
     for up in net.up:
         up.register_forward_pre_hook(lambda _, maps: crops.append((maps[1].shape[2], 2 * maps[0].shape[2])))
     out = net(torch.empty(1, 1, 572, 572))
-size, work = cost.count(UNet, (1, 572, 572))
+size, work = cost.parameters_and_macs(UNet, (1, 572, 572))
 assert (size, out.shape[2]) == (31_030_658, 388)
 assert crops == [(64, 56), (136, 104), (280, 200), (568, 392)]
 print(f"{size:,} parameters, {work / 1e9:.1f} G multiply-adds; sides before and after cropping {crops}")
@@ -140,7 +142,7 @@ claims.observe("C024", sum(up.skip == "concatenate" for up in net.up) - 1, n=1, 
 each = [sum(isinstance(m, nn.Conv2d) for m in up.convolutions) for up in net.up]
 claims.observe("C031", float(np.mean(each)) - 1, n=len(each), where=paper)
 claims.observe("C032", net.head.weight[0].numel() - 64, n=1, where=paper)
-resized = cost.count(partial(UNet, resize=True), (1, 572, 572))[0]
+resized = cost.parameters_and_macs(partial(UNet, resize=True), (1, 572, 572))[0]
 claims.observe("C030", resized - 31_030_658, n=1, where="up-sampling and a 2 × 2 convolution")
 
 # %% [markdown]
@@ -158,18 +160,22 @@ claims.observe("C030", resized - 31_030_658, n=1, where="up-sampling and a 2 × 
 # %%
 def trained(build, n, s, augment=None, loss=losses.dice_ce, steps=STEPS):
     """The network `build()`, trained on `n` patients that seed `s` draws."""
-    parts = [sliced[p.name] for p in cardiac.shuffled(pool, s)[:n]]
-    chosen = Split(torch.cat([p.x for p in parts]), torch.cat([p.y for p in parts]))
-    data = Dataset("acdc", cardiac.LABELS, chosen, parts[0], parts[0], "pool")
+    parts = [sliced[p.name] for p in hearts.shuffled(pool, s)[:n]]
+    chosen = Split(
+        torch.cat([p.x for p in parts]),
+        torch.cat([p.y for p in parts]),
+        np.concatenate([p.whose for p in parts]),
+    )
+    data = Dataset(pool.name, hearts.LABELS, chosen, parts[0], parts[0], pool.source)
     seed(s)
-    model, epochs = build(), steps / max(1, len(chosen.x) // 16)
+    model = build()
     options = {"loss": loss, "score": losses.mean_dice, "lr": 1e-2, "batch_size": 16, "keep": "last"}
-    fit(model, data, epochs=epochs, validations=1, augment=augment, seed=s, **options)
+    fit(model, data, steps=steps, validations=1, augment=augment, seed=s, **options)
     return model
 
 
 def judged(model):
-    return cardiac.dice(model, test, side=SIDE).mean((1, 2))
+    return hearts.dice_of_patients(model, test, side=SIDE).mean((1, 2))
 
 
 def runs(build, n, **options):
@@ -179,7 +185,7 @@ def runs(build, n, **options):
 
 def lead(a, b=None):
     """Mean of `a`, or its lead over `b`, both (seeds, cases), with a 95 % interval over both."""
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b)
+    return stats.over_patients(a, b)
 
 
 # %% [markdown]
@@ -189,7 +195,7 @@ def lead(a, b=None):
 # that it is not trained on.
 
 # %%
-shown, seen = cardiac.slices(pool[1:5], [test[0]], [test[0]], side=SIDE), []
+shown, seen = hearts.slices(pool[1:5], test[:1], test[:1], side=SIDE), []
 
 
 def watch(logits, target):
@@ -198,7 +204,7 @@ def watch(logits, target):
 
 
 options = {
-    "epochs": max(1, STEPS / (len(shown.train.x) // 16)),
+    "steps": max(STEPS, len(shown.train.x) // 16),
     "lr": 1e-2,
     "batch_size": 16,
     "validations": 24,
@@ -207,7 +213,7 @@ history = fit(SmallUNet(), shown, loss=losses.dice_ce, score=watch, **options)
 
 # %% tags=["hide-input"]
 picture = shown.val.x[len(shown.val.x) // 4, 0]
-plots.scrubber(
+scrubber(
     np.stack([plots.outlined(picture, mask, zoom=4) for mask in seen]),
     sliders=("training, in equal steps",),
     alt="A slice of a heart during training. At first the outlines are scattered over the image; then they settle on the left ventricle, "
@@ -224,18 +230,20 @@ plots.scrubber(
 # pixels, Dice stays below what a U-Net can reach; the order is what we look at.)
 
 # %%
-goal = cost.count(SmallUNet, (1, SIDE, SIDE))[0]
+goal = cost.parameters_and_macs(SmallUNet, (1, SIDE, SIDE))[0]
 
 
 def matched(skip):
     def gap(width):
-        return abs(cost.count(partial(SmallUNet, skip=skip, width=width), (1, SIDE, SIDE))[0] - goal)
+        return abs(
+            cost.parameters_and_macs(partial(SmallUNet, skip=skip, width=width), (1, SIDE, SIDE))[0] - goal
+        )
 
     return partial(SmallUNet, skip=skip, width=min(range(12, 28), key=gap))
 
 
 builds = {skip: matched(skip) for skip in ("concatenate", "add", "none")}
-print({skip: f"{cost.count(build, (1, SIDE, SIDE))[0]:,}" for skip, build in builds.items()})
+print({skip: f"{cost.parameters_and_macs(build, (1, SIDE, SIDE))[0]:,}" for skip, build in builds.items()})
 
 
 # %%
@@ -245,7 +253,7 @@ def boundary(model):
 
     plane, scores = np.ones((1, 3, 3), bool), []
     for p in test:
-        for mask, truth in zip(cardiac.segment(model, p, side=SIDE), (p.ed.mask, p.es.mask), strict=True):
+        for mask, truth in zip(hearts.segment(model, p, side=SIDE), (p.ed.mask, p.es.mask), strict=True):
             for k in (1, 2, 3):
                 t = truth == k
                 band = binary_dilation(t, plane, 2) & ~binary_erosion(t, plane, 2)
@@ -285,7 +293,7 @@ plots.say(
 # %% tags=["hide-input"]
 ahead = lead(border["concatenate"], border["add"])
 where = f"ACDC at {SIDE} px, {everything} patients, {SEEDS} seeds, equal parameters"
-claims.observe("C023", ahead.mean, (ahead.low, ahead.high), n=ahead.n, where=where)
+claims.observe("C023", ahead, where=where)
 
 # %% [markdown]
 # ## How many patients?
@@ -377,13 +385,7 @@ plots.table(
 # %% tags=["hide-input"]
 for n in FEW:
     ahead = lead(augmented[n, "elastic"], augmented[n, "none"])
-    claims.observe(
-        "C033",
-        ahead.mean,
-        (ahead.low, ahead.high),
-        n=ahead.n,
-        where=f"ACDC, {n} training patients, {SEEDS} seeds",
-    )
+    claims.observe("C033", ahead, where=f"ACDC, {n} training patients, {SEEDS} seeds")
 sure = [str(n) for n in FEW if lead(augmented[n, "elastic"], augmented[n, "none"]).low > 0]
 plots.say(
     f"The interval of the gain of elastic deformation over none lies above zero at {len(sure)} of {len(FEW)} numbers of patients"
@@ -487,7 +489,7 @@ plots.table(
 beyond = draws[:, 2] - draws[:, :2].max(1)
 effect, ends = centre[2] - centre[:2].max(), np.quantile(beyond, [0.025, 0.975])
 ends = min(ends[0], effect), max(ends[1], effect)
-claims.observe("C034", effect, tuple(ends), n=len(test), where=f"ACDC, all slices of {EIGHT} patients, 2 × 2 × 2 factorial, {SEEDS} seeds")  # fmt: skip
+claims.observe("C034", stats.Interval(effect, *ends, len(test)), where=f"ACDC, all slices of {EIGHT} patients, 2 × 2 × 2 factorial, {SEEDS} seeds")  # fmt: skip
 
 # %% [markdown]
 # ## What the weight map is for: objects that touch
@@ -533,7 +535,7 @@ def miscounted(loss, s):
     seed(s)
     model = UNet(1, 2, width=8, depth=2, padded=True, norm=True)
     score = lambda logits, target: losses.mean_dice(logits, (target > 0).long())
-    fit(model, plates, epochs=STEPS / 2, batch_size=16, lr=1e-2, loss=loss, score=score, validations=1, seed=s, keep="last")  # fmt: skip
+    fit(model, plates, steps=STEPS, batch_size=16, lr=1e-2, loss=loss, score=score, validations=1, seed=s, keep="last")  # fmt: skip
     found = predict(model, plates.test.x).argmax(1).cpu()
     return [abs(label(f.numpy(), connectivity=1).max() - t.max().item()) for f, t in zip(found, plates.test.y, strict=True)]  # fmt: skip
 
@@ -610,15 +612,15 @@ sizes = {
     "U-Net, width 16, padded": partial(UNet, 1, 4, width=16, padded=True, norm=True),
     "small U-Net": SmallUNet,
 }
-steps = cost.alternate({name: cost.forward(build(), (8, 1, 128, 128)) for name, build in sizes.items()}, 5)
+steps = cost.time_in_turn({name: cost.forward(build(), (8, 1, 128, 128)) for name, build in sizes.items()}, 5)
 for name, build in sizes.items():
-    size, work = cost.count(build, (1, 128, 128))
+    size, work = cost.parameters_and_macs(build, (1, 128, 128))
     print(
         f"{name:24} {size:9,} parameters {work / 1e9:.2f} G multiply-adds {np.median(steps[name]) / 8:.1f} ms a slice of 128 × 128"
     )
 
 # %% [markdown]
-# At full size: `UNet(1, 2)` on 572 × 572 pixels is the network of the paper. `MEDLIB_PROFILE=gpu` trains the experiments above for longer.
+# At full size: `UNet(1, 2)` on 572 × 572 pixels is the network of the paper.
 #
 # ## Pitfalls in medicine
 #

@@ -27,14 +27,15 @@ import time
 
 import numpy as np
 
-from medlib import cardiac, cost, fit, losses, peers, plots, profile, seed, stats
-from medlib.data import random_affine
+from medlib import cost, fit, hearts, losses, peers, plots, profile, seed, stats
+from medlib.augment import random_affine
 from medlib.models import SmallUNet
+from medlib.scrubber import scrubber
 
 # %%
 EPOCHS = profile(smoke=0.2, full=16)
 FOLDS = profile(smoke=1, full=5)
-patients = profile(smoke=cardiac.load()[:10], full=cardiac.load())
+patients = profile(smoke=hearts.load()[:10], full=hearts.load())
 
 # %% [markdown]
 # ## The hearts
@@ -47,7 +48,7 @@ patients = profile(smoke=cardiac.load()[:10], full=cardiac.load())
 # %% tags=["hide-input"]
 one = patients[0]
 limits = tuple(np.quantile(one.ed.image, (0.01, 0.99)))
-cut = cardiac.window(one, 120, 120 * cardiac.PIXEL)
+cut = hearts.window(one, 120, 120 * hearts.PIXEL)
 rows, columns = (slice(max(0, int(c - 60)), int(c + 60)) for c in cut.centre)
 frames = [
     [
@@ -56,7 +57,7 @@ frames = [
     ]
     for v in (one.ed, one.es)
 ]
-plots.scrubber(
+scrubber(
     frames,
     sliders=("moment (1 ED, 2 ES)", "slice, from base to apex"),
     alt="Short-axis slices of one heart from base to apex, at end-diastole and end-systole, with the expert's outlines of the "
@@ -78,19 +79,19 @@ for p in patients:
     seen.setdefault(p.ed.image.tobytes(), []).append(p)
 for twins in (same for same in seen.values() if len(same) > 1):
     a, b = twins
-    agreement = cardiac.score((a.ed.mask, a.es.mask), b)
+    agreement = hearts.score((a.ed.mask, a.es.mask), b)
     print(f"{a.name} and {b.name} are one scan; their two masks agree with a Dice of {agreement.mean():.3f}:")
     print(np.array2string(agreement, precision=3), "(rows ED, ES; columns RV, myocardium, LV)")
 
 # %% [markdown]
-# The pixels are the same, the masks are not: a small, accidental look at how far two drawings of one heart differ. `cardiac.folds`
+# The pixels are the same, the masks are not: a small, accidental look at how far two drawings of one heart differ. `hearts.folds`
 # keeps copies of a scan in one fold, and deals the diagnoses out in equal shares. (Below, the two count as two patients.)
 #
 # **The heart is not in the middle.** We cut a square of 200 mm around it, found without looking at any mask: the heart is
 # what moves between ED and ES. (Millimetres are nominal here: the headers of our copy carry 1.5625 × 1.5625 × 10 mm for nearly every patient.)
 
 # %%
-plots.show_source(cardiac.centre)
+plots.show_source(hearts.centre)
 
 # %% [markdown]
 # ## The network and its training
@@ -107,29 +108,29 @@ plots.show_source(SmallUNet, losses.soft_dice, losses.dice_ce)
 # %%
 options = {"epochs": EPOCHS, "lr": 5e-3, "batch_size": 16, "loss": losses.dice_ce, "score": losses.mean_dice}
 options |= {"augment": random_affine(), "validations": 1, "keep": "last"}
-size, work = cost.count(SmallUNet, (1, 128, 128))
+size, work = cost.parameters_and_macs(SmallUNet, (1, 128, 128))
 print(f"{size:,} parameters, {work / 1e9:.2f} G multiply-adds a slice of 128 × 128")
 
 # %% [markdown]
 # ## Five folds
 #
 # Each fifth of the patients, a {term}`fold`, is tested once by a network that was trained on the other four fifths. This is {term}`cross-validation`. No choice was made on the
-# tested fold while training, and the last weights are kept. (The learning rate was chosen once, on the validation patients of `cardiac.split`, which are the fourth fold here: that fold's score may flatter a little.) {term}`Dice` is computed volume by volume on the scanner's own pixels, so what the square cuts off counts as an error.
+# tested fold while training, and the last weights are kept. (The learning rate was chosen once, on the validation patients of `hearts.split`, which are the fourth fold here: that fold's score may flatter a little.) {term}`Dice` is computed volume by volume on the scanner's own pixels, so what the square cuts off counts as an error.
 
 # %%
-parts = cardiac.folds(patients)
+parts = hearts.folds(patients)
 dice, masks, seconds, models = {}, {}, [], []
 for test in parts[:FOLDS]:
-    train = [p for part in parts if part is not test for p in part]
-    data = cardiac.slices(train, test[:1], test[:1])  # `fit` watches one patient and chooses nothing by it
+    train = patients.of(p for part in parts if part is not test for p in part)
+    data = hearts.slices(train, test[:1], test[:1])  # `fit` watches one patient and chooses nothing by it
     seed(len(models))
     started = time.process_time()
     models.append(SmallUNet())
     fit(models[-1], data, seed=len(models), **options)
     seconds.append(time.process_time() - started)
     for p in test:
-        masks[p.name] = cardiac.segment(models[-1], p)
-        dice[p.name] = cardiac.score(masks[p.name], p)
+        masks[p.name] = hearts.segment(models[-1], p)
+        dice[p.name] = hearts.score(masks[p.name], p)
 
 # %% tags=["hide-input"]
 tested = [p for p in patients if p.name in dice]
@@ -213,7 +214,7 @@ worst = [tested[i] for i in order[:5]]
 for p in worst:
     wrong = [(m != v.mask).sum((1, 2)) for m, v in zip(masks[p.name], (p.ed, p.es), strict=True)]
     t, z = np.unravel_index(np.argmax(wrong), np.shape(wrong))
-    volume, middle = (p.ed, p.es)[t], cardiac.centre(p)
+    volume, middle = (p.ed, p.es)[t], hearts.centre(p)
     box = tuple(slice(max(0, int(c - 55)), int(c + 55)) for c in middle)
     for row, mask in zip(pictures, (volume.mask[z], masks[p.name][t][z]), strict=True):
         row.append(plots.outlined(volume.image[z][box], mask[box]))
@@ -254,8 +255,8 @@ plots.say(
 # MONAI's pipeline is stopped after four times the time of our whole training; a ratio near four therefore says “at least”.
 
 # %%
-train, watched, test = cardiac.split(patients)
-data = cardiac.slices(train, watched, test[:1])
+train, watched, test = hearts.split(patients)
+data = hearts.slices(train, watched, test[:1])
 GOAL, RACES = 0.85, profile(smoke=1, full=3)
 hurry = options | {"epochs": EPOCHS / 2, "lr": 1e-2}
 
@@ -269,7 +270,7 @@ def ours(s: int) -> tuple[float, float, np.ndarray]:
     seed(s)
     started, model = time.process_time(), SmallUNet()
     fit(model, data, seed=s, **hurry)
-    return reached, time.process_time() - started, cardiac.dice(model, test).mean((1, 2))
+    return reached, time.process_time() - started, hearts.dice_of_patients(model, test).mean((1, 2))
 
 
 # %%
@@ -280,7 +281,7 @@ plots.show_source(peers.monai_unet)
 def theirs(s: int, until: float) -> tuple[float, np.ndarray]:
     """CPU-seconds of MONAI's pipeline to the goal, and the Dice of each test patient after `until` seconds."""
     reached, model = peers.monai_unet(data, goal=GOAL, until=until, limit=4 * until, seed=s)
-    return reached, cardiac.dice(model, test).mean((1, 2))
+    return reached, hearts.dice_of_patients(model, test).mean((1, 2))
 
 
 # %%
@@ -314,9 +315,7 @@ plots.table(
 )
 
 # %% tags=["hide-input", "timing"]
-ahead = stats.bootstrap_cases(
-    stats.mean_value, [m[2] for m in mine], np.zeros(len(test)), [o[1] for o in other]
-)
+ahead = stats.over_patients([m[2] for m in mine], [o[1] for o in other])
 plots.say(
     f"Time to a Dice of {GOAL}: MONAI's pipeline took {at_least}**{np.mean(second / first):.1f} times** as long as ours "
     f"(seeds: {', '.join(f'{r:.1f}' for r in second / first)}; ours missed it in {missed.sum()} of {RACES}, MONAI's in {late.sum()}). After equal time our Dice is higher by {ahead} on {len(test)} test patients "
@@ -490,7 +489,7 @@ plots.say(
 #
 # ```{solution} ex-11b-hd
 # :class: dropdown
-# Loop as `cardiac.score` does and call the metric with `v.spacing`. A patient with one stray island moves far up in the order; one whose outline is a little too wide everywhere moves down.
+# Loop as `hearts.score` does and call the metric with `v.spacing`. A patient with one stray island moves far up in the order; one whose outline is a little too wide everywhere moves down.
 # ```
 #
 # ```{exercise} ★★★ Investigate: several looks
@@ -500,15 +499,15 @@ plots.say(
 #
 # ```{solution} ex-11b-looks
 # :class: dropdown
-# Turn by a few degrees with `medlib.data.warp`, predict, turn back, average, then `argmax`. The cost is one forward pass a copy. Report the paired difference with `stats.bootstrap`.
+# Turn by a few degrees with `medlib.augment.sample`, predict, turn back, average, then `argmax`. The cost is one forward pass a copy. Report the paired difference with `stats.bootstrap`.
 # ```
 #
 # ```{exercise} ★★★ Investigate: another hospital
 # :label: ex-11b-other
-# Put any other ACDC-style folder into `cardiac.load(folder)` and score the five networks on it. Which structure suffers most?
+# Put any other ACDC-style folder into `hearts.load(folder)` and score the five networks on it. Which structure suffers most?
 # ```
 #
 # ```{solution} ex-11b-other
 # :class: dropdown
-# `[cardiac.dice(m, cardiac.load(folder)) for m in models]` does it. Chapter 18 takes this up with hearts from another hospital.
+# `[hearts.dice_of_patients(m, hearts.load(folder)) for m in models]` does it. Chapter 18 takes this up with hearts from another hospital.
 # ```

@@ -33,11 +33,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import cardiac, cost, fit, load, losses, metrics, plots, profile, seed, stats
-from medlib.data import Split, random_affine
+from medlib import cost, fit, hearts, load, losses, metrics, plots, profile, seed, stats
+from medlib.augment import random_affine
+from medlib.data import Split
 from medlib.models import SmallUNet
 from medlib.models.deeplab import ASPP, DeepLabV3Plus, dilate, small_deeplab
 from medlib.models.resnet import BasicBlock
+from medlib.scrubber import scrubber
 from medlib.train import predict
 
 # %%
@@ -54,15 +56,15 @@ SIDE = 128
 
 # %%
 n = profile(smoke=2, full=None)  # None: all patients
-train, val, test = (patients[:n] for patients in cardiac.split(cardiac.load()))
-hearts = cardiac.slices(train, val[:1], test, side=SIDE)  # nothing is chosen here, so val is only watched
-print(hearts)
+train, val, test = (patients[:n] for patients in hearts.split(hearts.load()))
+acdc = hearts.slices(train, val[:1], test, side=SIDE)  # nothing is chosen here, so val is only watched
+print(acdc)
 
 
 # %%
 def tiles(split):
     """Images (N, 1, H, W) and masks → tiles of 128 × 128, slice after slice."""
-    x, y = (t.unfold(-2, SIDE, SIDE).unfold(-2, SIDE, SIDE) for t in split)
+    x, y = (t.unfold(-2, SIDE, SIDE).unfold(-2, SIDE, SIDE) for t in (split.x, split.y))
     return Split(x.reshape(-1, 1, SIDE, SIDE), y.reshape(-1, SIDE, SIDE))
 
 
@@ -85,11 +87,11 @@ def ceiling(y, num_classes, stride):
     return [metrics.dice(back == k, y == k) for k in range(1, num_classes)]
 
 
-heart_masks, membrane_masks = hearts.test.y.cpu(), membranes.test.y.cpu()
+heart_masks, membrane_masks = acdc.test.y.cpu(), membranes.test.y.cpu()
 limits = {s: ceiling(heart_masks, 4, s) + ceiling(membrane_masks, 2, s) for s in (2, 4, 8, 16, 32)}
 
 # %%
-names = [*cardiac.LABELS[1:], "membrane"]
+names = [*hearts.LABELS[1:], "membrane"]
 plots.table(
     [(f"{s} × {s} pixels", *(f"{d:.3f}" for d in row)) for s, row in limits.items()],
     ["one place for", *names],
@@ -97,7 +99,7 @@ plots.table(
 
 # %%
 i = 2 * len(test[0].ed.image) - len(test[0].es.image) // 2 - 1  # mid-height at end-systole
-picture, mask = hearts.test.x[i, 0].cpu(), hearts.test.y[i].cpu()
+picture, mask = acdc.test.x[i, 0].cpu(), acdc.test.y[i].cpu()
 shares = F.one_hot(mask, 4).movedim(-1, 0)[None].float()
 views = [mask] + [
     F.interpolate(F.avg_pool2d(shares, s), (SIDE, SIDE), mode="bilinear").argmax(1)[0] for s in (4, 8, 16, 32)
@@ -159,7 +161,7 @@ for rate in (1, 2, 3, 4, 6, 8, 12, 16, 18):
     frames.append(frame)
 
 # %% tags=["hide-input"]
-plots.scrubber(
+scrubber(
     np.stack(frames),
     sliders=("step: rate 1, 2, 3, 4, 6, 8, 12, 16, 18",),
     alt="A heart slice with nine marked pixels around the centre of the left ventricle. With each step they lie further apart, until they reach beyond the heart.",
@@ -323,7 +325,7 @@ plots.show_source(ASPP, DeepLabV3Plus)
 
 # %% tags=["nbval-check-output"]
 for stride in (32, 16, 8):
-    size, work = cost.count(partial(DeepLabV3Plus, output_stride=stride), (3, 512, 512))
+    size, work = cost.parameters_and_macs(partial(DeepLabV3Plus, output_stride=stride), (3, 512, 512))
     assert size == 26_696_133
     print(f"output stride {stride:2}: {size:,} parameters, {work / 1e9:6.1f} G multiply-adds at 512 × 512")
 
@@ -332,7 +334,7 @@ for stride in (32, 16, 8):
 #
 # ## How we train
 #
-# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (250 in the `cpu` profile, about four passes) with the same learning rate, untuned: this ranks short trainings; the last
+# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (250 in the `full` profile, about four passes) with the same learning rate, untuned: this ranks short trainings; the last
 # weights are kept, so nothing is chosen by looking at other patients. Each test patient gets the mean {term}`Dice` of three structures at two moments, on the scanner's
 # pixels, and the surface Dice of chapter 09 at 2 mm (nominal), which looks at the outlines alone.
 
@@ -346,7 +348,7 @@ def trained(build, data, s, steps=STEPS):
     """(`build()` trained on `data.train`, CPU-seconds)."""
     seed(s)
     model, started = build(), time.process_time()
-    fit(model, data, epochs=steps / max(1, len(data.train.x) // 16), seed=s, **options)
+    fit(model, data, steps=steps, seed=s, **options)
     return model, time.process_time() - started
 
 
@@ -362,15 +364,15 @@ def outlines(masks, patient):
 
 def judged(model):
     """(test patients, 2): Dice and surface Dice."""
-    masks = [cardiac.segment(model, p, side=SIDE) for p in test]
-    both = [(cardiac.score(m, p).mean(), outlines(m, p)) for m, p in zip(masks, test, strict=True)]
+    masks = [hearts.segment(model, p, side=SIDE) for p in test]
+    both = [(hearts.score(m, p).mean(), outlines(m, p)) for m, p in zip(masks, test, strict=True)]
     return np.array(both)
 
 
 def lead(a, b=None):
     """Mean of `a` (seeds, cases), or its lead over `b`, with a 95 % interval over both."""
     resamples = profile(smoke=20, full=1000)
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b, resamples=resamples)
+    return stats.over_patients(a, b, resamples=resamples)
 
 
 # %% [markdown]
@@ -405,14 +407,14 @@ PARTS = {
 # %%
 nets, scores, seconds = {}, {}, {}
 for name, build in PARTS.items():
-    runs = [trained(build, hearts, s) for s in range(SEEDS)]
+    runs = [trained(build, acdc, s) for s in range(SEEDS)]
     nets[name], seconds[name] = runs[0][0], np.mean([r[1] for r in runs])
     scores[name] = np.stack([judged(model) for model, _ in runs])  # (seeds, patients, 2)
 
 # %% tags=["hide-input"]
 base, rows = "output stride 16", []
 for name, build in PARTS.items():
-    size, work = cost.count(build, (1, SIDE, SIDE))
+    size, work = cost.parameters_and_macs(build, (1, SIDE, SIDE))
     ahead = "" if name == base else lead(scores[name][..., 0], scores[base][..., 0])
     means = (f"{scores[name][..., k].mean():.3f}" for k in (0, 1))
     rows.append((name, f"{size:,}", f"{work / 1e6:.0f} M", *means, ahead))
@@ -447,7 +449,7 @@ plots.say(
 
 # %%
 LONGER = "U-Net, 4/3 of the steps"
-longer = [trained(PARTS["U-Net"], hearts, s, 4 * STEPS // 3) for s in range(SEEDS)]
+longer = [trained(PARTS["U-Net"], acdc, s, 4 * STEPS // 3) for s in range(SEEDS)]
 scores[LONGER] = np.stack([judged(model) for model, _ in longer])
 seconds[LONGER] = np.mean([s for _, s in longer])
 
@@ -522,11 +524,11 @@ plots.say(
 # %%
 def shown(p):
     """The expert's outlines on a slice, and those of five networks."""
-    z, box = len(p.es.image) // 2, cardiac.window(p, side=SIDE)
+    z, box = len(p.es.image) // 2, hearts.window(p, side=SIDE)
     rows, columns = (
         slice(max(0, int(c - 45 * s)), int(c + 45 * s)) for c, s in zip(box.centre, box.step, strict=True)
     )
-    masks = [p.es.mask, *(cardiac.segment(nets[name], p, side=SIDE)[1] for name in LOOK)]
+    masks = [p.es.mask, *(hearts.segment(nets[name], p, side=SIDE)[1] for name in LOOK)]
     return [plots.outlined(p.es.image[z, rows, columns], m[z, rows, columns], zoom=2) for m in masks]
 
 
@@ -546,8 +548,7 @@ plots.show(
 # %% [markdown]
 # ## At full size
 #
-# `DeepLabV3Plus(1, 4)` is the network on ResNet-50. One training step on the meta device shows that every weight takes part. In the `gpu` profile the experiments above
-# run sixteen times as long.
+# `DeepLabV3Plus(1, 4)` is the network on ResNet-50. One training step on the meta device shows that every weight takes part.
 
 # %% tags=["nbval-check-output"]
 with torch.device("meta"):
@@ -560,7 +561,7 @@ print(f"DeepLabV3+ on ResNet-50, 1 channel, 4 classes: {cost.parameters(net):,} 
 # ## What it costs
 
 # %% tags=["timing"]
-times = cost.alternate({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in PARTS.items()})
+times = cost.time_in_turn({name: cost.forward(b(), (8, 1, SIDE, SIDE)) for name, b in PARTS.items()})
 for name in PARTS:
     print(
         f"{name:26} {np.median(times[name]) / 8:5.2f} ms a slice, {seconds[name]:4.0f} CPU-seconds to train"
@@ -701,7 +702,7 @@ for name in PARTS:
 #
 # ```{exercise} ★ Predict: a wider square
 # :label: ex-12-ceiling
-# Does what is left of the right ventricle in the first table rise or fall if the square around the heart has 300 mm instead of 200 mm, at the same 128 pixels? Then call `cardiac.slices` with `field=300`.
+# Does what is left of the right ventricle in the first table rise or fall if the square around the heart has 300 mm instead of 200 mm, at the same 128 pixels? Then call `hearts.slices` with `field=300`.
 # ```
 #
 # ```{solution} ex-12-ceiling
@@ -774,7 +775,7 @@ for name in PARTS:
 # :class: dropdown
 # ```python
 # sizes = (96, 128, 160, 192)
-# table = {name: [cardiac.dice(nets[name], test, side=s).mean() for s in sizes] for name in ("output stride 16", "U-Net")}
+# table = {name: [hearts.dice_of_patients(nets[name], test, side=s).mean() for s in sizes] for name in ("output stride 16", "U-Net")}
 # ```
 #
 # Expect both to be best at 128 and to fall on either side, since a heart then has another size in pixels. The

@@ -31,8 +31,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import cardiac, claims, cost, evaluate, fit, load, losses, plots, profile, seed, stats
-from medlib.data import random_affine
+from medlib import claims, cost, evaluate, fit, hearts, load, losses, plots, profile, seed, stats
+from medlib.augment import random_affine
 from medlib.models import ResNet, SmallUNet
 from medlib.models.resnet import BasicBlock
 from medlib.models.resnet_v2 import Concatenate, OptionA, OptionC, PreActivation, ReLUBefore, ResNetV2
@@ -296,8 +296,7 @@ def trained(build, s, batch=BATCH):
     net, few = build(), (data.train.x[:128], data.train.y[:128])
     net.to(few[0].device)
     before = first_gradient(net, *few)
-    epochs = STEPS / (len(data.train.x) // batch)
-    history = fit(net, data, epochs=epochs, batch_size=batch, validations=4, keep="last", seed=s)
+    history = fit(net, data, steps=STEPS, batch_size=batch, validations=4, keep="last", seed=s)
     return net, before, first_gradient(net, *few), np.mean(history.train_loss[-1:])
 
 
@@ -484,7 +483,7 @@ plots.table(
 # %% tags=["nbval-check-output"]
 for depth, published in ((20, 269_722), (32, 464_154), (56, 853_018), (110, 1_727_962)):
     build = partial(ResNet, 3, 10, block=OptionA, layers=((depth - 2) // 6,) * 3, width=16, small_images=True)
-    size, _ = cost.count(build, (3, 32, 32))
+    size, _ = cost.parameters_and_macs(build, (3, 32, 32))
     assert size == published
     print(f"ResNet-{depth} for 32 × 32 images, option A: {size:,} parameters")
 
@@ -518,27 +517,24 @@ def residual_unet():
 
 
 # %%
-train, val, test = (p[: profile(smoke=2, full=None)] for p in cardiac.split(cardiac.load()))
-hearts = cardiac.slices(train, val[:1], test, side=64)
+train, val, test = (p[: profile(smoke=2, full=None)] for p in hearts.split(hearts.load()))
+acdc = hearts.slices(train, val[:1], test, side=64)
 
 
 def dice(build, s):
     """(test patients,): Dice of three structures at ED and ES."""
     seed(s)
-    net, epochs = build(), STEPS / (len(hearts.train.x) // 16)
+    net = build()
     options = {"loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine(), "lr": 1e-2}
-    fit(net, hearts, epochs=epochs, batch_size=16, validations=1, keep="last", seed=s, **options)
-    return cardiac.dice(net, test, side=64).mean((1, 2))
+    fit(net, acdc, steps=STEPS, batch_size=16, validations=1, keep="last", seed=s, **options)
+    return hearts.dice_of_patients(net, test, side=64).mean((1, 2))
 
 
 # %%
 UNETS = {"U-Net": SmallUNet, "residual U-Net": residual_unet}
 scores = {name: np.array([dice(build, s) for s in range(FITS)]) for name, build in UNETS.items()}
 resamples = profile(smoke=20, full=1000)
-none = np.zeros(len(test))
-lead = stats.bootstrap_cases(
-    stats.mean_value, scores["residual U-Net"], none, scores["U-Net"], resamples=resamples
-)
+lead = stats.over_patients(scores["residual U-Net"], scores["U-Net"], resamples=resamples)
 
 # %% tags=["hide-input"]
 plots.say(
@@ -554,16 +550,10 @@ plots.say(
 
 # %% tags=["hide-input"]
 plain = stats.bootstrap(slopes["sigmoid", "Xavier", "plain"])
-claims.observe(
-    "C037",
-    plain.mean,
-    (plain.low, plain.high),
-    n=plain.n,
-    where=f"{DEPTH} dense layers with sigmoid, Xavier's start, log10 a layer",
-)
+claims.observe("C037", plain, where=f"{DEPTH} dense layers with sigmoid, Xavier's start, log10 a layer")
 larger = np.maximum(slopes["sigmoid", "Xavier", "plain"], slopes["ReLU", "He", "plain"])
 best = stats.bootstrap(larger)
-claims.observe("C038", best.mean, (best.low, best.high), n=best.n, where=f"{DEPTH} dense layers, sigmoid with Xavier's and ReLU with He's start")  # fmt: skip
+claims.observe("C038", best, where=f"{DEPTH} dense layers, sigmoid with Xavier's and ReLU with He's start")
 
 # %% tags=["hide-input"]
 ratio = []
@@ -574,13 +564,7 @@ for s in range(SEEDS):
         sizes[kind] = first_gradient(network(DEEP, shortcut), images, data.train.y[:128].cpu())
     ratio.append(np.log10(sizes["residual"] / sizes["plain"]))
 healthy = stats.bootstrap(ratio)
-claims.observe(
-    "C039",
-    healthy.mean,
-    (healthy.low, healthy.high),
-    n=healthy.n,
-    where=f"{DEEP} layers with batch norm and He's start, before training",
-)
+claims.observe("C039", healthy, where=f"{DEEP} layers with batch norm and He's start, before training")
 
 # %% tags=["hide-input"]
 claims.observe(
@@ -590,7 +574,7 @@ claims.observe(
     where=f"convolutions inside the blocks of a residual network with {DEEP} layers",
 )
 last, _ = stats.paired(probed["residual"][:, -1], probed["plain"][:, -1])
-claims.observe("C041", last.mean, (last.low, last.high), n=last.n, where=f"PneumoniaMNIST, {DEEP} layers, last block")  # fmt: skip
+claims.observe("C041", last, where=f"PneumoniaMNIST, {DEEP} layers, last block")
 
 # %% tags=["hide-input"]
 net, below = runs["residual", DEEP][0][0].eval(), []
@@ -611,13 +595,7 @@ claims.observe("C043", joined / 8 - 2, n=1, where="the block of 2016, counted") 
 
 # %% tags=["hide-input"]
 saturates, _ = stats.paired(accuracy["plain", DEEP], accuracy["plain", HALF])
-claims.observe(
-    "C019",
-    saturates.mean,
-    (saturates.low, saturates.high),
-    n=saturates.n,
-    where=f"PneumoniaMNIST, plain, {DEEP} against {HALF} layers",
-)
+claims.observe("C019", saturates, where=f"PneumoniaMNIST, plain, {DEEP} against {HALF} layers")
 
 # %% [markdown]
 # C037 speaks of a problem that is real. C038 puts two activations into one sentence that behave differently: the sigmoid's gradients do vanish, the ReLU's do not when it starts as its paper advises. C039 gives the residual network
@@ -625,14 +603,14 @@ claims.observe(
 #
 # ## At full size
 #
-# `ResNet(3, 10, block=OptionA, layers=(18, 18, 18), width=16, small_images=True)` is the network of 110 layers. In the `gpu` profile the trainings above take 2,000 steps.
+# `ResNet(3, 10, block=OptionA, layers=(18, 18, 18), width=16, small_images=True)` is the network of 110 layers.
 #
 # ## What it costs
 
 # %% tags=["timing"]
 twins = {kind: network(DEEP, shortcut) for kind, shortcut in SHORTCUT.items()}
 twins["pre-activation"] = ResNetV2(1, 2, layers=LAYERS[DEEP], width=8)
-times = cost.alternate({n: cost.training_step(m, (BATCH, 1, 28, 28)) for n, m in twins.items()}, repeats=profile(smoke=1, full=8))  # fmt: skip
+times = cost.time_in_turn({n: cost.training_step(m, (BATCH, 1, 28, 28)) for n, m in twins.items()}, repeats=profile(smoke=1, full=8))  # fmt: skip
 for name, model in twins.items():
     print(f"{name:15} {cost.parameters(model):,} parameters, {np.median(times[name]):.0f} ms a training step")
 

@@ -34,8 +34,9 @@ from IPython.display import HTML, display
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import attention, cardiac, claims, cost, fit, load, losses, plots, profile, seed, stats
-from medlib.data import Dataset, Split, random_affine
+from medlib import attention, claims, cost, fit, hearts, load, losses, plots, profile, seed, stats
+from medlib.augment import random_affine
+from medlib.data import Dataset, Split
 from medlib.device import device
 from medlib.metrics import accuracy
 from medlib.models import SmallUNet
@@ -294,11 +295,11 @@ def samples(module):
 # %%
 drawn = {m: samples(m) for m in (*attention.SOFT, *attention.HARD)}
 shape = (64, 28, 28)
-counts = {m: cost.count(partial(m, 64), shape) for m in drawn}
+counts = {m: cost.parameters_and_macs(partial(m, 64), shape) for m in drawn}
 
 # %% tags=["timing"]
 ROUNDS = profile(smoke=1, full=7)
-times = cost.alternate({m.__name__: cost.forward(m(64), (4, *shape)) for m in drawn}, ROUNDS)
+times = cost.time_in_turn({m.__name__: cost.forward(m(64), (4, *shape)) for m in drawn}, ROUNDS)
 family = {m: name.split(":")[0] for fs in FAMILIES.values() for name, ms in fs.items() for m in ms}
 rows = [
     (m.__name__, family[m], "yes" if drawn[m] else "no", f"{counts[m][0]:,}", f"{counts[m][1] / 1e6:.2f}", f"{np.median(times[m.__name__]) / 4:.2f}")
@@ -402,8 +403,8 @@ def finder(pool):
 def hits(pool, s):
     """Of test images with a spot: is the map's peak on it, and how many pixels from its middle; all maps; accuracy."""
     seed(s)
-    net, epochs = finder(pool), 2 * STEPS / (len(spots.train.x) // 64)
-    fit(net, spots, epochs=epochs, batch_size=64, lr=1e-2, validations=2, seed=s)
+    net = finder(pool)
+    fit(net, spots, steps=2 * STEPS, batch_size=64, lr=1e-2, validations=2, seed=s)
     logits = predict(net, spots.test.x, len(spots.test.x))
     weights = net[6].weights[:, 0].cpu()
     peak = torch.stack(torch.unravel_index(weights.flatten(1).argmax(1), (28, 28)), 1)
@@ -495,18 +496,18 @@ def spatial_unet():
 
 
 # %%
-train, val, test = (p[: profile(smoke=2, full=None)] for p in cardiac.split(cardiac.load()))
-hearts = cardiac.slices(train, val[:1], test, side=64)
+train, val, test = (p[: profile(smoke=2, full=None)] for p in hearts.split(hearts.load()))
+acdc = hearts.slices(train, val[:1], test, side=64)
 
 
 # %%
 def dice(build, s, steps):
     """(test patients,): Dice of three structures at ED and ES."""
     seed(s)
-    net, epochs = build(), steps / (len(hearts.train.x) // 16)
+    net = build()
     options = {"loss": losses.dice_ce, "score": losses.mean_dice, "augment": random_affine(), "lr": 1e-2}
-    fit(net, hearts, epochs=epochs, batch_size=16, validations=1, keep="last", seed=s, **options)
-    return cardiac.dice(net, test, side=64).mean((1, 2))
+    fit(net, acdc, steps=steps, batch_size=16, validations=1, keep="last", seed=s, **options)
+    return hearts.dice_of_patients(net, test, side=64).mean((1, 2))
 
 
 # %%
@@ -522,7 +523,7 @@ unets = {name: np.array([dice(b, s, n) for s in range(SEEDS)]) for name, (b, n) 
 # %%
 def lead(a, b):
     resamples = profile(smoke=20, full=1000)
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(a.shape[1]), b, resamples=resamples)
+    return stats.over_patients(a, b, resamples=resamples)
 
 
 # %%
@@ -544,7 +545,7 @@ plots.say(
 
 # %% tags=["timing", "hide-input"]
 clocks = {n: cost.forward(b(), (8, 1, 64, 64)) for n, (b, _) in PLAYERS.items() if "1.15" not in n}
-ms = cost.alternate(clocks, ROUNDS)
+ms = cost.time_in_turn(clocks, ROUNDS)
 plots.say(
     "Time of a forward pass, plain = 1: "
     + ", ".join(f"{n} {np.median(t / ms['plain']):.2f}" for n, t in ms.items() if n != "plain") + "."
@@ -610,7 +611,7 @@ for name, module in GUESTS.items():
     for s in range(SEEDS):
         seed(s)
         net = matcher(module)
-        fit(net, pairs, epochs=2 * STEPS / (len(pairs.train.x) // 64), batch_size=64, lr=1e-2, validations=2, keep="last", seed=s)  # fmt: skip
+        fit(net, pairs, steps=2 * STEPS, batch_size=64, lr=1e-2, validations=2, keep="last", seed=s)  # fmt: skip
         solved[name].append(accuracy(predict(net, pairs.test.x).cpu(), pairs.test.y.cpu()))
 
 # %%
@@ -634,7 +635,7 @@ COMPARED = (
     attention.SE,
 )
 clock = {
-    side: cost.alternate({m.__name__: cost.forward(m(32), (1, 32, side, side)) for m in COMPARED}, ROUNDS)
+    side: cost.time_in_turn({m.__name__: cost.forward(m(32), (1, 32, side, side)) for m in COMPARED}, ROUNDS)
     for side in SIDES
 }
 figure, axis = plots.panels(1, height=2.8)
@@ -672,13 +673,7 @@ claims.observe(
 )
 long = [LENGTHS.index(t) for t in LENGTHS if t >= 15]
 ahead, _ = stats.paired(scores["with attention"][:, long].mean(1), scores["fixed vector"][:, long].mean(1))
-claims.observe(
-    "C054",
-    ahead.mean,
-    (ahead.low, ahead.high),
-    n=ahead.n,
-    where=f"rows of {LENGTHS[long[0]]} digits and more, written backwards",
-)
+claims.observe("C054", ahead, where=f"rows of {LENGTHS[long[0]]} digits and more, written backwards")
 claims.untestable("C055")  # fmt: skip
 
 # %% tags=["hide-input"]
@@ -753,22 +748,14 @@ claims.observe(
 )
 for name, runs in found.items():
     rate = stats.bootstrap(np.mean([r[0] for r in runs], 0) - share)
-    claims.observe(
-        "C062",
-        rate.mean,
-        (rate.low, rate.high),
-        n=rate.n,
-        where=f"planted spots on X-rays, gate, then the {name}",
-    )
+    claims.observe("C062", rate, where=f"planted spots on X-rays, gate, then the {name}")
 
 # %% tags=["hide-input"]
 for name in ("attention gates", "spatial gates"):
     gap = lead(unets[name], unets["plain, 1.15 × the steps"])
-    claims.observe(
-        "C063", gap.mean, (gap.low, gap.high), n=gap.n, where=f"ACDC at 64 px, {name}, {SEEDS} seeds"
-    )
+    claims.observe("C063", gap, where=f"ACDC at 64 px, {name}, {SEEDS} seeds")
 far, _ = stats.paired(solved["non-local"], solved["none"])
-claims.observe("C064", far.mean, (far.low, far.high), n=far.n, where="two bars far apart")
+claims.observe("C064", far, where="two bars far apart")
 
 # %% tags=["hide-input"]
 x = torch.randn(6, 1, generator=generator)

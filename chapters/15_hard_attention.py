@@ -239,8 +239,7 @@ def loss_of(net, price=0.0, beta=0.01):
 def train(module, s, **options):
     seed(s)
     net = Looker(module)
-    epochs = STEPS / (len(spots.train.x) // 64)
-    fit(net, spots, epochs=epochs, batch_size=64, lr=1e-2, loss=loss_of(net, **options), validations=1, keep="last", seed=s)  # fmt: skip
+    fit(net, spots, steps=STEPS, batch_size=64, lr=1e-2, loss=loss_of(net, **options), validations=1, keep="last", seed=s)  # fmt: skip
     return net
 
 
@@ -565,7 +564,7 @@ print(f"a reinforced gate on 64 maps: {cost.parameters(gate)} parameters, maps {
 
 # %% tags=["timing"]
 modules = {n: (m(16) if m else nn.Identity()) for n, m in LOOKS.items() if n != "Bernoulli, no baseline"}
-times = cost.alternate(
+times = cost.time_in_turn(
     {n: cost.forward(m, (64, 16, 14, 14)) for n, m in modules.items()}, profile(smoke=1, full=10)
 )
 for name, m in modules.items():
@@ -754,7 +753,7 @@ for name, m in modules.items():
 #
 # ```{solution} ex-15-heart
 # :class: dropdown
-# Use `cardiac.slices(…, side=64)` with labels `(y == 3).any()` for each slice. Compare with the share of the image that the heart covers, and with a map that always peaks in the middle: that is the baseline to beat.
+# Use `hearts.slices(…, side=64)` with labels `(y == 3).any()` for each slice. Compare with the share of the image that the heart covers, and with a map that always peaks in the middle: that is the baseline to beat.
 # ```
 #
 # ```{exercise} ★★★ Investigate: a closed place of the map is not a closed pixel

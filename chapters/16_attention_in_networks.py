@@ -32,8 +32,8 @@ from scipy.stats import ttest_rel
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import attention, cardiac, claims, cost, fit, load, losses, plots, profile, seed, stats
-from medlib.data import random_affine, random_shift
+from medlib import attention, claims, cost, fit, hearts, load, losses, plots, profile, seed, stats
+from medlib.augment import random_affine, random_shift
 from medlib.metrics import accuracy, auc
 from medlib.models import SmallUNet
 from medlib.models.resnet import BasicBlock, small_resnet
@@ -55,9 +55,9 @@ SIDE = 64
 
 # %%
 xrays, breasts = (load(name).standardise() for name in ("pneumoniamnist", "breastmnist"))
-train, val, test = (p[: profile(smoke=2, full=None)] for p in cardiac.split(cardiac.load()))
-hearts = cardiac.slices(train, val[:4], test, side=SIDE)
-for data in (xrays, breasts, hearts):
+train, val, test = (p[: profile(smoke=2, full=None)] for p in hearts.split(hearts.load()))
+acdc = hearts.slices(train, val[:4], test, side=SIDE)
+for data in (xrays, breasts, acdc):
     print(f"{data.name}: {len(data.train.x):,} / {len(data.val.x)} / {len(data.test.x)} images")
 
 # %% [markdown]
@@ -139,9 +139,9 @@ claims.box("C071", "C072", "C073", "C111", "C112", "C113")
 def classifier(build, data, s, longer=1):
     """(network, validation AUC)."""
     seed(s)
-    net, per_epoch = build(), len(data.train.x) // 64
+    net = build()
     options = {"batch_size": 64, "augment": random_shift(2), "validations": 1, "keep": "last"}
-    history = fit(net, data, epochs=longer * STEPS[0] / per_epoch, seed=s, **options)
+    history = fit(net, data, steps=round(longer * STEPS[0]), seed=s, **options)
     return net, history.score[-1]
 
 
@@ -156,11 +156,11 @@ def classify(data, s, module, longer=1):
 def segment(s, module, longer=1):
     """(Dice of the test patients, validation Dice)."""
     seed(s)
-    net, per_epoch = into_unet(module), len(hearts.train.x) // 16
+    net = into_unet(module)
     options = {"batch_size": 16, "lr": 5e-3, "loss": losses.dice_ce, "score": losses.mean_dice}
     options |= {"augment": random_affine(), "validations": 1, "keep": "last"}
-    history = fit(net, hearts, epochs=longer * STEPS[1] / per_epoch, seed=s, **options)
-    return cardiac.dice(net, test, side=SIDE).mean((1, 2)), history.score[-1]
+    history = fit(net, acdc, steps=round(longer * STEPS[1]), seed=s, **options)
+    return hearts.dice_of_patients(net, test, side=SIDE).mean((1, 2)), history.score[-1]
 
 
 # %%
@@ -226,15 +226,15 @@ def unet_step(net, shape):
 
 # %% tags=["timing"]
 steps = {n: cost.training_step(into_resnet(m), shapes["ResNet"]) for n, m in players.items()}
-ms = {"ResNet": cost.alternate(steps, ROUNDS)}
+ms = {"ResNet": cost.time_in_turn(steps, ROUNDS)}
 steps = {n: unet_step(into_unet(m), shapes["U-Net"]) for n, m in players.items()}
-ms["U-Net"] = cost.alternate(steps, ROUNDS)
+ms["U-Net"] = cost.time_in_turn(steps, ROUNDS)
 longer = {net: {n: float(np.median(t[n] / t["none"])) for n in players} for net, t in ms.items()}
 
 
 # %% tags=["hide-input"]
 def size(build, shape):
-    return np.array(cost.count(build, shape), dtype=float)
+    return np.array(cost.parameters_and_macs(build, shape), dtype=float)
 
 
 # %% tags=["hide-input"]
@@ -381,8 +381,8 @@ for residual in (False, True):
         learnt[residual, n] = []
         for s in range(SEEDS):
             seed(s)
-            net, epochs = Stack(n, residual), STEPS[0] / (len(xrays.train.x) // 64)
-            fit(net, xrays, epochs=epochs, batch_size=64, validations=1, keep="last", seed=s)
+            net = Stack(n, residual)
+            fit(net, xrays, steps=STEPS[0], batch_size=64, validations=1, keep="last", seed=s)
             learnt[residual, n].append(accuracy(predict(net, xrays.test.x).cpu(), xrays.test.y.cpu()))
 
 # %%
@@ -476,19 +476,11 @@ plots.show(
 
 # %% tags=["hide-input"]
 mean = stats.bootstrap(np.mean(list(blend.values()), 0))
-claims.observe(
-    "C071", mean.mean, (mean.low, mean.high), n=mean.n, where="PneumoniaMNIST, mean over three networks"
-)
+claims.observe("C071", mean, where="PneumoniaMNIST, mean over three networks")
 depth = stats.bootstrap(1 - alike)
-claims.observe(
-    "C072",
-    depth.mean,
-    (depth.low, depth.high),
-    n=depth.n,
-    where="X-rays, first and last stage of a ResNet-8 with mask branches",
-)
+claims.observe("C072", depth, where="X-rays, first and last stage of a ResNet-8 with mask branches")
 most, _ = stats.paired(learnt[True, COUNTS[-1]], learnt[False, COUNTS[-1]])
-claims.observe("C073", most.mean, (most.low, most.high), n=most.n, where=f"PneumoniaMNIST, {COUNTS[-1]} modules in a row")  # fmt: skip
+claims.observe("C073", most, where=f"PneumoniaMNIST, {COUNTS[-1]} modules in a row")
 
 
 # %% tags=["hide-input"]
@@ -505,7 +497,7 @@ gains = {
 }
 for budget, leads in gains.items():
     ci = stats.bootstrap(both_networks(leads))
-    claims.observe("C111", ci.mean, (ci.low, ci.high), n=ci.n, where=f"{len(MODULES)} modules, {budget}")
+    claims.observe("C111", ci, where=f"{len(MODULES)} modules, {budget}")
 
 # %% tags=["hide-input", "timing"]
 slower = np.array([[longer[net][n] - 1 for net in longer] for n in MODULES]).mean(1)
@@ -513,9 +505,7 @@ draws = np.random.default_rng(0).choice(slower, (2000, len(slower)))
 low, high = np.quantile(np.median(draws, 1), [0.025, 0.975])
 claims.observe(
     "C112",
-    float(np.median(slower)),
-    (low, high),
-    n=len(slower),
+    stats.Interval(float(np.median(slower)), low, high, len(slower)),
     where="median over the modules, ResNet-8 and small U-Net",
 )
 
@@ -531,13 +521,7 @@ def chosen(names):
 # %% tags=["hide-input"]
 (small, light), (large, rest) = chosen(LIGHT), chosen([n for n in MODULES if n not in LIGHT])
 gap, _ = stats.paired(light, rest)
-claims.observe(
-    "C113",
-    gap.mean,
-    (gap.low, gap.high),
-    n=gap.n,
-    where=f"{small} against {large}, each chosen on validation data",
-)
+claims.observe("C113", gap, where=f"{small} against {large}, each chosen on validation data")
 
 # %% [markdown]
 # How to read this. Hold each lead against what a change of the training recipe alone did in the tournament of chapter 07, and against its own interval. A module that wins on one set need not win on the next. Many
@@ -546,7 +530,7 @@ claims.observe(
 #
 # ## At full size
 #
-# In the `gpu` profile the same code trains for 2,000 steps. There the black lines should be flatter, and the verdicts at equal time may change.
+# The same code takes more steps: set `STEPS`. There the black lines should be flatter, and the verdicts at equal time may change.
 #
 # ## Pitfalls in medicine
 #

@@ -30,18 +30,20 @@ import torch
 from matplotlib import colormaps
 from torch.nn import functional as F
 
-from medlib import cardiac, cine, claims, fit, motion, plots, profile, seed, stats
-from medlib.data import Unreachable
+from medlib import claims, fit, hearts, plots, profile, seed, stats
+from medlib.fetch import Unreachable
+from medlib.hearts import motion, pairs
+from medlib.hearts.phantom import phantom
 from medlib.models.voxelmorph import Unsupervised, VoxelMorph, loss, refine
-from medlib.phantom import phantom
+from medlib.scrubber import scrubber
 from medlib.train import predict
 
 # %%
 SEEDS = profile(smoke=2, full=3)
 STEPS = profile(smoke=6, full=800)
 HEARTS = profile(smoke=2, full=10)  # phantoms that are tested on
-patients = profile(smoke=cardiac.load()[:10], full=cardiac.load())
-train, watched, test = cardiac.split(patients)
+patients = profile(smoke=hearts.load()[:10], full=hearts.load())
+train, watched, test = hearts.split(patients)
 
 # %% [markdown]
 # ## The problem: two moments of one heart
@@ -53,7 +55,7 @@ train, watched, test = cardiac.split(patients)
 which = next((i for i, p in enumerate(test) if p.group == "NOR"), 0)  # a healthy heart of the test patients
 one = test[which]
 middle = len(one.ed.mask) // 2
-box = tuple(slice(max(0, int(c - 48)), int(c + 48)) for c in cardiac.centre(one))
+box = tuple(slice(max(0, int(c - 48)), int(c + 48)) for c in hearts.centre(one))
 ed, es = one.ed.image[middle][box], one.es.image[middle][box]
 drawn = one.ed.mask[middle][box], one.es.mask[middle][box]
 
@@ -82,10 +84,10 @@ plots.show(
 # %%
 PHASES = (*np.linspace(0, 0.35, 6).round(3), *np.linspace(0.35, 1, 9)[1:].round(3))
 ES = 5  # PHASES[5] is end-systole
-MM = cine.MM  # one pixel of our squares, in mm
-hearts = phantom(HEARTS, seed=2020, phases=PHASES, shape=(8, 96, 96), spacing=(10, MM, MM), motion=True)
-beats = [cardiac.standardise(x) for x in hearts.image]  # each (phases, D, 96, 96)
-truth = hearts.motion.transpose(2, 3) / MM  # (hearts, phases, D, 2, 96, 96), in pixels
+MM = pairs.MM  # one pixel of our squares, in mm
+phantoms = phantom(HEARTS, seed=2020, phases=PHASES, shape=(8, 96, 96), spacing=(10, MM, MM), motion=True)
+beats = [hearts.standardise_scan(x) for x in phantoms.image]  # each (phases, D, 96, 96)
+truth = phantoms.motion.transpose(2, 3) / MM  # (hearts, phases, D, 2, 96, 96), in pixels
 
 
 # %%
@@ -207,24 +209,25 @@ plots.show_source(Unsupervised, loss)
 # %% [markdown]
 # ## Training, with no outline in sight
 #
-# `cine.pair` cuts the square around each heart, found by what moves, and puts ED and ES side by side. Each training pair is used in both directions. **No mask is read**, of training patients as little as of test patients. The likeness (mean
+# `pairs.pair` cuts the square around each heart, found by what moves, and puts ED and ES side by side. Each training pair is used in both directions. **No mask is read**, of training patients as little as of test patients. The likeness (mean
 # square), $\lambda$, the learning rate and the number of steps were chosen by the Dice of the validation patients; so were the settings of Demons and TV-L1. So no weight has seen an outline, but a few settings have.
 
 # %%
 SMOOTH, RATE = 0.3, 3e-3
 judged = loss(SMOOTH, likeness="mse")
-pairs = cine.dataset([cine.pair(p) for p in train], [cine.pair(p) for p in watched])
+both_ways = pairs.dataset(
+    [pairs.pair(p) for p in train], [pairs.pair(p) for p in watched], name=train.name, source=train.source
+)
 
 
 # %%
-def learn(pairs, s, *, steps=STEPS, diffeomorphic=True, smooth=SMOOTH, cycle=0.0):
+def learn(both_ways, s, *, steps=STEPS, diffeomorphic=True, smooth=SMOOTH, cycle=0.0):
     """A network of seed `s`, trained on pairs without labels."""
     seed(s)
     net = VoxelMorph(diffeomorphic=diffeomorphic)
     value = loss(smooth, cycle=cycle, likeness="mse")
-    epochs = steps / (len(pairs.train.x) // min(16, len(pairs.train.x)))
     fit(
-        Unsupervised(net, cycle=cycle > 0), pairs, epochs=epochs, lr=RATE, batch_size=16, seed=s,
+        Unsupervised(net, cycle=cycle > 0), both_ways, steps=steps, lr=RATE, batch_size=16, seed=s,
         loss=value, score=lambda out, y: -value(out, y).item(), validations=1, keep="last",
     )  # fmt: skip
     return net
@@ -232,8 +235,8 @@ def learn(pairs, s, *, steps=STEPS, diffeomorphic=True, smooth=SMOOTH, cycle=0.0
 
 # %%
 started = time.process_time()
-plain = [learn(pairs, s, diffeomorphic=False) for s in range(SEEDS)]
-flowing = [learn(pairs, s) for s in range(SEEDS)]
+plain = [learn(both_ways, s, diffeomorphic=False) for s in range(SEEDS)]
+flowing = [learn(both_ways, s) for s in range(SEEDS)]
 spent = (time.process_time() - started) / (2 * SEEDS)
 
 
@@ -259,16 +262,18 @@ METHODS["diffeomorphic + 40 steps"] = [lambda x, n=net: refine(n, x, judged).cpu
 # ## Does the outline arrive? ACDC, patients not trained on
 #
 # Carry the ED mask along the field, and compare it with the expert's ES mask: {term}`Dice` over the volume, on the scanner's own pixels. **The Dice without motion stands beside it.** A warped Dice by itself says little: a heart that hardly moves has a high one for free.
-# (Patients 074 and 076 of ACDC are one scan under two names. `cardiac.split` keeps them in one part, so that heart may count twice in the intervals. They have one image and two drawings.) The last column counts folds in the whole square, most of which is not heart. Forty free steps can make a current too steep for the grid; then its exponential folds after all.
+# (Patients 074 and 076 of ACDC are one scan under two names. `hearts.split` keeps them in one part, so that heart may count twice in the intervals. They have one image and two drawings.) The last column counts folds in the whole square, most of which is not heart. Forty free steps can make a current too steep for the grid; then its exponential folds after all.
 
 # %%
-moments = [cine.pair(p) for p in test]
+moments = [pairs.pair(p) for p in test]
 fields, dice, folds, seconds = {}, {}, {}, {}
 for name, several in METHODS.items():
     started = time.process_time()
     fields[name] = [[f(x) for x in moments] for f in several]
     seconds[name] = (time.process_time() - started) / len(moments) / len(several)
-    dice[name] = np.array([[cine.dice(u, p) for u, p in zip(us, test, strict=True)] for us in fields[name]])
+    dice[name] = np.array(
+        [[pairs.carried_dice(u, p) for u, p in zip(us, test, strict=True)] for us in fields[name]]
+    )
     folds[name] = np.array([[motion.folded(u).float().mean() for u in us] for us in fields[name]])
 
 
@@ -276,7 +281,7 @@ for name, several in METHODS.items():
 def gain(name, over="no motion"):
     """Mean Dice of three structures above another method's, over seeds and patients."""
     a, b = (dice[n].mean(2) for n in (name, over))
-    return stats.bootstrap_cases(stats.mean_value, a, np.zeros(len(test)), b.repeat(len(a) // len(b), 0))
+    return stats.over_patients(a, b)
 
 
 # %% tags=["hide-input"]
@@ -330,8 +335,8 @@ worst = mean.argsort()[:5]
 
 def carried(i):
     """(D, H, W): the ED mask of test patient i at ES, by the first network."""
-    u = cine.on_scanner(fields["network, diffeomorphic"][0][i], test[i])
-    return cine.carry(torch.from_numpy(test[i].ed.mask), u).numpy()
+    u = pairs.on_scanner(fields["network, diffeomorphic"][0][i], test[i])
+    return pairs.carry(torch.from_numpy(test[i].ed.mask), u).numpy()
 
 
 # %% tags=["hide-input"]
@@ -339,10 +344,10 @@ top, bottom, titles = [], [], []
 for i in worst:
     p, mask = test[i], carried(i)
     z = (mask != p.es.mask).sum((1, 2)).argmax()
-    square = cardiac.window(p, 72, 72 * cardiac.PIXEL)
+    square = hearts.window(p, 72, 72 * hearts.PIXEL)
     image = square.cut(torch.from_numpy(p.es.image[z])[None, None])[0, 0]
     for row, m in ((top, p.es.mask), (bottom, mask)):
-        row.append(plots.outlined(image, square.cut(torch.from_numpy(m[z])[None])[0]))
+        row.append(plots.outlined(image, square.cut(torch.from_numpy(m[z])[None], mode="nearest")[0]))
     titles.append(f"{p.name[-3:]}, slice {z + 1}/{len(mask)}")
 plots.show(
     plots.grid(top + bottom, titles + [f"{mean[i]:.2f}" for i in worst], columns=5, size=1.4),
@@ -414,13 +419,13 @@ plots.say(
 # How does $\lambda$ trade overlap against folds, in both forms? Short trainings, judged on the *validation* patients, one seed.
 
 # %%
-SWEEP, watched_pairs = (0.03, 0.3, 3.0), [cine.pair(p) for p in watched]
+SWEEP, watched_pairs = (0.03, 0.3, 3.0), [pairs.pair(p) for p in watched]
 sweep = {}
 for diffeomorphic in (False, True):
     for smooth in SWEEP:
-        net = learn(pairs, 0, steps=STEPS / 4, diffeomorphic=diffeomorphic, smooth=smooth)
+        net = learn(both_ways, 0, steps=STEPS // 4, diffeomorphic=diffeomorphic, smooth=smooth)
         us = [predict(net, x).cpu() for x in watched_pairs]
-        carry = np.mean([cine.dice(u, p) for u, p in zip(us, watched, strict=True)])
+        carry = np.mean([pairs.carried_dice(u, p) for u, p in zip(us, watched, strict=True)])
         sweep[diffeomorphic, smooth] = carry, 100 * np.mean([motion.folded(u).float().mean() for u in us])
 
 # %% tags=["hide-input"]
@@ -477,15 +482,17 @@ plots.say(
 
 # %%
 current = flowing[0].eval().current(moments[which].to(next(flowing[0].parameters()).device)).detach()
-cut = cardiac.window(test[which], 96, cine.FIELD)
-label_ed, label_es = (cut.cut(torch.from_numpy(v.mask)) for v in (test[which].ed, test[which].es))
+cut = hearts.window(test[which], 96, pairs.FIELD)
+label_ed, label_es = (
+    cut.cut(torch.from_numpy(v.mask), mode="nearest") for v in (test[which].ed, test[which].es)
+)
 times = np.r_[np.linspace(0, 1, 9), np.linspace(1, 0, 9)[1:-1]]
 
 
 def still(t):
     """(144, 288, 3): the ED slice after time t, with the outlines carried along; beside it ES as it is."""
     u = flowing[0].field(current, t).cpu()
-    seen = motion.warp(moments[which][:, :1], u)[z, 0], cine.carry(label_ed, u)[z]
+    seen = motion.warp(moments[which][:, :1], u)[z, 0], pairs.carry(label_ed, u)[z]
     true = moments[which][z, 1], label_es[z]
     return np.concatenate(
         [plots.outlined(i[12:84, 12:84], m[12:84, 12:84], zoom=3, limits=(-2, 3)) for i, m in (seen, true)], 1
@@ -493,7 +500,7 @@ def still(t):
 
 
 # %% tags=["hide-input"]
-plots.scrubber(
+scrubber(
     np.stack([still(float(t)) for t in times]),
     sliders=("moment",),
     alt="Left, a short-axis slice that contracts and fills again, its outlines moving along. Right, the true end-systolic slice with the expert's outlines, which the left one comes near at its smallest.",
@@ -511,10 +518,10 @@ plots.scrubber(
 
 # %%
 LESSONS = profile(smoke=2, full=15)
-taught = cine.phantom_pairs(LESSONS, seed=1, phases=(0.0, 0.1, 0.2, 0.35, 0.6, 0.8), depth=6)
-lessons = cine.dataset(taught, cine.phantom_pairs(1, seed=2, depth=6))
-native = [learn(lessons, s, steps=STEPS / 2) for s in range(SEEDS)]
-cycled = [learn(lessons, s, steps=STEPS / 2, cycle=0.5) for s in range(SEEDS)]
+taught = pairs.phantom_pairs(LESSONS, seed=1, phases=(0.0, 0.1, 0.2, 0.35, 0.6, 0.8), depth=6)
+lessons = pairs.dataset(taught, pairs.phantom_pairs(1, seed=2, depth=6), name="phantom", source="simulated")
+native = [learn(lessons, s, steps=STEPS // 2) for s in range(SEEDS)]
+cycled = [learn(lessons, s, steps=STEPS // 2, cycle=0.5) for s in range(SEEDS)]
 TESTED = METHODS | {
     "trained on phantoms": [answer(net) for net in native],
     "on phantoms, with a cycle": [answer(net) for net in cycled],
@@ -528,13 +535,13 @@ def frames(k, a, b):
 
 
 def muscle(k, t):
-    return hearts.mask[k, t] == 2
+    return phantoms.mask[k, t] == 2
 
 
 def axis_of(k, t):
     """(D, 2): the middle of the LV's cavity in each slice, or of the square where there is none."""
     grid = motion.pixels(truth[k, t])
-    inside = (hearts.mask[k, t] == 3).float()[:, None]
+    inside = (phantoms.mask[k, t] == 3).float()[:, None]
     area = inside.sum((2, 3))
     return torch.where(area > 0, (inside * grid).sum((2, 3)) / area.clamp(min=1), torch.full_like(area, 47.5))
 
@@ -548,7 +555,7 @@ def errors(u, k, t):
     parts = [(off * d).sum(1)[here].abs().mean() for d in ways]
     each = [motion.strain(u, d)[here] for d in ways]
     whole = [1 / (1 / (1 + e)).mean() - 1 for e in each]  # all lengths now over all lengths at ED
-    lv = [(m == 3).sum() for m in (hearts.mask[k, 0], cine.carry(hearts.mask[k, 0], u))]
+    lv = [(m == 3).sum() for m in (phantoms.mask[k, 0], pairs.carry(phantoms.mask[k, 0], u))]
     return [
         float(v) for v in (off.norm(dim=1)[here].mean(), *parts, *whole, 1 - lv[1] / lv[0], each[0].mean())
     ]
@@ -564,11 +571,6 @@ for name, several in systole.items():
 
 
 # %%
-def over(values):
-    """Mean over seeds and hearts of (seeds, hearts), with its interval."""
-    return stats.bootstrap_cases(stats.mean_value, values, np.zeros(HEARTS))
-
-
 def short(i, digits=2):
     return f"{i.mean:.{digits}f} [{i.low:.{digits}f}, {i.high:.{digits}f}]"
 
@@ -576,11 +578,11 @@ def short(i, digits=2):
 # %% tags=["hide-input"]
 rows = []
 for name, f in found.items():
-    off = [over(abs(100 * (f[..., j] - known[:, j]))) for j in (4, 3, 5)]
+    off = [stats.over_patients(abs(100 * (f[..., j] - known[:, j]))) for j in (4, 3, 5)]
     rows.append(
         [
             name,
-            short(over(f[..., 0])),
+            short(stats.over_patients(f[..., 0])),
             *(f"{f[..., j].mean():.2f}" for j in (1, 2)),
             *(short(o, 1) for o in off),
         ]
@@ -607,7 +609,7 @@ plots.say(
 
 # %% tags=["hide-input"]
 dice["trained on phantoms"] = np.array(
-    [[cine.dice(answer(net)(x), p) for x, p in zip(moments, test, strict=True)] for net in native]
+    [[pairs.carried_dice(answer(net)(x), p) for x, p in zip(moments, test, strict=True)] for net in native]
 )
 back, to_own = gain("trained on phantoms"), gain("trained on phantoms", "network, diffeomorphic")
 plots.say(
@@ -621,8 +623,8 @@ plots.say(
 
 # %% tags=["hide-input"]
 MEASURED = [n for n in found if n not in ("no motion", "affine")]
-by_pixel = {n: over(abs(100 * (f[..., 6] - known[:, 6]))).mean for n, f in found.items()}
-by_wall = {n: over(abs(100 * (f[..., 3] - known[:, 3]))).mean for n, f in found.items()}
+by_pixel = {n: stats.over_patients(abs(100 * (f[..., 6] - known[:, 6]))).mean for n, f in found.items()}
+by_wall = {n: stats.over_patients(abs(100 * (f[..., 3] - known[:, 3]))).mean for n, f in found.items()}
 plots.say(
     f"A first version of this page averaged the strain pixel by pixel. Where a field comes close to folding, a line's length at ED comes close to zero, and its strain explodes. The error of radial strain of the plain network "
     f"is then {by_pixel['network, plain']:.1f} points rather than {by_wall['network, plain']:.1f}, that of the diffeomorphic one {by_pixel['network, diffeomorphic']:.1f} rather than {by_wall['network, diffeomorphic']:.1f}, that of Demons {by_pixel['demons']:.1f} rather than {by_wall['demons']:.1f}. Pixel by pixel *{min(MEASURED, key=by_pixel.get)}* has the smallest error, wall by wall *{min(MEASURED, key=by_wall.get)}*."
@@ -635,7 +637,9 @@ plots.say(
 
 # %% tags=["hide-input"]
 names = list(found)[1:]
-left_over = {n: [over(found[n][..., j] / found["no motion"][..., j]) for j in (1, 2)] for n in names}
+left_over = {
+    n: [stats.over_patients(found[n][..., j] / found["no motion"][..., j]) for j in (1, 2)] for n in names
+}
 figure, axis = plots.panels(1, height=1.2 + 0.36 * len(names))
 for j, (label, marker) in enumerate((("along the radius", "o"), ("around (twist)", "s"))):
     for i, n in enumerate(names):
@@ -674,13 +678,13 @@ def without(k, way, share=1.0):
     """The true field of phantom k at ES without `share` of its part along the radius (way 0) or around (1), in the heart."""
     u = truth[k, ES]
     d = motion.polar(u, axis_of(k, ES))[way]
-    return u - share * d * (u * d).sum(1, keepdim=True) * (hearts.mask[k, ES] > 0)[:, None]
+    return u - share * d * (u * d).sum(1, keepdim=True) * (phantoms.mask[k, ES] > 0)[:, None]
 
 
 def unlike(u, k):
     x = frames(k, 0, ES)
     gap = (motion.warp(x[:, :1], u) - x[:, 1:])[:, 0].square()
-    return float(gap[hearts.mask[k, ES] > 0].mean())
+    return float(gap[phantoms.mask[k, ES] > 0].mean())
 
 
 # %% tags=["hide-input"]
@@ -699,7 +703,9 @@ seen = np.array(
         for k in range(HEARTS)
     ]
 )
-twist, inwards = (over(((seen[:, j] - seen[:, 1]) / (seen[:, 0] - seen[:, 1]))[None]) for j in (2, 3))
+twist, inwards = (
+    stats.over_patients(((seen[:, j] - seen[:, 1]) / (seen[:, 0] - seen[:, 1]))[None]) for j in (2, 3)
+)
 plots.say(
     f"Unlikeness in the heart (mean square): no motion {seen[:, 0].mean():.3f}, the true field {seen[:, 1].mean():.3f}. Leaving out the whole twist, "
     f"{turn.mean():.2f} mm in the muscle, costs {100 * twist.mean:.1f} % [{100 * twist.low:.1f}, {100 * twist.high:.1f}] of what leaving out all motion costs. Leaving out as many mm along the radius costs "
@@ -749,7 +755,7 @@ plots.show(
 # %%
 def coloured(k, t, u, z=3):
     """(216, 216, 3): phase t of phantom k; ED's outlines carried by u, the wall coloured by circumferential strain."""
-    mask = cine.carry(hearts.mask[k, 0], u)[z]
+    mask = pairs.carry(phantoms.mask[k, 0], u)[z]
     _, around = motion.polar(u, axis_of(k, t))
     colour = colormaps["RdBu_r"](((motion.strain(u, around)[z] + 0.4) / 0.8).clamp(0, 1).numpy())[..., :3]
     at = (slice(18, 78), slice(22, 82))
@@ -760,12 +766,12 @@ def coloured(k, t, u, z=3):
 
 
 # %% tags=["hide-input"]
-healthy, sick = (next((k for k in range(HEARTS) if hearts.group[k] == g), 0) for g in (0, 3))
+healthy, sick = (next((k for k in range(HEARTS) if phantoms.group[k] == g), 0) for g in (0, 3))
 film = []
 for t in range(len(PHASES)):
     row = [coloured(k, t, TESTED["trained on phantoms"][0](frames(k, 0, t))) for k in (healthy, sick)]
     film.append(np.concatenate(row, 1))
-plots.scrubber(
+scrubber(
     np.stack(film),
     sliders=("phase",),
     alt="Two beating phantom hearts side by side with outlines that follow the walls. The wall turns blue, that is shortens, strongly in the healthy one and weakly in the other.",
@@ -798,7 +804,7 @@ laps = {n: np.array([[lap(f, k) for k in range(FEW)] for f in TESTED[n]]) for n 
 # %% tags=["hide-input"]
 rows = []
 for n, v in laps.items():
-    mean_of = [stats.bootstrap_cases(stats.mean_value, v[..., j], np.zeros(FEW)) for j in (0, 1)]
+    mean_of = [stats.over_patients(v[..., j]) for j in (0, 1)]
     rows.append([n, f"{found[n][:, :FEW, 0].mean():.2f}", *map(short, mean_of)])
 plots.table(
     rows, ["method", "error at ES, directly, mm", "error at ES, chained, mm", "drift after the beat, mm"]
@@ -806,10 +812,7 @@ plots.table(
 
 # %% tags=["hide-input"]
 without, with_cycle = (laps[n] for n in ("trained on phantoms", "on phantoms, with a cycle"))
-change, worse = (
-    stats.bootstrap_cases(stats.mean_value, with_cycle[..., j], np.zeros(FEW), without[..., j])
-    for j in (1, 0)
-)
+change, worse = (stats.over_patients(with_cycle[..., j], without[..., j]) for j in (1, 0))
 plots.say(
     f"{FEW} phantoms, {len(PHASES) - 1} steps a beat. With the cycle in the loss the drift changes by {change.mean:+.2f} mm [{change.low:+.2f}, {change.high:+.2f}], the error at ES of the chained motion by {worse.mean:+.2f} mm [{worse.low:+.2f}, {worse.high:+.2f}]. "
     "A method that sees some motion between two like images adds it up over the beat, and its drift can exceed the motion itself. Look at the first row: *no motion* has no drift at all, and is wrong everywhere. Coming home proves nothing about the journey; drift can refute a method, never confirm it."
@@ -826,7 +829,7 @@ plots.say(
 
 # %%
 try:
-    volunteer = cine.cmac()
+    volunteer = hearts.load_cmac()
 except Unreachable:
     volunteer = None
     plots.say("*The folder `cmac` is not here (see data/README.md); what follows on it is left out.*")
@@ -842,7 +845,7 @@ def first_phase(movie, going, most=4):
 
 # %%
 if volunteer:
-    movie, square = cine.beat(volunteer, len(volunteer.image) // 3)
+    movie, square = hearts.beat(volunteer, len(volunteer.image) // 3)
     points = volunteer.landmarks * volunteer.spacing  # mm
     going = np.linalg.norm((points - points[:, :1])[..., 1:], axis=-1).mean((0, 2))
     start, fit_of_curves = first_phase(movie, going)

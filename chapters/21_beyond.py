@@ -47,11 +47,12 @@ from accelerate.utils import patch_environment
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import cost, fit, load, plots, profile, repeat, seed, stats, train
-from medlib.data import ROOT, Split
+from medlib import cost, device, fit, load, plots, profile, repeat, seed, stats, train
+from medlib.data import Split
 from medlib.metrics import accuracy, auc
 from medlib.models import LeNet, ResNet, SmallUNet
 from medlib.models.vgg import small_vgg
+from medlib.paths import PACKAGE
 
 # %%
 SEEDS = profile(smoke=2, full=5)
@@ -165,16 +166,18 @@ def job(folder, arms, seeds, steps, fatal=False):
     data = replace(data, val=Split(data.val.x[:odd], data.val.y[:odd]))
     Path(folder).mkdir(exist_ok=True)
 
+    os.environ["FATAL"] = "1" if fatal else ""
+
     def score(logits, target):
-        if fatal and os.environ.get("RANK") == "1" and list(Path(folder).glob("*.pt")):
+        rank = os.environ.get("RANK")
+        if os.environ["FATAL"] and rank == "1" and list(Path(folder).glob("*.pt")):
             os.kill(os.getpid(), signal.SIGKILL)  # for later in this chapter
         return auc(logits, target)
 
     for (kind, batch), s in itertools.product(arms, range(seeds)):
         seed(s)
-        net, epochs = network(kind), steps / (len(data.train.x) // batch)
-        options = {"epochs": epochs, "batch_size": batch, "seed": s, "score": score, "validations": 5}
-        fit(net, data, keep="last", checkpoint=f"{folder}/{kind}-{batch}-{s}.pt", **options)
+        options = {"steps": steps, "batch_size": batch, "seed": s, "score": score, "validations": 5}
+        fit(network(kind), data, keep="last", store=f"{folder}/{kind}-{batch}-{s}.pt", **options)
 
 
 # %% [markdown]
@@ -209,9 +212,8 @@ def launch(processes, function, *arguments, needs=()):
     sources = [inspect.getsource(each) for each in (*needs, function)]
     call = f"{function.__name__}(*{arguments!r})"
     (folder / "job.py").write_text("\n\n".join([IMPORTS, *sources, call]), encoding="utf-8")
-    environment = os.environ | PROCESSOR | {"PYTHONPATH": str(ROOT)}
-    for name in ("TQDM_DISABLE", "MEDLIB_RESUME"):  # a bar to count; no trainings of other runs
-        environment.pop(name, None)
+    environment = os.environ | PROCESSOR | {"PYTHONPATH": str(PACKAGE.parent)}
+    environment.pop("TQDM_DISABLE", None)  # a bar to count
     several = [*LAUNCH, f"--num_processes={processes}"] if processes > 1 else []
     command = [sys.executable, *several, "job.py"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -226,8 +228,8 @@ for processes in (1, 2):
     assert done.returncode == 0, done.stderr
 
 # %% [markdown]
-# In a notebook, `notebook_launcher` does the same: it copies this kernel twice, with all that we defined. No cell before it may have used a device through accelerate, since that would be copied too.
-# This is why we loaded the X-rays with `device="cpu"`. Run this cell once more at the end of the chapter, and it refuses.
+# In a notebook, `notebook_launcher` does the same: it copies this kernel twice, with all that we defined. No cell before it may have used a GPU, since that cannot be copied.
+# This is why we loaded the X-rays with `device="cpu"`.
 #
 # Where there is a GPU, even a gradient taken on the processor is too much: with the first one PyTorch starts threads for the GPU too, and a copy of the kernel lacks them. We took gradients by hand above, so the cell is left out on such a machine. On Colab the launcher makes no copies where there are fewer than two GPUs.
 
@@ -280,13 +282,10 @@ plots.say(
 # %% [markdown]
 # Rounding differs because sums were taken in another order. A smooth network hardly notices. The usual one *decides*: a ReLU is on or off, a maximum is this pixel or that one. Now and then rounding turns a decision, and from there two trainings part. Neither is wrong; two kinds of GPU do the same to each other. So test your code for several devices on a smooth network and in fp32, where a fault cannot hide behind rounding.
 #
-# How does `fit` do it? Each process draws the *same* batch from the same {term}`seed`, and takes every $K$-th image of it. Its loss is scaled by $K n_k / B$: accelerate averages over the processes without weights, and the scale puts the weights of Eq. {eq}`eq-parts` back.
+# How does `fit` do it? Each process draws the *same* batch from the same {term}`seed`, and takes every $K$-th image of it. Its loss is multiplied by $K n_k / B$ before the gradient is taken: gradients are averaged over the processes without weights, and the factor puts the weights of Eq. {eq}`eq-parts` back.
 
 # %% tags=["hide-input"]
-lines = inspect.getsource(train.fit).splitlines()
-first = next(i for i, line in enumerate(lines) if "x[rank::world]" in line)
-shown = inspect.cleandoc("\n".join(["", *lines[first : first + 6]]))
-plots.say(f"`medlib/train.py`\n\n```python\n{shown}\n```")
+plots.show_source(device.own, device.weight, device.average_gradients)
 
 # %% [markdown]
 # ## What is not the same: batch normalisation
@@ -411,7 +410,7 @@ torch.testing.assert_close(padded.transpose(0, 1).flatten(0, 1)[:odd], logits)
 print("gathered, in order, without padding: yes")
 
 # %%
-plots.show_source(train._gathered)
+plots.show_source(device.gathered)
 
 # %% [markdown]
 # ## Is it faster here?
@@ -492,7 +491,7 @@ gains = {name: gain(s) for name, s in seconds.items()}
 # %% tags=["hide-input", "timing"]
 rows = []
 for name, (build, shape) in racers().items():
-    size, work = cost.count(build, shape[1:])
+    size, work = cost.parameters_and_macs(build, shape[1:])
     one, two, exchange, halves = np.median(seconds[name], 0)
     rows.append([name, f"{size / 1e6:.2f}", f"{shape[0] * work / 1e9:.2f}", *(f"{1000 * t:.1f}" for t in (one, two, exchange, halves)), gains[name], f"{one / (one / 2 + exchange):.2f}", f"{one / exchange:.1f}"])  # fmt: skip
 plots.table(
@@ -539,7 +538,7 @@ RECIPE = {
     "optimizer": partial(torch.optim.SGD, momentum=0.9),
 }
 PLANS = {"batch 32": (32, 1)} | {f"batch 128, rate × {k}": (128, k) for k in (1, 2, 4, 8)}
-here = xray.to(train.device())
+here = xray.to(device.device())
 
 # %%
 runs = {

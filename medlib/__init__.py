@@ -1,39 +1,51 @@
 """medlib: the small shared package of the book. Each idea once, in a file to read in
 one sitting.
 
-models/    one file a paper, under the paper's name
-attention/ drop-in modules, one file a family: maps in, maps of the same shape out
-data       load(name) → images and labels, from cache, mirror or upstream, checksum
-           verified
-phantom    a beating heart whose masks, volumes and motion are known exactly
-train      device, seed, profile, fit, repeat, evaluate
-pretrained ImageNet weights for the full-size networks
-baselines  classical classifiers, to be beaten first
-cardiac    ACDC-style folders: reading, splitting patients, preparing slices, segmenting
-           volumes
-sunnybrook hearts of another hospital, to test on
-function   cardiac function from masks: volumes, ejection fraction, wall thickness
-cine       two moments of a heart as pairs, and masks carried between them
-motion     fields of motion: reading along them, chaining, flowing, strain; classical
-           estimators
+Images and training
+data       Dataset, Split, and what is checked of them
+readers    load(name): a set of the registry, or its stand-in
+fetch      finds a file in cache, mirror or upstream, and verifies it
+augment    warp, affine and elastic changes of images and masks
+train      fit, predict, evaluate: the training loop
+checkpoint the history of a training, and the store that keeps it
+experiment repeat: one network, many seeds; compare: several networks
 losses     Dice and its kin, focal loss, U-Net's weight map
-graphcut   maximum flow, and the cut that splits an image at the least cost
 metrics    accuracy, AUC, calibration error; Dice, IoU and surface distances in mm
+stats      intervals, paired tests, Holm's correction
 cost       parameters, multiply-adds, milliseconds
 explain    Grad-CAM, and whether it is about the network
-stats      intervals, paired tests, Holm's correction
-claims     the review's claims: observe an effect, print the verdict
-plots      figures, tables and source listings, in one style
+baselines  classical classifiers, to be beaten first
+graphcut   maximum flow, and the cut that splits an image at the least cost
+pretrained ImageNet weights, and training at full size
 peers      other toolkits' pipelines, to stand beside ours
+plots      figures, tables and source listings, in one style
+claims     the review's claims: observe an effect, print the verdict
+
+Networks
+models/    one file a paper, under the paper's name
+attention/ drop-in modules, one file a family: feature maps in, feature maps of the same
+           shape out
+
+Hearts
+hearts/    readers of cohorts, the square around the heart, segmentation, function,
+           motion, and a phantom whose masks, volumes and motion are known exactly
+
+Underneath
+device     profile, precision, device, seed
+content    the key of a training: code, arguments and data as one digest
+notes      what a run has seen, for whoever listens
+paths      where files lie
+extras     the error for a package that is not here
+doctor     is this machine ready? python -m medlib doctor
 """
 
 from importlib import import_module
 
 _HOME = {  # name → module; imported on first use: to read the claims needs no torch
-    "evaluate": "train", "fit": "train", "load": "data",
-    "profile": "device", "repeat": "train", "seed": "device",
+    "compare": "experiment", "evaluate": "train", "fit": "train", "load": "readers",
+    "profile": "device", "repeat": "experiment", "seed": "device",
 }  # fmt: skip
-__all__ = ["evaluate", "fit", "load", "profile", "repeat", "seed"]
+__all__ = ["compare", "evaluate", "fit", "load", "profile", "repeat", "seed"]
 
 
 def __getattr__(name: str):

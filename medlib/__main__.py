@@ -1,4 +1,4 @@
-"""`python -m medlib doctor`: is this machine ready for the book?"""
+"""`python -m medlib doctor`: is this machine ready?"""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ def main(arguments=None) -> int:
     parser.add_argument(
         "command",
         choices=["doctor"],
-        help="check packages, device and data, and foresee the minutes",
+        help="check packages, device and data; in a checkout, foresee the minutes",
     )
     parser.parse_args(arguments)
     from medlib import doctor

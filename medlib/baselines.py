@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from medlib.data import Dataset
+from medlib.extras import extra
 from medlib.metrics import auc
 
 
@@ -26,7 +27,8 @@ def gradients(x: Tensor) -> np.ndarray:
     """Histograms of oriented gradients (Dalal & Triggs 2005): eight directions in cells
     of 7 × 7 pixels.
     """
-    from skimage.feature import hog
+    with extra("chapters"):
+        from skimage.feature import hog
 
     return np.stack([hog(image, 8, (7, 7), (2, 2)) for image in x[:, 0].cpu().numpy()])
 
@@ -61,9 +63,7 @@ def train(name: str, data: Dataset, *, seed: int = 0) -> Baseline:
     Two classes. Only the random forest uses the seed.
     """
     if len(data.classes) != 2:
-        raise ValueError(
-            f"{data.name} has {len(data.classes)} classes; the rule for baselines: 2"
-        )
+        raise ValueError(f"{data.name} has {len(data.classes)} classes; expected 2")
     describe, settings = methods(seed)[name]
     features = {
         part: describe(getattr(data, part).x) for part in ("train", "val", "test")

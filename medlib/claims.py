@@ -7,9 +7,14 @@ verdict, and leaves a record in the output's metadata, which is all that the led
 and the tests read.
 """
 
+import math
 import tomllib
 from functools import cache
 from pathlib import Path
+
+from medlib.notes import note
+from medlib.paths import resource
+from medlib.stats import Interval
 
 ROOT = Path(__file__).resolve().parents[1]
 SYMBOL = {"supported": "✔", "nuanced": "≈", "refuted": "✘", "not testable here": "○"}
@@ -18,9 +23,7 @@ SYMBOL = {"supported": "✔", "nuanced": "≈", "refuted": "✘", "not testable 
 @cache
 def claims() -> dict[str, dict]:
     """The 113 claims of the review, by id."""
-    listed = tomllib.loads((ROOT / "book" / "claims.toml").read_text(encoding="utf-8"))[
-        "claim"
-    ]
+    listed = tomllib.loads(resource("claims.toml").read_text(encoding="utf-8"))["claim"]
     return {claim["id"]: claim for claim in listed}
 
 
@@ -33,12 +36,14 @@ def claim(id: str) -> dict:
     return claims()[id]
 
 
-def verdict(rule: str, low: float, high: float) -> str:
+def verdict(rule: str, low: float | None, high: float | None) -> str:
     """supported where the whole interval obeys `rule`, refuted where none of it does,
-    else nuanced.
+    else nuanced. None is an open end.
 
     Rules: "> x", "< x", "= x", "within x" (at most x from zero).
     """
+    low = -math.inf if low is None else low
+    high = math.inf if high is None else high
     match rule.split():
         case [">", x]:
             obeyed, broken = low > float(x), high <= float(x)
@@ -53,7 +58,7 @@ def verdict(rule: str, low: float, high: float) -> str:
             )
         case _:
             raise ValueError(
-                f"rule {rule!r}; the form: '> x', '< x', '= x' or 'within x'"
+                f"rule {rule!r}; expected '> x', '< x', '= x' or 'within x'"
             )
     return "supported" if obeyed else "refuted" if broken else "nuanced"
 
@@ -66,13 +71,13 @@ def combine(verdicts: list[str]) -> str:
 
 
 def observe(
-    id: str, effect: float, ci: tuple[float, float] | None = None, *, n: int, where: str
+    id: str, effect: Interval | float, *, n: int | None = None, where: str
 ) -> None:
-    """Record the measured effect of claim `id` and print the verdict.
+    """Record the effect of claim `id` and print the verdict.
 
-    effect   as the claim's `predicts` defines it
-    ci       its 95 % interval; None for what is counted rather than sampled
-    n        how many seeds, cases or items it rests on
+    effect   as the claim's `predicts` defines it: measured, with its 95 % interval, or
+             counted, a plain number
+    n        how many seeds, cases or items it rests on; by default the interval's
     where    the data and the setting, in a few words
     """
     this = claim(id)
@@ -81,24 +86,28 @@ def observe(
             f"{id} has no rule in book/claims.toml: it is marked as not testable "
             f"({this['reason']})"
         )
-    low, high = (float(v) for v in (ci or (effect, effect)))
-    if not low <= effect <= high:
-        raise ValueError(f"{id}: effect {effect} outside its interval [{low}, {high}]")
+    if isinstance(effect, Interval):
+        (mean, low, high), n = map(float, effect[:3]), effect.n if n is None else n
+        shown = f"{mean:.4g} [{low:.3g}, {high:.3g}]"
+    elif n is None:
+        raise TypeError(f"{id}: expected n, the number of items counted")
+    else:
+        mean = low = high = float(effect)
+        shown = f"{mean:.4g}"
+    if not low <= mean <= high:
+        raise ValueError(f"{id}: effect {mean} outside its interval [{low}, {high}]")
     found = verdict(this["rule"], low, high)
-    measured = f"{effect:.4g}" + (f" [{low:.3g}, {high:.3g}]" if ci else "")
+    record = {"id": id, "effect": mean, "low": _stored(low), "high": _stored(high)}
     _show(
-        {
-            "id": id,
-            "effect": float(effect),
-            "low": low,
-            "high": high,
-            "n": n,
-            "where": where,
-            "verdict": found,
-        },
-        f"*{this['predicts']}* Measured ({where}, n = {n:,}): **{measured}**; the "
+        record | {"n": n, "where": where, "verdict": found},
+        f"*{this['predicts']}* Measured ({where}, n = {n:,}): **{shown}**; the "
         f"rule is “{this['rule']}”.",
     )
+
+
+def _stored(bound: float) -> float | None:
+    """None for an open end, which one seed gives: JSON has no infinity."""
+    return bound if math.isfinite(bound) else None
 
 
 def untestable(id: str) -> None:
@@ -117,6 +126,7 @@ def _show(record: dict, text: str) -> None:
     from IPython.display import Markdown, display
 
     this, found = claim(record["id"]), record["verdict"]
+    note("claims", ids=[record["id"]])
     display(
         Markdown(
             f"{SYMBOL[found]} **{this['id']} · {found}** “{this['quote']}” (section "
@@ -130,6 +140,7 @@ def box(*ids: str) -> None:
     """Show the claims that a chapter tests, with what each predicts."""
     from IPython.display import Markdown, display
 
+    note("claims", ids=list(ids))
     rows = "\n".join(
         f"- **{c['id']}** “{c['quote']}”. "
         f"*{c.get('predicts') or 'No experiment decides this: ' + c['reason']}*"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 PROFILES = ("smoke", "quick", "full")
 # By the number of axes of a batch: the order in memory that convolutions are fast in.
@@ -62,18 +63,106 @@ def seed(value: int = 0) -> None:
     torch.manual_seed(value)
 
 
+# ---------------------------------------------------------------- arithmetic
+
+
+def mixed_precision() -> torch.autocast:
+    """A context in which layers compute in bf16 where `precision` says so. Losses and
+    metrics stay outside of it, in fp32."""
+    return torch.autocast(
+        device().type, torch.bfloat16, enabled=precision() == "bf16", cache_enabled=True
+    )
+
+
+@contextmanager
+def exact(model: nn.Module) -> Iterator[None]:
+    """Let those layers of `model` compute in fp32 for which bf16 on a processor is
+    wrong or slow; elsewhere, change nothing.
+
+    Convolutions in groups take twice the time in bf16. Where they are dilated, and
+    where an input is thinner than its kernel, torch 2.14 gets their weight gradients
+    wrong (up to 1e35). Rounding the weights of a large dense layer anew in each step
+    costs more than it saves.
+    """
+    changed = []
+    if device().type == "cpu" and precision() == "bf16":
+        for layer in model.modules():
+            convolution = isinstance(layer, nn.Conv2d | nn.Conv3d)
+            large = isinstance(layer, nn.Linear) and layer.weight.numel() > 2**20
+            if convolution or large:
+                layer.forward = functools.partial(_exact, layer, layer.forward)
+                changed.append(layer)
+    try:
+        yield
+    finally:
+        for layer in changed:
+            del layer.forward
+
+
+def _exact(layer: nn.Module, forward: Callable, x: Tensor) -> Tensor:
+    if isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.groups == 1:
+        sizes = zip(x.shape[2:], layer.kernel_size, strict=True)
+        if all(size >= kernel for size, kernel in sizes):
+            return forward(x)
+    with torch.autocast("cpu", enabled=False):
+        return forward(x.float())
+
+
+def in_layout(x: Tensor) -> Tensor:
+    """A batch (B, C, H, W) or (B, C, D, H, W) in the order of memory that convolutions
+    are fast in; any other tensor as it is."""
+    if x.ndim not in CHANNELS_LAST:
+        return x
+    return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
+
+
+def place(model: nn.Module) -> nn.Module:
+    """`model` on the device, its kernels in the order of memory of `in_layout`, and
+    with the same weights in all processes.
+    """
+    model.to(device())
+    for p in model.parameters():
+        p.data = in_layout(p.data)
+    share(model)
+    return model
+
+
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """The global generators of Python, NumPy and torch stand afterwards where they
+    stood before, whatever was drawn in between."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if on_gpu:
+            torch.cuda.set_rng_state_all(on_gpu)
+
+
 # ---------------------------------------------------------------- several processes
 
 
-@functools.cache
 def _processes():
     """accelerate's view of the processes that `accelerate launch`, torchrun or
     `notebook_launcher` started; None in a process that works alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return None
-    from accelerate import PartialState
+    world = os.environ.get("WORLD_SIZE", "1")
+    return None if world == "1" else _accelerator(world)
 
-    return PartialState()
+
+@functools.cache
+def _accelerator(world: str):
+    try:
+        from accelerate import Accelerator
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f"{world} processes, but no accelerate; expected: pip install accelerate"
+        ) from None
+
+    return Accelerator()
 
 
 def device() -> torch.device:
@@ -91,23 +180,58 @@ def rank_and_world() -> tuple[int, int]:
     return (processes.process_index, processes.num_processes) if processes else (0, 1)
 
 
-# ---------------------------------------------------------------- what a run has seen
-
-_listeners: list[Callable[[str, dict], None]] = []  # empty outside a published run
-
-
-def note(event: str, **facts) -> None:
-    """Tell whoever listens that something was loaded, trained or printed. Nobody does,
-    but for the press while it runs a chapter: the stamp is made of these notes."""
-    for listener in _listeners:
-        listener(event, facts)
+def own(x: Tensor) -> Tensor:
+    """Of a batch, the images of this process: every world-th."""
+    rank, world = rank_and_world()
+    return x[rank::world]
 
 
-@contextmanager
-def listening(listener: Callable[[str, dict], None]) -> Iterator[None]:
-    """Hand every `note` to `listener` for a while."""
-    _listeners.append(listener)
-    try:
-        yield
-    finally:
-        _listeners.remove(listener)
+def share(model: nn.Module, *, buffers_only: bool = False) -> None:
+    """Give all processes the weights and the running averages of the first."""
+    if rank_and_world()[1] > 1:
+        for t in [*model.buffers(), *([] if buffers_only else model.parameters())]:
+            torch.distributed.broadcast(t.data, 0)
+
+
+def weight(images: int) -> float:
+    """What to multiply the loss over this process's `images` with, so that the mean
+    over processes is the mean over images though their parts may differ by one: K n / B
+    for n of B images and K processes.
+    """
+    world = rank_and_world()[1]
+    if world == 1:
+        return 1.0
+    total = torch.tensor(float(images), device=device())
+    torch.distributed.all_reduce(total)
+    return images * world / total.item()
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Give all processes the mean of their gradients."""
+    world = rank_and_world()[1]
+    if world > 1:
+        for p in model.parameters():
+            if p.grad is not None:
+                torch.distributed.all_reduce(p.grad)
+                p.grad /= world
+
+
+def gathered(part: Tensor, n: int) -> Tensor:
+    """The n rows of which each process has every world-th, in their order; parts may
+    differ by one row."""
+    world = rank_and_world()[1]
+    if world == 1:
+        return part
+    padded = part.new_zeros(-(-n // world), *part.shape[1:])
+    padded[: len(part)] = part
+    parts = [torch.empty_like(padded) for _ in range(world)]
+    torch.distributed.all_gather(parts, padded)
+    return torch.stack(parts, 1).flatten(0, 1)[:n]
+
+
+def mean_over_processes(value: Tensor) -> float:
+    """The mean of a scalar that each process has its own of."""
+    world = rank_and_world()[1]
+    if world > 1:
+        torch.distributed.all_reduce(value)
+    return value.item() / world

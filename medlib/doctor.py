@@ -1,35 +1,50 @@
-"""Is this machine ready for the book? `python -m medlib doctor` says, and names the
-next step where it is not.
+"""Is this machine ready? `python -m medlib doctor` says, and names the next step where
+it is not.
 
-Reads requirements.txt and the cards of the stored chapters; torch is imported last, so
-that the list of packages is complete even where torch is what is missing.
+torch is imported last, so that the list of packages is complete even where torch is
+what is missing.
 """
 
-import json
 import os
 import platform
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable, Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-# CPU seconds of `step` on the machine behind the published outputs, in bf16 and in
-# fp32.
-REFERENCE = {"bf16": 0.047, "no": 0.070}
+from medlib import paths
+from medlib.extras import command
+
 TORCH = ("torch", "torchvision")
+Check = tuple[bool, str, str]  # well, what, and the next step where it is not well
 
 
-def requirements(part: str = "run the chapters") -> dict[str, str]:
-    """{package: the version range that the book needs}, from the part of
-    requirements.txt under this heading.
+def requirements(extra: str = "") -> dict[str, str]:
+    """{package: the versions that will do} of all that medlib depends on, or of what
+    `extra` ("chapters", "build", "dev") adds to it: from pyproject.toml in a checkout,
+    else from the installed package.
     """
-    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    block = text.split(f"# {part}", 1)[1].split("\n\n")[0]
-    return dict(re.findall(r"^([\w-]+)(\S+)", block, re.MULTILINE))
+    from packaging.requirements import Requirement
+
+    if paths.CHECKOUT:
+        text = (paths.CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
+        project = tomllib.loads(text)["project"]
+        if extra:
+            lines = project["optional-dependencies"][extra]
+        else:
+            lines = project["dependencies"]
+        listed = [Requirement(line) for line in lines]
+    else:
+        listed = [
+            need
+            for need in map(Requirement, metadata.requires("medlib") or [])
+            if (need.marker.evaluate({"extra": extra}) if need.marker else not extra)
+        ]
+    return {need.name: str(need.specifier) for need in listed}
 
 
 def unmet(needs: dict[str, str]) -> dict[str, str]:
@@ -56,17 +71,15 @@ def install(*more: str) -> None:
     torch, torchvision and what else is there already in a version that will do stay as
     they are; jupyter is Colab's own affair.
     """
-    needs = {k: v for k, v in requirements().items() if k not in (*TORCH, "jupyterlab")}
-    lacking = [name + needs[name] for name in unmet(needs)] + [
-        name for name in more if name in unmet({name: ""})
-    ]
+    needs = {**requirements(), **requirements("chapters")}
+    for name in (*TORCH, "jupyterlab"):
+        needs.pop(name, None)
+    lacking = [name + needs[name] for name in unmet(needs)]
+    lacking += unmet(dict.fromkeys(more, ""))
     if not lacking:
         return
-    hold = [
-        f"{name}=={metadata.version(name)}"
-        for name in TORCH
-        if name not in unmet({name: ""})
-    ]
+    absent = unmet(dict.fromkeys(TORCH, ""))
+    hold = [f"{name}=={metadata.version(name)}" for name in TORCH if name not in absent]
     print(f"Installing {', '.join(lacking)} …")
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", *lacking, *hold], check=True
@@ -76,180 +89,140 @@ def install(*more: str) -> None:
 # ---------------------------------------------------------------- the report
 
 
-def packages(part: str, advice: str) -> Iterator[tuple[bool, str, str]]:
-    """(well, what, and the next step where it is not well) for each package of a part
-    of requirements.txt.
-    """
-    needs = requirements(part)
+def packages(extra: str = "") -> Iterator[Check]:
+    """One check for each package that medlib, or its `extra`, needs."""
+    needs = requirements(extra)
     wrong = unmet(needs)
     for name, versions in needs.items():
         if name in wrong:
-            seen = f"{wrong[name]} is too old" if wrong[name] else "is missing"
-            yield False, f"{name} {seen}; the book needs {name}{versions}", advice
+            seen = f"{wrong[name]} is here" if wrong[name] else "is missing"
+            yield (
+                False,
+                f"{name} {seen}; expected: {name}{versions}",
+                command(extra),
+            )
         else:
             yield True, f"{name} {metadata.version(name)}", ""
 
 
-def machine() -> Iterator[tuple[bool, str, str]]:
-    """The device, the precision and the profile that the chapters would take."""
+def machine() -> Iterator[Check]:
+    """The device, the precision and the profile that a training would take."""
     import torch
 
-    from medlib import train
+    from medlib.device import device, precision, profile
 
-    threads = torch.get_num_threads()
-    name = (
-        torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"processor, {threads} thread(s)"
-    )
-    yield True, f"device: {train.device()} ({name})", ""
-    if train.precision() == "bf16":
-        yield True, "bf16: this hardware multiplies in it; forward passes use it", ""
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
     else:
-        yield (
-            True,
-            "bf16: not here; forward passes run in fp32, which is slower and no less "
-            "exact",
-            "",
-        )
-    yield True, f"profile: {train.profile()} (MEDLIB_PROFILE=smoke|cpu|gpu chooses)", ""
+        name = f"{torch.get_num_threads()} thread(s) of the processor"
+    yield True, f"device: {device()} ({name})", ""
+    if precision() == "bf16":
+        line = "bf16: this hardware multiplies in it; forward passes use it"
+    else:
+        line = "bf16: not here; forward passes run in fp32, slower and no less exact"
+    yield True, line, ""
+    yield True, f"profile: {profile()} (MEDLIB_PROFILE=smoke|quick|full chooses)", ""
 
 
-def sets() -> Iterator[tuple[bool, str, str]]:
+def sets() -> Iterator[Check]:
     """Whether each data set is at hand, without downloading: in the cache, in the
     mirror, or in a package.
     """
-    from medlib.data import REGISTRY
-
+    text = paths.resource("datasets.toml").read_text(encoding="utf-8")
     mirror = os.environ.get("MEDLIB_MIRROR", "")
-    remote = mirror.startswith(("http://", "https://"))
-    places = [ROOT / "data" / "cache"] + (
-        [Path(mirror).expanduser()] if mirror and not remote else []
-    )
-    for name, card in REGISTRY.items():
-        paths = [entry["path"] for entry in card.get("file", [])] + [
-            card[key] for key in card if key == "path"
-        ]
+    folders = [paths.cache()]
+    if mirror and not mirror.startswith(("http://", "https://")):
+        folders.append(Path(mirror).expanduser())
+    for name, card in tomllib.loads(text).items():
+        files = [entry["path"] for entry in card.get("file", [])]
+        files += [card["path"]] if "path" in card else []
         lacking = [
             path
-            for path in paths
-            if not any((place / path).exists() for place in places)
+            for path in files
+            if not any((folder / path).exists() for folder in folders)
         ]
-        if not lacking:
-            yield True, f"{name}: {card['title']}", ""
-        elif "file" not in card:
-            yield (
-                False,
-                f"{name}: {card['title']} is not here",
-                (
-                    f"get it from {card['page']} and put {', '.join(lacking)} into "
-                    "data/cache/, "
-                    "or set MEDLIB_MIRROR to a folder that holds it (data/README.md)"
-                ),
+        title, advice = f"{name}: {card['title']}", ""
+        if lacking and "file" not in card:
+            advice = (
+                f"get it from {card['page']} and put {', '.join(lacking)} into "
+                f"{paths.cache()}, or set MEDLIB_MIRROR to a folder that holds it"
             )
-        elif os.environ.get("MEDLIB_OFFLINE"):
-            yield (
-                False,
-                f"{name}: {card['title']} is not here",
-                "unset MEDLIB_OFFLINE, and it is fetched when needed",
-            )
-        else:
-            yield (
-                True,
-                f"{name}: {card['title']}: not here yet; fetched when a chapter needs "
-                "it",
-                "",
-            )
+        elif lacking and os.environ.get("MEDLIB_OFFLINE"):
+            advice = "unset MEDLIB_OFFLINE, and it is fetched when it is needed"
+        elif lacking:
+            title += ": not here yet; fetched when it is needed"
+        yield not advice, title + (" is not here" if advice else ""), advice
 
 
 def step() -> float:
-    """CPU seconds of a training step of a small U-Net on one thread: the median of five
+    """CPU-seconds of a training step of a small U-Net on one thread: the median of five
     after two.
     """
     import torch
 
-    from medlib.device import precision
+    from medlib import cost
     from medlib.models import UNet
 
     torch.manual_seed(0)
-    net = UNet(1, 4, width=16, padded=True)
-    x, y = torch.randn(8, 1, 64, 64), torch.randint(4, (8, 64, 64))
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    action = cost.training_step(UNet(1, 4, width=16, padded=True), (8, 1, 64, 64))
     threads, seconds = torch.get_num_threads(), []
     torch.set_num_threads(1)
     for _ in range(7):
         started = time.process_time()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision() == "bf16"):
-            logits = net(x)
-        torch.nn.functional.cross_entropy(logits.float(), y).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+        action()
         seconds.append(time.process_time() - started)
     torch.set_num_threads(threads)
     return sorted(seconds[2:])[2]
 
 
-def forecast(seconds: float) -> list[tuple[str, int]]:
-    """[(chapter, CPU minutes in the cpu profile)], where one `step` takes `seconds`
-    here: each published run's time, scaled by the two machines' steps.
+def forecast(seconds: float) -> str:
+    """What the press foresees for the checkout's chapters on a machine that needs
+    `seconds` for one `step`: its lines, or why there are none.
     """
-    from medlib.device import precision
-
-    found = []
-    for path in sorted((ROOT / "chapters").glob("[0-9][0-9]_*.ipynb")):
-        stamp = json.loads(path.read_text(encoding="utf-8"))["metadata"]["medlib"]
-        found.append(
-            (
-                path.stem,
-                round(stamp["cpu_seconds"] / 60 * seconds / REFERENCE[precision()]),
-            )
-        )
-    return found
+    done = subprocess.run(
+        [sys.executable, "-m", "press", "forecast", "--seconds", f"{seconds:.4g}"],
+        cwd=paths.CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        return f"No forecast: {done.stderr.strip()}"
+    title = "CPU-minutes of each chapter in the full profile, foreseen for this machine"
+    return title + "".join(f"\n  {line}" for line in done.stdout.splitlines())
 
 
 def report() -> bool:
     """Print everything; True where nothing is missing."""
-    good = sys.version_info >= (3, 11)
-    checks = {
-        "Python": [
-            (
-                good,
-                f"Python {platform.python_version()}",
-                "the book needs 3.11 or newer",
-            )
-        ],
-        "Packages for the chapters": packages(
-            "run the chapters", "pip install -r requirements.txt"
-        ),
-    }
-    ready = _print(checks)
-    if any(name in unmet({name: "" for name in TORCH}) for name in TORCH):
-        print("\nWithout torch and torchvision nothing more can be measured.")
+    if not find_spec("packaging"):
+        print("The packages that medlib depends on are not installed: see README.md")
         return False
-    ready &= _print({"This machine": machine(), "Data": sets()})
-    build = {
-        "Packages to build and check the book": packages(
-            "build the book", "make test installs them"
-        )
-    }
-    _print(build)  # a reader of the notebooks can do without
-    print(
-        "\nMinutes a chapter in the cpu profile, foreseen for one core of this "
-        "processor"
-    )
-    for name, minutes in forecast(step()):
-        print(f"  {name:28} {max(1, minutes):4}")
+    fresh = sys.version_info >= (3, 11)
+    python = f"Python {platform.python_version()}"
+    book = paths.CHECKOUT is not None  # else nobody here runs its chapters
+    ready = _print("Python", [(fresh, python, "expected: Python 3.11 or newer")])
+    ready &= _print("Packages that medlib needs", packages())
+    ready &= _print("Packages that the chapters add", packages("chapters")) or not book
+    if book:  # a reader of the notebooks can do without
+        _print("Packages that build the pages", packages("build"))
+    if "torch" in unmet({"torch": ""}):
+        print("\nWithout torch nothing more can be measured.")
+        return False
+    from medlib.device import device
+
+    ready &= _print("This machine", machine())
+    ready &= _print("Data", sets()) or not book
+    if book and device().type == "cpu":
+        print(f"\n{forecast(step())}")
     return ready
 
 
-def _print(sections: dict) -> bool:
+def _print(title: str, checks: Iterable[Check]) -> bool:
     ready = True
-    for title, checks in sections.items():
-        print(f"\n{title}")
-        for well, what, advice in checks:
-            ready &= well
-            print(
-                f"  {'OK  ' if well else 'FAIL'} {what}"
-                + (f"\n       → {advice}" if advice and not well else "")
-            )
+    print(f"\n{title}")
+    for well, what, advice in checks:
+        ready &= well
+        print(f"  {'OK  ' if well else 'FAIL'} {what}")
+        if not well:
+            print(f"       → {advice}")
     return ready

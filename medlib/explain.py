@@ -1,22 +1,25 @@
 """Where did the network look? Grad-CAM, and the test that it is about the network at
 all.
 
-Grad-CAM (Selvaraju et al. 2017) weights the maps of one layer by the mean gradient of a
-class score and keeps the positive part of their sum. Captum computes it. A map that
-stays the same when the weights are randomised explains the image, not the network
-(Adebayo et al. 2018): `sanity` measures that.
+Grad-CAM (Selvaraju et al. 2017) weights the feature maps of one layer by the mean
+gradient of a class score and keeps the positive part of their sum. Captum computes it.
+A map that stays the same when the weights are randomised explains the image, not the
+network (Adebayo et al. 2018): `sanity` measures that.
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from medlib.data import Split
+from medlib.extras import extra
 from medlib.stats import bootstrap
-from medlib.train import evaluating
+from medlib.train import Evaluation, evaluating
 
 
-def cases(split, each: int = 4) -> Tensor:
+def cases(split: Split, each: int = 4) -> Tensor:
     """The test images that every chapter looks at: the first `each` of class 0, then of
     class 1, …
     """
@@ -26,7 +29,7 @@ def cases(split, each: int = 4) -> Tensor:
     )
 
 
-def surest_mistakes(result, n: int = 8) -> Tensor:
+def surest_mistakes(result: Evaluation, n: int = 8) -> Tensor:
     """Indices of the `n` images of an `Evaluation` whose true class got the least
     probability, worst first.
     """
@@ -36,11 +39,12 @@ def surest_mistakes(result, n: int = 8) -> Tensor:
 
 def grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, target: Tensor) -> Tensor:
     """Maps (B, H, W) from 0 to 1 of where `layer` of `model` speaks for class `target`
-    (B,), at the size of x.
+    (B,), at the size of x (B, C, H, W).
 
     A map of zeros means that nothing in that layer speaks for the class.
     """
-    from captum.attr import LayerAttribution, LayerGradCam
+    with extra("chapters"):
+        from captum.attr import LayerAttribution, LayerGradCam
 
     where = next(model.parameters()).device
     with evaluating(model):
@@ -54,7 +58,7 @@ def grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, target: Tensor) -> T
 
 
 def feature_maps(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
-    """What `layer` of `model` gives for x, (B, C, H, W)."""
+    """Feature maps (B, C, h, w) that `layer` of `model` gives for x (B, C, H, W)."""
     seen = []
     hook = layer.register_forward_hook(
         lambda module, inputs, output: seen.append(output.detach().float())
@@ -73,13 +77,18 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for layer in model.modules():
-            if hasattr(layer, "reset_parameters"):
-                layer.reset_parameters()
+            reset = getattr(layer, "reset_parameters", None)
+            if reset:
+                reset()
     return model
 
 
 def sanity(
-    model: nn.Module, find_layer, x: Tensor, target: Tensor, seed: int = 0
+    model: nn.Module,
+    find_layer: Callable[[nn.Module], nn.Module],
+    x: Tensor,
+    target: Tensor,
+    seed: int = 0,
 ) -> list[float]:
     """Rank correlation of each image's map before and after the weights are randomised;
     near 0 is well.
@@ -116,9 +125,8 @@ def sanity_says(ranks: list[float], n: int) -> str:
     )
     if abs(mean.mean) < 0.1:
         return text + "That is close to zero: the maps depend on what was learnt."
+    agree = "agree" if mean.mean > 0 else "lie in opposite positions"
     return text + (
-        "That is not zero. Trained and random maps tend to "
-        f"{'share places' if mean.mean > 0 else 'lie in opposite places'}, so a "
-        "part of each map comes from the image and the layout of the network. Read "
-        "them with care."
+        f"That is not zero. Trained and random maps tend to {agree}, so a part of each "
+        "map comes from the image and the layout of the network. Read them with care."
     )

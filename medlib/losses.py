@@ -1,5 +1,5 @@
-"""Losses of segmentation, from logits (B, C, H, W) and masks (B, H, W) of labels 0 … C
-− 1.
+"""Losses of segmentation, from logits (B, C, H, W) and masks (B, H, W) of labels 0 to
+C − 1.
 
 Volumes work too: (B, C, D, H, W) and (B, D, H, W). All are scalars, lower is better, in
 fp32.
@@ -7,6 +7,7 @@ fp32.
 
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 
@@ -34,12 +35,8 @@ def vnet_dice(logits: Tensor, target: Tensor) -> Tensor:
     the whole batch.
     """
     p, g = _by_class(logits, target)
-    return (
-        1
-        - (2 * (p * g).sum(1) / ((p**2).sum(1) + (g**2).sum(1)).clamp(min=1e-6))[
-            1:
-        ].mean()
-    )
+    both, sizes = (p * g).sum(1), (p**2).sum(1) + (g**2).sum(1)
+    return 1 - (2 * both / sizes.clamp(min=1e-6))[1:].mean()
 
 
 def tversky(
@@ -67,7 +64,7 @@ def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
     """Soft Dice plus cross-entropy: Dice sees the structures, cross-entropy gives each
     pixel a gradient.
     """
-    return soft_dice(logits, target) + F.cross_entropy(logits, target)
+    return soft_dice(logits, target) + F.cross_entropy(logits.float(), target)
 
 
 def mean_dice(logits: Tensor, target: Tensor) -> float:
@@ -78,9 +75,7 @@ def mean_dice(logits: Tensor, target: Tensor) -> float:
     found, k = logits.argmax(1), logits.shape[1]
     classes = torch.arange(1, k, device=logits.device)
     both = torch.bincount(target[found == target], minlength=k)[classes]
-    sizes = torch.bincount(found.flatten(), minlength=k) + torch.bincount(
-        target.flatten(), minlength=k
-    )
+    sizes = torch.bincount(torch.cat([found.flatten(), target.flatten()]), minlength=k)
     return (2 * both / sizes[classes].clamp(min=1)).mean().item()
 
 
@@ -92,9 +87,7 @@ def border_weight(target: Tensor, *, w0: float = 10.0, sigma: float = 5.0) -> Te
     w = 1 + w0 · exp(−(d1 + d2)² / 2σ²), d1 and d2 in pixels to the nearest and second
     nearest object. The paper's w_c, which balances the classes, is left at 1.
     """
-    from scipy.ndimage import distance_transform_edt
-
-    maps = torch.ones(target.shape)
+    weights = torch.ones(target.shape)
     for i, image in enumerate(target.cpu()):
         objects = [image == k for k in image.unique() if k > 0]
         if len(objects) > 1:
@@ -102,5 +95,5 @@ def border_weight(target: Tensor, *, w0: float = 10.0, sigma: float = 5.0) -> Te
                 [torch.from_numpy(distance_transform_edt(~o)).float() for o in objects]
             )
             near = far.topk(2, dim=0, largest=False).values.sum(0)
-            maps[i] += w0 * torch.exp(-((near / sigma) ** 2) / 2) * (image == 0)
-    return maps.to(target.device)
+            weights[i] += w0 * torch.exp(-((near / sigma) ** 2) / 2) * (image == 0)
+    return weights.to(target.device)

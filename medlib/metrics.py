@@ -10,15 +10,21 @@ inside. `spacing` is in mm, one number an axis, by default 1. Where both masks a
 there is nothing to measure: NaN. Where one is, overlaps are 0 and distances infinite.
 """
 
-import functools
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from scipy.ndimage import distance_transform_edt, find_objects
 from torch import Tensor
 
+Array = ArrayLike | Tensor  # of numbers, on whatever device
+Score = Any  # a float; with weights a tensor (R,)
 
-def accuracy(logits: Tensor, target: Tensor, weight: Tensor | None = None):
+
+def accuracy(logits: Array, target: Array, weight: Array | None = None) -> Score:
     """Share of images whose largest logit is the label's. One score a case, (B,): its
     sign decides.
     """
@@ -27,7 +33,7 @@ def accuracy(logits: Tensor, target: Tensor, weight: Tensor | None = None):
     return _mean((predicted == target).double(), weight)
 
 
-def auc(logits: Tensor, target: Tensor, weight: Tensor | None = None):
+def auc(logits: Array, target: Array, weight: Array | None = None) -> Score:
     """Area under the ROC curve: the chance that a random positive scores above a random
     negative.
 
@@ -51,8 +57,8 @@ def auc(logits: Tensor, target: Tensor, weight: Tensor | None = None):
 
 
 def calibration_error(
-    logits: Tensor, target: Tensor, weight: Tensor | None = None, *, bins: int = 15
-):
+    logits: Array, target: Array, weight: Array | None = None, *, bins: int = 15
+) -> Score:
     """Expected calibration error: how far confidence lies from accuracy, |difference|
     averaged over cases.
 
@@ -73,14 +79,14 @@ def calibration_error(
     return (weight @ gap).abs().sum(1) / weight.sum(1)
 
 
-def _mean(values: Tensor, weight: Tensor | None):
+def _mean(values: Tensor, weight: Array | None) -> Score:
     if weight is None:
         return values.mean().item()
     weight = torch.as_tensor(weight).double()
     return weight @ values / weight.sum(1)
 
 
-def _rank_auc(score: Tensor, positive: Tensor, weight: Tensor | None):
+def _rank_auc(score: Tensor, positive: Tensor, weight: Array | None) -> Score:
     one = weight is None
     weight = (
         torch.ones(1, len(score), device=score.device)
@@ -103,36 +109,34 @@ def _rank_auc(score: Tensor, positive: Tensor, weight: Tensor | None):
     return area.item() if one else area
 
 
-# ---------------------------------------------------------------- segmentation: overlap
-# and volume
+# ---------------------------------------------------------------- overlap and volume
 
 
-def dice(a, b) -> float:
+def dice(a: Array, b: Array) -> float:
     """2 |A ∩ B| / (|A| + |B|), from 0 to 1 (Dice 1945)."""
-    a, b, _ = _masks(a, b)
-    sizes = np.count_nonzero(a) + np.count_nonzero(b)
-    return 2 * np.count_nonzero(a & b) / sizes if sizes else float("nan")
+    one, other, _ = _masks(a, b)
+    sizes = np.count_nonzero(one) + np.count_nonzero(other)
+    return 2 * np.count_nonzero(one & other) / sizes if sizes else float("nan")
 
 
-def iou(a, b) -> float:
+def iou(a: Array, b: Array) -> float:
     """|A ∩ B| / |A ∪ B|, from 0 to 1 (Jaccard 1912); dice = 2 iou / (1 + iou)."""
-    a, b, _ = _masks(a, b)
-    union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else float("nan")
+    one, other, _ = _masks(a, b)
+    union = np.count_nonzero(one | other)
+    return np.count_nonzero(one & other) / union if union else float("nan")
 
 
-def volume_error(a, b, spacing=None) -> float:
+def volume_error(a: Array, b: Array, spacing: ArrayLike | None = None) -> float:
     """Volume of A less that of B: in mL for volumes, in mm² for slices."""
-    a, b, mm = _masks(a, b, spacing)
-    unit = np.prod(mm) / (1000 if a.ndim == 3 else 1)
-    return float((np.count_nonzero(a) - np.count_nonzero(b)) * unit)
+    one, other, mm = _masks(a, b, spacing)
+    unit = np.prod(mm) / (1000 if one.ndim == 3 else 1)
+    return float((np.count_nonzero(one) - np.count_nonzero(other)) * unit)
 
 
-# ---------------------------------------------------------------- segmentation:
-# distances
+# ---------------------------------------------------------------- distances
 
 
-def surface(mask) -> np.ndarray:
+def surface(mask: ArrayLike) -> np.ndarray:
     """The voxels of a mask that touch the outside through a face, or lie at the border
     of the image.
     """
@@ -145,14 +149,18 @@ def surface(mask) -> np.ndarray:
     return inside[middle] & ~core
 
 
-def surface_distances(a, b, spacing=None) -> tuple[np.ndarray, np.ndarray]:
+def surface_distances(
+    a: Array, b: Array, spacing: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """mm from each surface voxel of A to the nearest of B, and from each of B to the
     nearest of A.
     """
     return _both_ways(a, b, spacing, surface)
 
 
-def hausdorff(a, b, spacing=None, *, percentile: float = 100) -> float:
+def hausdorff(
+    a: Array, b: Array, spacing: ArrayLike | None = None, *, percentile: float = 100
+) -> float:
     """The largest surface distance, in mm; with `percentile` 95, HD95: the larger of
     the two directed percentiles, as MONAI takes it. (Others pool both directions
     first.)
@@ -163,23 +171,28 @@ def hausdorff(a, b, spacing=None, *, percentile: float = 100) -> float:
     )
 
 
-def average_surface_distance(a, b, spacing=None) -> float:
+def average_surface_distance(
+    a: Array, b: Array, spacing: ArrayLike | None = None
+) -> float:
     """ASSD: the mean of all surface distances of both directions together, in mm."""
     ways = surface_distances(a, b, spacing)
     return _unless_empty(ways, lambda: float(np.concatenate(ways).mean()))
 
 
-def surface_dice(a, b, tolerance: float, spacing=None) -> float:
+def surface_dice(
+    a: Array, b: Array, tolerance: float, spacing: ArrayLike | None = None
+) -> float:
     """The share of both surfaces that lies within `tolerance` mm of the other one
     (Nikolov et al. 2021), counted in voxels. 0 where one mask is empty.
     """
     ways = surface_distances(a, b, spacing)
     if not all(map(len, ways)):
         return 0.0 if any(map(len, ways)) else float("nan")
-    return float((np.concatenate(ways) <= tolerance).mean())
+    # A distance of just the tolerance is within it, whatever its last bit.
+    return float((np.concatenate(ways) <= tolerance + 1e-9).mean())
 
 
-def average_hausdorff(a, b, spacing=None) -> float:
+def average_hausdorff(a: Array, b: Array, spacing: ArrayLike | None = None) -> float:
     """Eq. (3) of the review as it is meant, in mm: over ALL voxels of A the mean
     distance to B, the same from B to A, and the mean of the two (Dubuisson & Jain 1994,
     with a mean for their maximum).
@@ -188,7 +201,9 @@ def average_hausdorff(a, b, spacing=None) -> float:
     return _unless_empty(ways, lambda: float(np.mean([way.mean() for way in ways])))
 
 
-def balanced_average_hausdorff(a, truth, spacing=None) -> float:
+def balanced_average_hausdorff(
+    a: Array, truth: Array, spacing: ArrayLike | None = None
+) -> float:
     """`average_hausdorff` with both sums divided by the voxels of the truth, so that a
     mask cannot win by being larger (Aydin et al. 2021). Not symmetric.
     """
@@ -198,89 +213,47 @@ def balanced_average_hausdorff(a, truth, spacing=None) -> float:
     )
 
 
-def _both_ways(a, b, spacing, points) -> tuple[np.ndarray, np.ndarray]:
-    a, b, mm = _masks(a, b, spacing)
-    box = _box(a | b)
-    a, b = points(a[box]), points(b[box])
-    if not (a.any() and b.any()):
-        return tuple(np.full(np.count_nonzero(m), np.inf) for m in (a, b))
-    return _nearest(a, b, mm), _nearest(b, a, mm)
+def _both_ways(
+    a: Array,
+    b: Array,
+    spacing: ArrayLike | None,
+    points: Callable[[np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """mm from each of the `points` of A to the nearest of B, and from B to A."""
+    in_a, in_b, mm = _masks(a, b, spacing)
+    for box in find_objects((in_a | in_b).astype(np.uint8)):  # none where all is empty
+        in_a, in_b = in_a[box], in_b[box]
+    at_a, at_b = points(in_a), points(in_b)
+    if not (at_a.any() and at_b.any()):
+        nowhere = np.full(max(at_a.sum(), at_b.sum()), np.inf)
+        return nowhere[: at_a.sum()], nowhere[: at_b.sum()]
+    to_a, to_b = (distance_transform_edt(~at, sampling=mm) for at in (at_a, at_b))
+    return to_b[at_a], to_a[at_b]
 
 
-def _box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds the mask."""
-    box = ()
-    for axis in range(mask.ndim):
-        filled = np.flatnonzero(
-            mask.any(tuple(k for k in range(mask.ndim) if k != axis))
-        )
-        box += (slice(filled[0], filled[-1] + 1) if len(filled) else slice(0),)
-        mask = mask[(slice(None),) * axis + box[-1:]]
-    return box
-
-
-def _nearest(a: np.ndarray, b: np.ndarray, mm: np.ndarray) -> np.ndarray:
-    """mm from each voxel of `a` to the nearest of `b`, exactly. Most are close: so look
-    at their surroundings first, at the nearest place, the second nearest, …, and ask a
-    k-d tree for those whose neighbour lies further.
-    """
-    steps, lengths = _surroundings(tuple(mm))
-    reach = np.abs(steps).max(0)
-    padded = np.pad(b, [(r, r) for r in reach])
-    strides = np.cumprod([1, *padded.shape[:0:-1]])[::-1]
-    inside = np.zeros_like(padded)
-    inside[tuple(slice(r, r + n) for r, n in zip(reach, a.shape, strict=True))] = a
-    found, places = padded.ravel(), np.flatnonzero(inside)
-    far, left = np.zeros(len(places)), np.arange(len(places))
-    for step, length in zip(steps @ strides, lengths, strict=True):
-        hit = found[places + step]
-        far[left[hit]] = length
-        left, places = left[~hit], places[~hit]
-        if not len(left):
-            return far
-    from scipy.spatial import cKDTree
-
-    tree = cKDTree(np.argwhere(b) * mm, balanced_tree=False)
-    far[left] = tree.query(
-        (np.stack(np.unravel_index(places, padded.shape), 1) - reach) * mm
-    )[0]
-    return far
-
-
-@functools.cache
-def _surroundings(mm: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The 128 shortest steps on the grid, fewer where those are longer than six times
-    the smallest spacing, and their lengths in mm.
-    """
-    far = 6 * min(mm)
-    reach = [np.arange(-int(far / length), int(far / length) + 1) for length in mm]
-    steps = np.stack(np.meshgrid(*reach, indexing="ij"), -1).reshape(-1, len(mm))
-    lengths = np.sqrt(((steps * mm) ** 2).sum(1))
-    order = lengths.argsort(kind="stable")[: min(128, np.count_nonzero(lengths <= far))]
-    return steps[order], lengths[order]
-
-
-def _unless_empty(ways, value) -> float:
+def _unless_empty(ways: tuple[np.ndarray, ...], value: Callable[[], float]) -> float:
     if all(map(len, ways)):
         return value()
     return float("inf") if any(map(len, ways)) else float("nan")
 
 
-def _masks(a, b, spacing=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    a, b = (
-        np.asarray(m.detach().cpu() if hasattr(m, "detach") else m, dtype=bool)
+def _masks(
+    a: Array, b: Array, spacing: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    one, other = (
+        np.asarray(m.detach().cpu() if isinstance(m, Tensor) else m, dtype=np.bool_)
         for m in (a, b)
     )
-    mm = np.ones(a.ndim) if spacing is None else np.asarray(spacing, dtype=float)
-    if a.shape != b.shape or mm.shape != (a.ndim,) or not (mm > 0).all():
+    mm = np.ones(one.ndim) if spacing is None else np.asarray(spacing, dtype=float)
+    if one.shape != other.shape or mm.shape != (one.ndim,) or not (mm > 0).all():
         raise ValueError(
-            f"masks {a.shape} and {b.shape}, spacing {spacing}; the rule: one shape, "
-            "and a length in mm above 0 an axis"
+            f"masks {one.shape} and {other.shape}, spacing {mm.tolist()}; expected one "
+            "shape, and a length in mm above 0 an axis"
         )
-    return a, b, mm
+    return one, other, mm
 
 
-def consistency(mask) -> float:
+def consistency(mask: ArrayLike) -> float:
     """How well the slices of a stack (D, H, W) of labels go together: the Dice of each
     structure in one slice with the same structure in the next, averaged over all
     neighbours in which it appears. NaN without any.

@@ -13,6 +13,7 @@ from medlib import losses
 from medlib.data import Dataset
 from medlib.device import device
 from medlib.device import seed as set_seed
+from medlib.extras import extra
 from medlib.train import predict
 
 
@@ -27,20 +28,23 @@ def monai_unet(
     `goal` (inf if it did not within `limit` CPU-seconds), and the model as it was after
     `until`. Looking at data.val is not counted.
     """
-    with warnings.catch_warnings(action="ignore"):  # its imports warn of other packages
+    # its imports warn of other packages
+    with extra("chapters"), warnings.catch_warnings(action="ignore"):
         from monai import transforms as mt
         from monai.data import CacheDataset, DataLoader
         from monai.losses import DiceLoss
         from monai.networks.nets import BasicUNet
     set_seed(seed)
     keys, where = ("image", "label"), device()
-    turn = {
-        "rotate_range": 0.26,
-        "scale_range": (0.1, 0.1),
-        "translate_range": 6,
-        "padding_mode": "border",
-    }
-    affine = mt.RandAffined(keys, prob=1, mode=("bilinear", "nearest"), **turn)
+    affine = mt.RandAffined(
+        keys,
+        prob=1,
+        mode=("bilinear", "nearest"),
+        rotate_range=0.26,
+        scale_range=(0.1, 0.1),
+        translate_range=6,
+        padding_mode="border",
+    )
     contrast = mt.RandScaleIntensityd("image", 0.3, prob=1)
     items = [
         {"image": x, "label": y[None]}
@@ -51,10 +55,8 @@ def monai_unet(
     model = BasicUNet(2, 1, len(data.classes), features=(16, 16, 32, 64, 128, 16)).to(
         where
     )
-    loss, adam = (
-        DiceLoss(softmax=True, to_onehot_y=True, include_background=False),
-        torch.optim.Adam(model.parameters(), 1e-3),
-    )
+    loss = DiceLoss(softmax=True, to_onehot_y=True, include_background=False)
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
 
     spent, reached, then = 0.0, float("inf"), None
     while (reached > limit or then is None) and spent < limit:

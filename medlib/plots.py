@@ -5,16 +5,24 @@ Functions here draw and return a matplotlib Figure; none of them calls plt.show.
 """
 
 import base64
-import html
 import inspect
 import io
-import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
+import matplotlib.style
 import numpy as np
+from cycler import cycler
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
-STYLE = {
+from medlib.stats import Interval
+
+if TYPE_CHECKING:  # to draw needs no torch
+    from medlib.train import Evaluation, History
+
+STYLE: dict[str, Any] = {
     "figure.dpi": 100,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -29,7 +37,7 @@ STYLE = {
     "image.cmap": "gray",
     "image.interpolation": "nearest",  # show the pixels that are there
     # Okabe and Ito's palette, which colour-blind readers can tell apart.
-    "axes.prop_cycle": mpl.cycler(
+    "axes.prop_cycle": cycler(
         color=[
             "#0072B2",
             "#D55E00",
@@ -41,14 +49,21 @@ STYLE = {
         ]
     ),
 }
-mpl.rcParams.update(STYLE)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches. It and all that is drawn from now on have the
+    book's style; to import this module changes nothing.
+    """
+    matplotlib.style.use(STYLE)
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def panels(
     columns: int, rows: int = 1, *, width: float = 7.2, height: float = 2.6, **kwargs
-):
-    """A figure and its axes, `height` inches a row."""
-    figure = Figure(figsize=(width, height * rows), layout="constrained")
+) -> tuple[Figure, Any]:
+    """A figure and its axes, as `Figure.subplots` gives them, `height` inches a row."""
+    figure = new_figure(width, height * rows)
     return figure, figure.subplots(rows, columns, **kwargs)
 
 
@@ -75,7 +90,7 @@ def show(figure: Figure, *, alt: str, caption: str, name: str | None = None) -> 
     )
 
 
-def table(rows: list, headers: list[str]) -> None:
+def table(rows: Iterable[Sequence], headers: Sequence[str]) -> None:
     """Show rows as a table."""
     from IPython.display import Markdown, display
 
@@ -94,7 +109,7 @@ def say(sentence: str) -> None:
     display(Markdown(sentence))
 
 
-def show_source(*objects) -> None:
+def show_source(*objects: type | Callable) -> None:
     """Show the source of classes or functions, highlighted, as it stands in medlib."""
     from IPython.display import Markdown, display
 
@@ -114,13 +129,13 @@ def _array(image) -> np.ndarray:
 
 
 def grid(
-    images,
-    titles=None,
+    images: Iterable,
+    titles: Sequence[str] | None = None,
     *,
     columns: int = 8,
     size: float = 0.95,
     cmap: str = "gray",
-    limits=None,
+    limits: tuple[float, float] | None = None,
 ) -> Figure:
     """Images (N, H, W) or (N, 1, H, W) side by side, each with its title. `limits`:
     grey values of black and white.
@@ -128,10 +143,7 @@ def grid(
     images = [_array(image).squeeze() for image in images]
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(
-        figsize=(columns * size, rows * (size + (0.32 if titles else 0))),
-        layout="constrained",
-    )
+    figure = new_figure(columns * size, rows * (size + (0.32 if titles else 0)))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     low, high = limits or (None, None)
     for i, axis in enumerate(axes):
@@ -142,7 +154,7 @@ def grid(
     return figure
 
 
-def curves(histories: dict) -> Figure:
+def curves(histories: "dict[str, History]") -> Figure:
     """Learning curves of one or more `fit` histories: loss on the left, validation
     score on the right.
     """
@@ -164,7 +176,12 @@ def curves(histories: dict) -> Figure:
     return figure
 
 
-def intervals(rows: dict, *, xlabel: str, references: dict | None = None) -> Figure:
+def intervals(
+    rows: dict[str, Interval],
+    *,
+    xlabel: str,
+    references: dict[str, float] | None = None,
+) -> Figure:
     """One line a row of {name: Interval}, its mean a dot; `references` {name: value}
     are dotted verticals.
     """
@@ -186,7 +203,12 @@ def intervals(rows: dict, *, xlabel: str, references: dict | None = None) -> Fig
 
 
 def overlay(
-    images, maps, titles=None, *, columns: int = 8, size: float = 0.95
+    images: Iterable,
+    maps: Iterable,
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int = 8,
+    size: float = 0.95,
 ) -> Figure:
     """`grid` of grey images (N, H, W) with maps (N, H, W) from 0 to 1 laid over them in
     colour.
@@ -198,15 +220,17 @@ def overlay(
     return figure
 
 
-OUTLINES = {
-    1: "#56B4E9",
-    2: "#F0E442",
-    3: "#D55E00",
-}  # RV, myocardium, LV; Okabe and Ito's palette
-_scrubbers = itertools.count()
+# RV, myocardium, LV; Okabe and Ito's palette.
+OUTLINES = {1: "#56B4E9", 2: "#F0E442", 3: "#D55E00"}
 
 
-def outlined(image, mask, *, zoom: int = 2, limits=None) -> np.ndarray:
+def outlined(
+    image: ArrayLike,
+    mask: ArrayLike,
+    *,
+    zoom: int = 2,
+    limits: tuple[float, float] | None = None,
+) -> np.ndarray:
     """(H, W) grey values and labels → (zoom · H, zoom · W, 3) uint8: the picture with
     the outline of each label.
     """
@@ -218,91 +242,11 @@ def outlined(image, mask, *, zoom: int = 2, limits=None) -> np.ndarray:
     picture, mask = (a.repeat(zoom, 0).repeat(zoom, 1) for a in (grey, mask))
     picture = np.stack([picture] * 3, -1).astype(np.uint8)
     for label, colour in OUTLINES.items():
-        picture[surface(mask == label)] = [
-            round(255 * c) for c in mpl.colors.to_rgb(colour)
-        ]
+        picture[surface(mask == label)] = [round(255 * c) for c in to_rgb(colour)]
     return picture
 
 
-def scrubber(
-    frames, *, sliders: tuple[str, ...], alt: str, caption: str, quality: int = 80
-) -> None:
-    """Pictures to move through with the mouse or the keyboard, in a page that needs no
-    server.
-
-    frames    (N, H, W, 3) uint8 for one slider, (M, N, H, W, 3) for two, the first over
-              M
-    sliders   their names, for one "iteration", say; the last one gets a play button
-    Without JavaScript, the middle picture stands still.
-    """
-    from IPython.display import display
-    from PIL import Image
-
-    frames = np.asarray(frames, dtype=np.uint8)
-    frames = frames[None] if frames.ndim == 4 else frames
-    rows, columns, height, width = frames.shape[:4]
-    if len(sliders) != 1 + (rows > 1):
-        raise ValueError(
-            f"{len(sliders)} slider(s) for frames {frames.shape}; the rule: one, or "
-            "two for (M, N, …)"
-        )
-    sheet = Image.fromarray(
-        frames.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
-    )
-    buffer = io.BytesIO()
-    sheet.save(buffer, "WEBP", quality=quality, method=6)
-    name, at = (
-        f"scrubber-{next(_scrubbers)}",
-        (rows // 2 if rows > 2 else 0, columns // 2),
-    )
-    place = [100 * i / max(n - 1, 1) for i, n in zip(at, (rows, columns), strict=True)]
-    inputs = "".join(
-        f'<label>{html.escape(text)} <input type="range" min="0" max="{n - 1}" value="{i}" data-axis="{axis}">'
-        f" <output>{i + 1}</output> of {n}</label> "
-        for text, n, i, axis in [
-            *zip(
-                sliders,
-                (rows, columns)[-len(sliders) :],
-                at[-len(sliders) :],
-                "yx"[-len(sliders) :],
-                strict=True,
-            )
-        ]
-    )
-    page = f"""<figure id="{name}" class="scrubber" style="margin:1em 0">
-<div role="img" aria-label="{html.escape(alt)}" style="width:100%;max-width:{width}px;aspect-ratio:{width}/{height};
-background-image:url(data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()});
-background-size:{100 * columns}% {100 * rows}%;background-position:{place[1]:.3f}% {place[0]:.3f}%"></div>
-<div>{inputs}<button type="button">Play</button></div>
-<figcaption>{html.escape(caption)}</figcaption></figure>
-<script>(() => {{
-  const root = document.getElementById("{name}"), view = root.querySelector("[role=img]");
-  const inputs = [...root.querySelectorAll("input")], button = root.querySelector("button");
-  const last = inputs[inputs.length - 1];
-  const part = axis => {{
-    const input = inputs.find(i => i.dataset.axis === axis);
-    return input && +input.max ? 100 * input.value / input.max : 0;
-  }};
-  const draw = () => {{
-    view.style.backgroundPosition = `${{part("x")}}% ${{part("y")}}%`;
-    inputs.forEach(i => {{ i.parentNode.querySelector("output").textContent = +i.value + 1; }});
-  }};
-  let timer = null;
-  inputs.forEach(i => i.addEventListener("input", draw));
-  button.addEventListener("click", () => {{
-    if (timer) {{ clearInterval(timer); timer = null; }}
-    else timer = setInterval(() => {{ last.value = (+last.value + 1) % (+last.max + 1); draw(); }}, 250);
-    button.textContent = timer ? "Pause" : "Play";
-  }});
-  draw();
-}})();</script>"""
-    display(
-        {"text/html": page, "text/plain": f"Pictures to move through: {caption}"},
-        raw=True,
-    )
-
-
-def confusion(evaluation, classes) -> Figure:
+def confusion(evaluation: "Evaluation", classes: Sequence[str]) -> Figure:
     """Confusion matrix of an `Evaluation`: counts, coloured by the share of each true
     class.
     """
@@ -333,7 +277,9 @@ def confusion(evaluation, classes) -> Figure:
     return figure
 
 
-def roc(scores: dict, target, *, resamples: int = 200) -> Figure:
+def roc(
+    scores: dict[str, ArrayLike], target: ArrayLike, *, resamples: int = 200
+) -> Figure:
     """ROC curves of {name: (N,) scores of class 1}, with a 95 % band from resampled
     cases.
     """

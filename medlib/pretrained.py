@@ -2,17 +2,18 @@
 training at 224 pixels.
 """
 
-from pathlib import Path
-
 import torch
 from torch import nn
 
+from medlib import paths
 from medlib.cost import parameters
 from medlib.data import Dataset, Split
-from medlib.device import profile
+from medlib.device import device, profile
+from medlib.extras import extra
 from medlib.train import evaluate, fit
 
-FOLDER = Path(__file__).resolve().parents[1] / "data" / "cache" / "weights"
+# steps, pixels a side, images a batch
+FULL, TWO_STEPS = (1000, 224, 64), (2, 64, 8)
 
 
 class NoWeights(RuntimeError):
@@ -26,11 +27,12 @@ def imagenet_weights(model: nn.Module, name: str) -> nn.Module:
     …); return it.
 
     Three input channels become one by adding up their weights. The last layer keeps its
-    own start where the number of classes differs. Weights are kept in
-    data/cache/weights; their checksum is part of their name. Raises NoWeights where
-    they cannot be had.
+    own initialisation where the number of classes differs. Weights are kept in the
+    folder `weights` of paths.cache(); their checksum is part of their name. Raises
+    NoWeights where they cannot be had.
     """
-    from torchvision.models import get_model_weights
+    with extra("chapters"):
+        from torchvision.models import get_model_weights
 
     try:
         url = get_model_weights(name)["IMAGENET1K_V1"].url
@@ -41,7 +43,7 @@ def imagenet_weights(model: nn.Module, name: str) -> nn.Module:
     try:
         theirs = torch.hub.load_state_dict_from_url(
             url,
-            FOLDER,
+            str(paths.cache() / "weights"),
             map_location="cpu",
             check_hash=True,
             progress=False,
@@ -77,34 +79,37 @@ def copy_weights(model: nn.Module, theirs: dict[str, torch.Tensor]) -> None:
         mine.copy_(value)
 
 
+def full_size() -> bool:
+    """Whether `train_full_size` trains in full here: a GPU is there, and the profile is
+    not smoke.
+    """
+    return device().type != "cpu" and profile() != "smoke"
+
+
 def train_full_size(model: nn.Module, data: Dataset, name: str | None = None) -> None:
     """Train a paper's own network on 224 × 224 images, from ImageNet weights `name` if
     they can be had; print what it is worth on the test images.
 
-    Only the gpu profile has the time. The others take two steps at 64 × 64, which shows
-    that the path works.
+    Only a GPU has the time (`full_size`). Elsewhere two steps at 64 × 64 show that the
+    path works.
     """
     start = "random weights"
-    if name and profile() == "gpu":
+    if name and full_size():
         try:
             imagenet_weights(model, name)
             start = "ImageNet weights"
         except NoWeights as error:
             start = f"random weights, since {error}"
-    steps, side, batch = profile(smoke=(2, 64, 8), full=(2, 64, 8))
-    some = (
-        data
-        if profile() == "gpu"
-        else data.subset(16).map(lambda s: Split(s.x[:16], s.y[:16]))
-    )
-    some = some.resize(side)
-    # lr: a tenth of what the small twins take; weights that are already good should not
-    # be thrown far.
-    epochs = steps / max(1, len(some.train.x) // batch)
+    steps, side, batch = FULL if full_size() else TWO_STEPS
+    if not full_size():
+        data = data.subset(16).map(lambda s: Split(s.x[:16], s.y[:16]))
+    data = data.resize(side)
+    # lr: a tenth of what the small networks take, so that a step does not leave the
+    # neighbourhood of weights that are already good
     history = fit(
         model,
-        some,
-        epochs=epochs,
+        data,
+        steps=steps,
         lr=3e-4,
         batch_size=batch,
         validations=min(steps // 2, 10),
@@ -114,14 +119,14 @@ def train_full_size(model: nn.Module, data: Dataset, name: str | None = None) ->
         f"pixels, from {start}: ",
         end="",
     )
-    if profile() == "gpu":
-        result = evaluate(model, some.test)
+    if full_size():
+        result = evaluate(model, data.test)
         print(
             f"test AUC {result.auc:.3f}, accuracy {result.accuracy:.3f} after {steps} "
             f"steps of {batch}"
         )
     else:
         print(
-            f"two steps, loss {history.train_loss[-1]:.2f}. Set MEDLIB_PROFILE=gpu to "
-            "train it."
+            f"two steps, loss {history.train_loss[-1]:.2f}. A GPU trains it, in the "
+            "profiles quick and full."
         )

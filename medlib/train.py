@@ -1,68 +1,81 @@
 """Training: one loop for every chapter.
 
-`fit` draws batches from tensors that already lie on the device, follows a one-cycle
-schedule (Smith & Topin 2019), keeps the weights that score best on the validation
-images, and can stop and resume exactly. accelerate places the model and runs its
-forward pass in bf16 where the hardware has matrix units for it; losses and metrics stay
-in fp32. Under `accelerate launch` the processes share each batch.
+`fit` repeats three things: take a `batch`, do a `train_step`, and now and then
+`validate` on images that it does not learn from. Batches, augmentation and dropout
+depend on the seed and the number of the step alone, so a training that was broken off
+goes on to the same weights, and one that is finished is found again
+(medlib.checkpoint).
 """
 
 import functools
-import itertools
+import math
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medlib import checkpoint, device
+from medlib.checkpoint import History
 from medlib.data import Dataset, Split, check
-from medlib.device import CHANNELS_LAST, precision, profile, seed
 from medlib.metrics import accuracy, auc
-from medlib.stats import bootstrap_cases
-
-fitted: list[tuple[int, int]] = []  # (parameters, seed) of each training, for the stamp
 
 
-@functools.cache
-def _accelerator():
-    from accelerate import Accelerator
+class Plan(NamedTuple):
+    """How a training is laid out; `of` does the sums and refuses what cannot be."""
 
-    return Accelerator(mixed_precision=precision())
-
-
-@dataclass
-class History:
-    """What `fit` saw. All lists have one entry a validation; `seconds` are wall time,
-    `cpu` those of the processor.
-    """
-
-    step: list[int] = field(default_factory=list)
-    train_loss: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    score: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    reached_target: bool = False
+    images: int
+    batch_size: int
+    steps: int
+    every: int  # steps from one validation to the next
 
     @property
-    def best(self) -> int:
-        """Index of the first validation with the highest score."""
-        return int(np.argmax(self.score))
+    def steps_per_epoch(self) -> int:
+        # A short last batch is dropped; the next shuffle brings its images back.
+        return self.images // self.batch_size
+
+    def validates(self, step: int) -> bool:
+        """Is there a validation after this step (from 0)? After the last one there is."""
+        return (step + 1) % self.every == 0 or step + 1 == self.steps
+
+    @classmethod
+    def of(
+        cls, images, batch_size, steps=None, epochs=None, validations=None
+    ) -> "Plan":
+        """A plan from what `fit` was given. Raises ValueError."""
+        if steps is not None and epochs is not None:
+            raise ValueError(f"steps={steps} and epochs={epochs}; expected one of them")
+        epochs = 10 if steps is None and epochs is None else epochs
+        asked = {"steps": steps, "epochs": epochs, "batch_size": batch_size}
+        asked["validations"] = validations
+        for name, value in asked.items():
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value}; expected a positive number")
+        world = device.rank_and_world()[1]
+        if min(batch_size, images) < world:
+            raise ValueError(
+                f"batches of {min(batch_size, images)} images for {world} processes; "
+                "expected an image for each, or more"
+            )
+        batch_size = min(batch_size, images)
+        per_epoch = images // batch_size
+        if steps is None:
+            steps = max(1, round(epochs * per_epoch))
+        validations = validations or min(20, max(1, round(steps / per_epoch)))
+        return cls(images, batch_size, int(steps), math.ceil(steps / validations))
 
 
-class Evaluation(NamedTuple):
-    logits: Tensor  # (N, num_classes) float32
-    target: Tensor  # (N,)
-    loss: float
-    accuracy: float
-    auc: float
+def one_cycle(optimizer: torch.optim.Optimizer, steps: int):
+    """The learning rate rises for a third of the steps and then falls to nearly zero
+    (Smith & Topin 2019); its peak is the optimizer's own."""
+    peak = [group["lr"] for group in optimizer.param_groups]
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, peak, total_steps=max(steps, 2)
+    )
 
 
 def fit(
@@ -76,266 +89,181 @@ def fit(
     optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     score: Callable[[Tensor, Tensor], float] = auc,
-    schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler] | None = None,
+    schedule: Callable[..., torch.optim.lr_scheduler.LRScheduler] = one_cycle,
     augment: Callable | None = None,
     validations: int | None = None,
     keep: str = "best",
     target: float | None = None,
     seed: int = 0,
-    checkpoint: str | Path | None = None,
+    store: str | Path | None = None,
 ) -> History:
     """Train `model` in place on `data.train`; leave it with the weights that scored
     best on `data.val`.
 
     `data` holds one label an image, or masks; then `loss` and `score` must be of
-    medlib.losses, say.
+    medlib.losses, say. The global random generators are left as they were found.
 
-    optimizer    called as optimizer(parameters, lr=lr); SGD:
+    steps        how many batches to learn from; or `epochs`, passes over the images
+                 (10)
+    optimizer    called as optimizer(parameters, lr=lr), so SGD with momentum is
                  functools.partial(torch.optim.SGD, momentum=0.9)
-    schedule     called as schedule(optimizer, steps), steps being their number; by
-                 default one cycle
     loss, score  (logits, target) → scalar tensor, lower is better / float, higher is
-                 better
+                 better; both in fp32
+    schedule     called as schedule(optimizer, steps), steps being their number
     augment      on a whole batch: (x, generator) → x; with masks (x, y, generator) → x,
                  y
+    validations  how often to validate, evenly spaced; once an epoch, at most 20 times
     keep         "best", or "last": the final weights, whatever `data.val` says
-    validations  how often to validate, evenly spaced; by default once an epoch, at most
-                 20 times
     target       finish early once the validation score reaches it
-    seed         of the batches and the augmentation; seed the weights before you build
+    seed         of batches, augmentation and dropout; seed the weights before you build
                  the model
-    checkpoint   a file: written at each validation, and read when it exists, so that a
-                 run cut short goes on to the same weights. Delete it to start anew. By
-                 default, where MEDLIB_RESUME names a folder, a file there for each call
-                 in turn: `make run` so goes on with a chapter that was killed. Only in
-                 a process that trains alone; several count their calls apart.
+    store        where a training is kept, and found if it was done before: a folder, or
+                 a file named ….pt for this one alone; by default what MEDLIB_STORE
+                 names
 
-    Several processes (`accelerate launch`) take a part of each batch each, and of the
-    validation images: `batch_size` is that of all together, and the weights that come
-    out are those of one process, but for two things that see only a process's own part:
-    batch norm, and a loss that sums over the batch, such as Dice. Chapter 21.
+    Under `accelerate launch` the processes share each batch and the validation images:
+    `batch_size` is that of all together, and the weights that come out are those of one
+    process, but for what sees only a process's own part: batch norm, dropout, and a
+    loss that sums over the batch, such as Dice. Chapter 21.
 
     Raises ValueError on a bad argument and FloatingPointError where the loss stops
     being finite.
     """
-    n = len(data.train.x)
-    if keep not in ("best", "last"):
-        raise ValueError(f"keep={keep!r}; the rule: best or last")
-    if steps is not None and epochs is not None:
-        raise ValueError(f"steps={steps} and epochs={epochs}; expected one of them")
-    epochs = 10 if epochs is None else epochs
-    if epochs <= 0 or lr <= 0 or batch_size < 1:
-        raise ValueError(
-            f"epochs={epochs}, lr={lr}, batch_size={batch_size}; the rule: all positive"
-        )
-    batch_size = min(batch_size, n)
-    per_epoch = (
-        n // batch_size
-    )  # a short last batch is dropped; the next shuffle brings its images back
-    total = steps or max(1, round(epochs * per_epoch))
-    epochs = total / per_epoch
-    every = max(1, total // (validations or min(20, max(1, round(epochs)))))
-
-    accelerator = _accelerator()
-    rank, world = accelerator.process_index, accelerator.num_processes
-    if batch_size < world:
-        raise ValueError(
-            f"batches of {batch_size} for {world} processes; the rule: an image each, "
-            "or more"
-        )
-    fitted.append((sum(p.numel() for p in model.parameters()), seed))
-    data = data.to(accelerator.device)
-    layout = CHANNELS_LAST.get(data.train.x.ndim)
-    model.to(accelerator.device)
-    for p in model.parameters():
-        if layout and p.ndim in CHANNELS_LAST:
-            p.data = p.data.contiguous(memory_format=CHANNELS_LAST[p.ndim])
+    plan = Plan.of(len(data.train.x), batch_size, steps, epochs, validations)
+    _check(lr, keep)
+    recipe = [lr, optimizer, loss, score, schedule, augment, keep, target, seed]
+    content = [data, plan, recipe, device.precision(), fit.__code__, *PARTS]
+    data, model = data.to(device.device()), device.place(model).train()
     opt = optimizer(model.parameters(), lr=lr)
-    if schedule:
-        rate = schedule(opt, total)
-    else:
-        rate = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=max(total, 2))
-    settings = f"{n} images, {total} steps of {batch_size}, lr {lr}, seed {seed}, {type(opt).__name__}"
-    checkpoint = checkpoint or (_next_file() if world == 1 else None)
-    state = _State(checkpoint, settings, model, opt, rate)
-    history = state.history
-    exact = exact_layers(model, accelerator.device)
-    model, opt = accelerator.prepare(model, opt)
-
-    from tqdm.auto import tqdm
-
-    running, started = [], time.perf_counter() - (history.seconds or [0])[-1]
-    started_cpu = time.process_time() - (history.cpu or [0])[-1]
-    first = (history.step or [0])[-1]
-    # tqdm's notebook form ignores the variable; one bar is enough for all processes.
-    quiet = bool(os.environ.get("TQDM_DISABLE")) or not accelerator.is_main_process
-    bar = tqdm(
-        range(first, total),
-        initial=first,
-        total=total,
-        desc="training",
-        leave=False,
-        disable=quiet,
-    )
-    model.train()
-    try:
-        for step in bar:
-            if history.reached_target:
-                break
-            # Drawn from (seed, epoch) and (seed, step) alone, so that a resumed run
-            # sees the same batches.
-            if step == first or step % per_epoch == 0:
-                order = torch.randperm(n, generator=_generator(seed, step // per_epoch))
-            index = order[(step % per_epoch) * batch_size :][:batch_size].to(
-                accelerator.device
-            )
-            x, y = data.train.x[index], data.train.y[index]
-            if augment:
-                draw = _generator(seed + 1_000_003, step)
-                x, y = augment(x, y, draw) if y.ndim > 1 else (augment(x, draw), y)
-            x, y = x[rank::world], y[rank::world]
-            if layout:
-                x = x.contiguous(memory_format=layout)
-            # The mean over processes is then the mean over images, though their parts
-            # may differ by one.
-            value = loss(model(x).float(), y) * (len(x) * world / batch_size)
-            opt.zero_grad()
-            accelerator.backward(value)
-            opt.step()
+    rate = schedule(opt, plan.steps)
+    saved = checkpoint.find(store, content, model, opt, rate)
+    history, losses, started = saved.history, [], saved.history.started()
+    with device.exact(model), device.own_randomness():
+        for step in _remaining(plan, saved):
+            x, y = batch(data.train, plan, step, seed, augment)
+            _seed_dropout(seed, step)
+            losses.append(train_step(model, device.own(x), device.own(y), loss, opt))
             rate.step()
-            running.append(value.detach())
-            if (step + 1) % every and step + 1 < total:
-                continue
-            train_loss = accelerator.reduce(torch.stack(running).mean(), "mean").item()
-            running = []
-            if not np.isfinite(train_loss):
-                raise FloatingPointError(
-                    f"the training loss became {train_loss} before step {step + 1}; "
-                    f"try a smaller lr than {lr}, "
-                    "and check that the images are standardised"
-                )
-            logits = _gathered(
-                accelerator, predict(model, data.val.x[rank::world]), len(data.val.x)
-            )
-            history.step.append(step + 1)
-            history.train_loss.append(train_loss)
-            history.val_loss.append(loss(logits, data.val.y).item())
-            history.score.append(score(logits, data.val.y))
-            history.seconds.append(time.perf_counter() - started)
-            history.cpu.append(time.process_time() - started_cpu)
-            history.reached_target = target is not None and history.score[-1] >= target
-            state.save(accelerator.is_main_process)
-            bar.set_postfix(loss=f"{train_loss:.3f}", score=f"{history.score[-1]:.3f}")
-    finally:
-        # Hand back the plain module: accelerate had wrapped its forward pass.
-        model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        vars(model).pop("forward", None)
-        accelerator.free_memory()
-        for convolution in exact:
-            del convolution.forward
-    if keep == "best":
-        model.load_state_dict(state.best)
-    return history
+            if plan.validates(step):
+                found = validate(model, data.val, loss, score)
+                history.record(step + 1, _mean(losses, lr), *found, started)
+                history.reached_target = target is not None and found[1] >= target
+                losses.clear()
+                saved.update()
+    return saved.finish(keep, seed)
 
 
-def exact_layers(model: nn.Module, where: torch.device) -> list[nn.Module]:
-    """Let some layers run in fp32 on a processor, and return them. Convolutions in
-    groups: in bf16 they take twice the time, and with holes torch 2.14 gets their
-    weight gradients wrong (up to 1e35). Large dense layers: rounding their weights anew
-    in each step costs more than it saves.
-    """
-    if where.type != "cpu" or precision() == "no":
-        return []
-    found = [
-        m
-        for m in model.modules()
-        if (isinstance(m, nn.Conv2d | nn.Conv3d) and m.groups > 1)
-        or (isinstance(m, nn.Linear) and m.weight.numel() > 2**20)
-    ]
-    for m in found:
-        m.forward = functools.partial(_in_fp32, m.forward)
-    return found
+def batch(
+    split: Split, plan: Plan, step: int, seed: int, augment: Callable | None = None
+) -> tuple[Tensor, Tensor]:
+    """The images and labels of a step, the same whenever they are asked for. An epoch
+    goes once through the images in an order of its own."""
+    epoch, number = divmod(step, plan.steps_per_epoch)
+    order = _order(len(split.x), seed, epoch)
+    index = order[number * plan.batch_size :][: plan.batch_size].to(split.x.device)
+    x, y = split.x[index], split.y[index]
+    if augment is None:
+        return x, y
+    draw = _generator(seed + 1_000_003, step)
+    if y.ndim == 1:
+        return augment(x, draw), y
+    return augment(x, y, draw)  # masks move with their images
 
 
-def _in_fp32(forward: Callable, x: Tensor) -> Tensor:
-    with torch.autocast("cpu", enabled=False):
-        return forward(x.float())
+def train_step(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> Tensor:
+    """Learn from one batch; returns the loss before the step."""
+    with device.mixed_precision():
+        logits = model(device.in_layout(x))
+    value = loss(logits.float(), y) * device.weight(len(x))  # 1 in a single process
+    optimizer.zero_grad()
+    value.backward()
+    device.average_gradients(model)
+    optimizer.step()
+    return value.detach()
 
 
-def _gathered(accelerator, part: Tensor, n: int) -> Tensor:
-    """The n rows of which each process has every world-th, in their order; parts may
-    differ by one row.
-    """
-    if accelerator.num_processes == 1:
-        return part
-    parts = accelerator.gather(accelerator.pad_across_processes(part)).unflatten(
-        0, (accelerator.num_processes, -1)
-    )
-    return parts.transpose(0, 1).flatten(0, 1)[:n]
+def validate(
+    model: nn.Module,
+    val: Split,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    score: Callable[[Tensor, Tensor], float],
+) -> tuple[float, float]:
+    """Loss and score on the validation images, as the network is now."""
+    device.share(model, buffers_only=True)
+    with device.mixed_precision():
+        part = predict(model, device.own(val.x))
+    logits = device.gathered(part, len(val.x))
+    return loss(logits, val.y).item(), score(logits, val.y)
+
+
+def _seed_dropout(seed: int, step: int) -> None:
+    """What layers draw from the global generators depends on seed, step and process."""
+    rank, world = device.rank_and_world()
+    device.seed(abs(seed) * 2_000_003 + step * world + rank)
+
+
+# What a training reaches besides its arguments: a change of these makes it another one.
+PARTS = [batch, train_step, validate, _seed_dropout, device.exact, device.place]
+
+
+@functools.lru_cache(maxsize=2)
+def _order(images: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(images, generator=_generator(seed, epoch))
 
 
 def _generator(seed: int, k: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 2_000_003 + k)
 
 
-_calls = itertools.count()
+def _check(lr: float, keep: str) -> None:
+    if lr <= 0:
+        raise ValueError(f"lr={lr}; expected a positive number")
+    if keep not in ("best", "last"):
+        raise ValueError(f"keep={keep!r}; expected best or last")
 
 
-def _next_file() -> Path | None:
-    folder = os.environ.get("MEDLIB_RESUME")
-    return Path(folder) / f"{next(_calls):04}.pt" if folder else None
+def _mean(losses: list[Tensor], lr: float) -> float:
+    """The mean of the losses since the last validation."""
+    mean = device.mean_over_processes(torch.stack(losses).mean())
+    if not math.isfinite(mean):
+        raise FloatingPointError(
+            f"the training loss became {mean}; try a smaller lr than {lr}, and check "
+            "that the images are standardised"
+        )
+    return mean
 
 
-class _State:
-    """Everything that a resumed run needs, and the best weights so far."""
+def _remaining(plan: Plan, saved: checkpoint.Checkpoint) -> Iterator[int]:
+    """The steps that are left, with a bar: one for all processes."""
+    from tqdm.auto import tqdm
 
-    def __init__(self, path, settings, model, optimizer, schedule):
-        self.path, self.settings = Path(path) if path else None, settings
-        self.parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
-        self.history, self.best = History(), None
-        if self.path and self.path.exists():
-            saved = torch.load(self.path, weights_only=True)
-            if saved["settings"] != settings:
-                raise ValueError(
-                    f"{self.path} is of another run ({saved['settings']}) than this "
-                    f"one ({settings}); "
-                    "delete it or name another file"
-                )
-            for name, part in self.parts.items():
-                part.load_state_dict(saved[name])
-            self.history, self.best = History(**saved["history"]), saved["best"]
-            torch.set_rng_state(saved["rng"])
-            torch.cuda.set_rng_state_all(saved["cuda_rng"])
+    history = saved.history
+    # tqdm's notebook form ignores the variable.
+    quiet = bool(os.environ.get("TQDM_DISABLE")) or device.rank_and_world()[0] > 0
+    todo = range(saved.step, plan.steps)
+    with tqdm(
+        todo, "training", plan.steps, False, disable=quiet, initial=saved.step
+    ) as bar:
+        for step in bar:
+            if saved.finished or history.reached_target:
+                return
+            yield step
+            if plan.validates(step):
+                bar.set_postfix(loss=history.train_loss[-1], score=history.score[-1])
 
-    def save(self, write: bool) -> None:
-        if self.history.best == len(self.history.score) - 1:
-            self.best = {
-                k: v.detach().clone()
-                for k, v in self.parts["model"].state_dict().items()
-            }
-        if self.path and write:
-            partial = self.path.with_name(self.path.name + ".part")
-            torch.save(
-                {name: part.state_dict() for name, part in self.parts.items()}
-                | {
-                    "settings": self.settings,
-                    "history": asdict(self.history),
-                    "best": self.best,
-                }
-                | {
-                    "rng": torch.get_rng_state(),
-                    "cuda_rng": torch.cuda.get_rng_state_all(),
-                },
-                partial,
-            )
-            os.replace(
-                partial, self.path
-            )  # a crash leaves the old file or the new one, never half of one
+
+# ---------------------------------------------------------------- using a network
 
 
 @contextmanager
-def evaluating(model: nn.Module):
-    """`model` in evaluation mode for a while; its mode is put back, whatever happens."""
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """`model` in evaluation mode for a while; afterwards in the mode it was in."""
     was_training = model.training
     try:
         yield model.eval()
@@ -347,14 +275,20 @@ def evaluating(model: nn.Module):
 def predict(model: nn.Module, x: Tensor, batch_size: int = 0) -> Tensor:
     """Logits of `model` for x (N, C, H, W), in fp32 and in batches: by default of 256
     images, fewer where they are larger than 64 × 64. They lie where the model lies; its
-    mode is left as found.
-    """
+    mode is left as found."""
     where = next(model.parameters(), x).device
     batch_size = batch_size or max(1, 256 * 64**2 // max(x[0].numel(), 64**2))
     with evaluating(model):
-        return torch.cat(
-            [model(part.to(where)).float() for part in x.split(batch_size)]
-        )
+        parts = [model(part.to(where)).float() for part in x.split(batch_size)]
+    return torch.cat(parts)
+
+
+class Evaluation(NamedTuple):
+    logits: Tensor  # (N, num_classes) float32
+    target: Tensor  # (N,)
+    loss: float
+    accuracy: float
+    auc: float
 
 
 def evaluate(
@@ -372,57 +306,3 @@ def evaluate(
     return Evaluation(
         logits, y, loss(logits, y).item(), accuracy(logits, y), auc(logits, y)
     )
-
-
-class Runs(NamedTuple):
-    """Several trainings of one network, one a seed, judged on the test images."""
-
-    logits: np.ndarray  # (seeds, N, num_classes), or what `judge` found, (seeds, N)
-    target: np.ndarray  # (N,); zeros with a `judge`
-    histories: list[History]
-    seconds: list[float]  # of the processor, one a seed; wall time on a GPU
-    model: nn.Module  # of the first seed
-
-    def interval(
-        self, metric: Callable[..., float] = auc, baseline: "Runs | None" = None
-    ):
-        """The metric's mean over seeds, or its lead over a baseline's, with a 95 %
-        interval over seeds and test images (medlib.stats.bootstrap_cases).
-        """
-        rival = None if baseline is None else baseline.logits
-        resamples = profile(smoke=20, full=1000)
-        return bootstrap_cases(
-            metric, self.logits, self.target, rival, resamples=resamples
-        )
-
-
-def repeat(
-    build: Callable[[], nn.Module],
-    data: Dataset,
-    *,
-    seeds: int = 5,
-    judge: Callable[[nn.Module], np.ndarray] | None = None,
-    **options,
-) -> Runs:
-    """`fit(build(), data, **options)` with seeds 0, 1, …; the seed draws weights,
-    batches and augmentation.
-
-    judge   model → (N,) one number a test case, such as its Dice, for
-            `interval(mean_value)`; by default the logits of data.test are kept
-    """
-    logits, histories, seconds, models = [], [], [], []
-    for s in range(seeds):
-        seed(s)
-        model = build()
-        histories.append(fit(model, data, seed=s, **options))
-        seconds.append(
-            (histories[-1].seconds if torch.cuda.is_available() else histories[-1].cpu)[
-                -1
-            ]
-        )
-        logits.append(
-            judge(model) if judge else predict(model, data.test.x).cpu().numpy()
-        )
-        models = models or [model]
-    target = np.zeros(len(logits[0])) if judge else data.test.y.cpu().numpy()
-    return Runs(np.stack(logits), target, histories, seconds, models[0])

@@ -42,7 +42,7 @@ _open = ExitStack()
 
 def begin() -> None:
     """Listen from here on."""
-    from medlib.device import listening
+    from medlib.notes import listening
 
     _open.enter_context(listening(_recorder))
 

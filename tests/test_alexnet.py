@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medlib.cost import count
+from medlib.cost import parameters_and_macs as count
 from medlib.models.alexnet import LAYERS_2014, AlexNet, LocalResponseNorm, small_alexnet
 from medlib.pretrained import copy_weights
 

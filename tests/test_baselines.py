@@ -4,6 +4,7 @@ import torch
 
 from medlib import baselines, load
 from medlib.data import Dataset, Split
+from medlib.metrics import auc
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +24,30 @@ def test_each_method_learns(bars, name):
     found = baselines.train(name, bars)
     assert found.scores.shape == (30,) and found.validation > 0.95
     assert np.mean((found.scores > 0) == bars.test.y.numpy()) > 0.9
+
+
+def test_the_setting_is_chosen_on_validation_images():
+    """Test labels are turned round, so that the best setting there is the worst."""
+    g = torch.Generator().manual_seed(0)
+    y = torch.randint(0, 2, (180,), generator=g)
+    x = torch.randn(180, 1, 8, 8, generator=g) + 0.15 * y[:, None, None, None]
+    parts = [Split(x[i : i + 60], y[i : i + 60]) for i in (0, 60)]
+    parts.append(Split(parts[1].x, 1 - parts[1].y))
+    found = baselines.train(
+        "logistic regression", Dataset("noise", ("a", "b"), *parts, "simulated")
+    )
+    describe, settings = baselines.methods(0)["logistic regression"]
+    aucs = [
+        auc(
+            model.fit(describe(parts[0].x), parts[0].y).decision_function(
+                describe(parts[1].x)
+            ),
+            parts[1].y,
+        )
+        for model in settings
+    ]
+    assert len(set(aucs)) > 1 and found.validation == max(aucs)
+    assert auc(found.scores, parts[2].y) == pytest.approx(1 - max(aucs))
 
 
 def test_names_are_those_of_the_methods():

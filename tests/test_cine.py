@@ -4,11 +4,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from medlib.cardiac import Patient, Volume
+from medlib.phantom import phantom
 
 from medlib import cine, data
-from medlib.cardiac import Patient, Volume
 from medlib.data import DataError, Unreachable
-from medlib.phantom import phantom
 
 
 def heart(side=110, masks=True, mm=2.0):

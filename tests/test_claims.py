@@ -1,9 +1,15 @@
+import json
 import re
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 from pybtex.database import parse_file
 
 from medlib import claims
+from medlib.notes import listening
+from medlib.stats import Interval, bootstrap
 
 
 def test_all_113_claims_stand_in_order():
@@ -61,13 +67,74 @@ def test_verdicts_that_disagree_are_nuanced():
         (lambda: claims.verdict("about 3", 0, 0), "rule"),
         (lambda: claims.claim("C999"), "C999"),
         (lambda: claims.observe("C080", 1, n=1, where=""), "not testable"),
+        (lambda: claims.observe("C007", 1, where=""), "expected n"),
         (lambda: claims.untestable("C007"), "rule"),
         (
-            lambda: claims.observe("C007", 1, (2, 3), n=1, where=""),
+            lambda: claims.observe("C007", Interval(1, 2, 3, 5), where=""),
             "outside its interval",
         ),
     ],
 )
 def test_misuse_is_refused(call, match):
-    with pytest.raises((KeyError, ValueError), match=match):
+    with pytest.raises((KeyError, TypeError, ValueError), match=match):
         call()
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """(text, record) of each claim that was shown."""
+    found = []
+    monkeypatch.setattr(
+        "IPython.display.display",
+        lambda text, metadata=None: found.append(
+            (text.data, metadata and metadata["medlib"]["claim"])
+        ),
+    )
+    return found
+
+
+def test_an_interval_is_recorded_with_its_verdict(shown):
+    claims.observe("C007", Interval(0.2, 0.1, 0.3, 200), where="here")
+    claims.observe("C007", Interval(0.2, 0.1, 0.3, 200), n=5, where="here")
+    text, record = shown[0]
+    assert record == {
+        "id": "C007", "effect": 0.2, "low": 0.1, "high": 0.3, "n": 200,
+        "where": "here", "verdict": "supported",
+    }  # fmt: skip
+    assert "(here, n = 200): **0.2 [0.1, 0.3]**" in text
+    assert shown[1][1]["n"] == 5
+
+
+def test_what_is_counted_has_no_interval(shown):
+    claims.observe("C024", np.int64(-1), n=4, where="layers")
+    text, record = shown[0]
+    assert record["low"] == record["effect"] == record["high"] == -1
+    assert "**-1**" in text and "[" not in text.split("Measured")[1]
+
+
+def test_one_seed_leaves_open_ends_that_json_can_hold(shown):
+    claims.observe("C007", bootstrap([0.2]), where="one seed")
+    text, record = shown[0]
+    assert json.loads(json.dumps(record, allow_nan=False)) == record
+    assert (record["low"], record["high"]) == (None, None)
+    assert record["verdict"] == "nuanced" and "[-inf, inf]" in text
+    assert claims.verdict("> 0", None, None) == "nuanced"
+
+
+def test_what_a_page_prints_is_noted(shown):
+    heard = []
+    with listening(lambda event, facts: heard.append((event, facts["ids"]))):
+        claims.box("C006", "C007")
+        claims.observe("C007", 0.1, n=1, where="")
+        claims.untestable("C080")
+    claims.untestable("C080")  # nobody listens any more
+    assert heard == [
+        ("claims", ["C006", "C007"]),
+        ("claims", ["C007"]),
+        ("claims", ["C080"]),
+    ]
+
+
+def test_reading_the_claims_needs_no_torch():
+    code = "import sys, medlib.claims; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

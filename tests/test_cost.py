@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from medlib import cost, device
+from medlib import cost
+from medlib.device import device
 
 
 def net():
@@ -13,12 +14,21 @@ def net():
 
 def test_count_by_hand():
     # 4 maps of 6 × 6 places, 9 products each since a group sees one map; then 144 · 3.
-    assert cost.count(net, (2, 8, 8)) == (4 * 9 + 4 + 144 * 3 + 3, 4 * 36 * 9 + 144 * 3)
+    assert cost.parameters_and_macs(net, (2, 8, 8)) == (
+        4 * 9 + 4 + 144 * 3 + 3,
+        4 * 36 * 9 + 144 * 3,
+    )
 
 
-def test_alternate_takes_turns():
+def test_frozen_parameters_are_counted_too():
+    model = net()
+    model[0].requires_grad_(False)
+    assert cost.parameters(model) == 4 * 9 + 4 + 144 * 3 + 3
+
+
+def test_actions_take_turns():
     calls = []
-    times = cost.alternate(
+    times = cost.time_in_turn(
         {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3
     )
     assert (
@@ -37,12 +47,12 @@ def test_a_training_step_changes_the_weights_and_a_forward_pass_does_not():
 
 def test_count_of_a_wrong_shape_fails():
     with pytest.raises(RuntimeError):
-        cost.count(net, (3, 8, 8))
+        cost.parameters_and_macs(net, (3, 8, 8))
 
 
-def test_kept_counts_what_a_convolution_needs_for_its_way_back():
-    one = cost.kept(lambda: torch.nn.Conv2d(1, 4, 3, padding=1), (1, 8, 8))
-    two = cost.kept(
+def test_activations_are_what_a_convolution_needs_for_its_backward_pass():
+    one = cost.activation_bytes(lambda: torch.nn.Conv2d(1, 4, 3, padding=1), (1, 8, 8))
+    two = cost.activation_bytes(
         lambda: torch.nn.Sequential(
             torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 1, 3)
         ),

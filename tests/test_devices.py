@@ -194,7 +194,8 @@ ON_A_STAND_IN = """
 import numpy as np, torch
 from torch import nn
 from torch.nn import functional as F
-from medlib import fit, train
+from medlib import fit
+from medlib.device import device
 from medlib.data import Dataset, Split
 
 x, y = torch.randn(64, 1, 8, 8), torch.arange(64) % 2
@@ -202,7 +203,7 @@ parts = [Split(x + y[:, None, None, None], y)] * 3
 data = Dataset("made", ("a", "b"), *parts, "made")
 net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
 losses = fit(net, data, epochs=20, batch_size=16, lr=1e-2).train_loss
-there = train.device()
+there = device()
 assert there.type == next(net.parameters()).device.type == "standin" and losses[-1] < losses[0] / 2
 x, y = x.to(there), y.to(there)
 assert np.array_equal(net(x).detach().cpu().numpy(), net.cpu()(x.cpu()).detach().numpy())

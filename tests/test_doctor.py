@@ -1,32 +1,43 @@
 """The doctor says what is missing and what to do next."""
 
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
-from medlib import __main__, doctor
+from medlib import __main__, doctor, paths
 
 
-def test_requirements_are_read_part_by_part():
-    needs = doctor.requirements()
-    assert (
-        needs["torch"] == ">=2.6"
-        and needs["SimpleITK"].startswith(">=")
-        and "nbval" not in needs
-    )
-    assert doctor.requirements("build the book")["jupyter-book"] == ">=1.0.4,<2"
+def test_requirements_are_those_of_the_package_or_of_one_extra():
+    own, chapters = doctor.requirements(), doctor.requirements("chapters")
+    assert own["torch"] == ">=2.6"
+    assert chapters["SimpleITK"].startswith(">=")
+    assert not own.keys() & chapters.keys()
+    assert doctor.requirements("build")["jupyter-book"] == "<2,>=1.0.4"
+
+
+def test_without_a_checkout_they_are_read_from_the_installed_package(monkeypatch):
+    listed = [
+        "torch>=2.6",
+        'monai>=1.4; extra == "chapters"',
+        'nbval; extra == "build"',
+    ]
+    monkeypatch.setattr(paths, "CHECKOUT", None)
+    monkeypatch.setattr(doctor.metadata, "requires", lambda name: listed)
+    assert doctor.requirements() == {"torch": ">=2.6"}
+    assert doctor.requirements("chapters") == {"monai": ">=1.4"}
+    assert doctor.requirements("build") == {"nbval": ""}
 
 
 def test_unmet_names_the_missing_and_the_old():
     found = doctor.unmet({"no-such-package": ">=1", "numpy": ">=999", "torch": ">=2.4"})
-    assert (
-        found.keys() == {"no-such-package", "numpy"}
-        and found["no-such-package"] == "" != found["numpy"]
-    )
+    assert found.keys() == {"no-such-package", "numpy"}
+    assert found["no-such-package"] == "" != found["numpy"]
 
 
 @pytest.fixture
 def pip(monkeypatch):
+    """The arguments of each call of pip, which installs nothing."""
     calls = []
     monkeypatch.setattr(
         subprocess, "run", lambda command, check: calls.append(command[4:])
@@ -40,48 +51,101 @@ def test_install_asks_for_nothing_where_all_is_there(pip):
 
 
 def test_install_asks_for_what_is_missing_and_holds_torch(pip, monkeypatch):
-    needs = {"torch": ">=999", "numpy": ">=1", "no-such-package": ">=3"}
-    monkeypatch.setattr(doctor, "requirements", lambda: needs)
+    needs = {
+        "": {"torch": ">=999", "numpy": ">=1"},
+        "chapters": {"no-such-package": ">=3", "jupyterlab": ">=999"},
+    }
+    monkeypatch.setattr(doctor, "requirements", lambda extra="": needs[extra])
     doctor.install("another-one")
     (asked,) = pip
     assert asked[1:3] == ["no-such-package>=3", "another-one"]
     assert [name.split("==")[0] for name in asked[3:]] == ["torch", "torchvision"]
 
 
-def test_missing_data_come_with_the_next_step(monkeypatch, tmp_path):
-    monkeypatch.setattr(doctor, "ROOT", tmp_path)
-    monkeypatch.setenv("MEDLIB_MIRROR", str(tmp_path))
-    monkeypatch.delenv("MEDLIB_OFFLINE", raising=False)
-    found = {what.split(":")[0]: (well, advice) for well, what, advice in doctor.sets()}
-    assert found["pneumoniamnist"] == (True, "") and found["digits"] == (True, "")
+def test_what_is_missing_comes_with_the_command_that_brings_it(monkeypatch):
+    monkeypatch.setattr(doctor, "requirements", lambda extra: {"no-such-package": ">3"})
+    ((well, what, advice),) = doctor.packages("chapters")
     assert (
-        not found["acdc"][0]
-        and "creatis" in found["acdc"][1]
-        and "MEDLIB_MIRROR" in found["acdc"][1]
+        not well and what == "no-such-package is missing; expected: no-such-package>3"
     )
+    assert advice == f'pip install -e "{paths.CHECKOUT}[chapters]"'
+    monkeypatch.setattr(paths, "CHECKOUT", None)
+    ((_, _, advice),) = doctor.packages("chapters")
+    assert advice == 'pip install "medlib[chapters]"'
+
+
+def test_missing_data_come_with_the_next_step(monkeypatch, tmp_path):
+    monkeypatch.setenv("MEDLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MEDLIB_MIRROR", str(tmp_path / "mirror"))
+    monkeypatch.delenv("MEDLIB_OFFLINE", raising=False)
+
+    def found():
+        return {what.split(":")[0]: (well, tip) for well, what, tip in doctor.sets()}
+
+    seen = found()
+    assert seen["pneumoniamnist"] == (True, "") and seen["digits"] == (True, "")
+    well, tip = seen["acdc"]
+    assert not well and "creatis" in tip and "MEDLIB_MIRROR" in tip
+    assert str(tmp_path / "cache") in tip
     monkeypatch.setenv("MEDLIB_OFFLINE", "1")
-    assert not next(
-        well for well, what, _ in doctor.sets() if what.startswith("pneumoniamnist")
-    )
+    assert not found()["pneumoniamnist"][0]
+    (tmp_path / "mirror" / "acdc").mkdir(parents=True)
+    assert found()["acdc"] == (True, "")
 
 
-def test_forecast_scales_with_the_speed_of_this_machine():
-    slow, fast = (dict(doctor.forecast(seconds)) for seconds in (2.0, 1.0))
-    assert slow.keys() == fast.keys() and slow["20_motion"] == pytest.approx(
-        2 * fast["20_motion"], abs=1
-    )
+def test_a_step_takes_time():
+    assert 0 < doctor.step() < 60
 
 
-def test_the_report_is_whole_and_its_status_is_the_exit_code(monkeypatch, capsys):
+def test_the_forecast_is_the_presss(monkeypatch):
+    done = SimpleNamespace(returncode=0, stdout="20_motion 33\n", stderr="")
+    asked = []
+
+    def run(command, **options):
+        asked.extend([*command[1:], options["cwd"]])
+        return done
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert doctor.forecast(0.25).splitlines()[1:] == ["  20_motion 33"]
+    assert asked == ["-m", "press", "forecast", "--seconds", "0.25", paths.CHECKOUT]
+    done.returncode, done.stderr = 1, "no stamps\n"
+    assert doctor.forecast(0.25) == "No forecast: no stamps"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A doctor that neither measures nor asks the press."""
+    monkeypatch.setattr(doctor, "step", lambda: 0.5)
+    monkeypatch.setattr(doctor, "forecast", lambda seconds: f"forecast at {seconds}")
+
+
+def test_the_report_is_whole_and_its_status_is_the_exit_code(
+    monkeypatch, capsys, quick
+):
     monkeypatch.setattr(
         doctor, "sets", lambda: iter([(False, "acdc: not here", "fetch it")])
     )
     assert __main__.main(["doctor"]) == 1
     printed = capsys.readouterr().out
-    assert (
-        "OK   torch" in printed and "FAIL acdc: not here\n       → fetch it" in printed
+    assert "OK   torch" in printed and "OK   monai" in printed
+    assert "FAIL acdc: not here\n       → fetch it" in printed
+    assert "device: " in printed and "forecast at 0.5" in printed
+    monkeypatch.setattr(doctor, "sets", lambda: iter([]))
+    assert __main__.main(["doctor"]) == 0
+
+
+def test_without_a_checkout_extras_and_data_are_no_fault(monkeypatch, capsys, quick):
+    needs = {"": {"torch": ""}, "chapters": {"no-such-package": ""}, "build": {}}
+    monkeypatch.setattr(doctor, "requirements", lambda extra="": needs[extra])
+    monkeypatch.setattr(
+        doctor, "sets", lambda: iter([(False, "acdc: not here", "fetch it")])
     )
-    assert "device: " in printed and "20_motion" in printed
+    assert not doctor.report()
+    monkeypatch.setattr(paths, "CHECKOUT", None)
+    capsys.readouterr()
+    assert doctor.report()
+    printed = capsys.readouterr().out
+    assert "FAIL no-such-package" in printed and "forecast" not in printed
 
 
 def test_without_torch_the_packages_are_still_listed(monkeypatch, capsys):
@@ -90,11 +154,8 @@ def test_without_torch_the_packages_are_still_listed(monkeypatch, capsys):
     )
     assert not doctor.report()
     printed = capsys.readouterr().out
-    assert (
-        "FAIL torch is missing" in printed
-        and "OK   scipy" in printed
-        and "nothing more" in printed
-    )
+    assert "FAIL torch is missing" in printed
+    assert "OK   scipy" in printed and "nothing more" in printed
 
 
 def test_an_unknown_command_is_refused(capsys):

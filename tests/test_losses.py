@@ -1,5 +1,7 @@
 """Losses of segmentation."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -11,6 +13,10 @@ def target():
     y = torch.zeros(2, 12, 14, dtype=torch.long)
     y[0, 2:8, 3:9], y[0, 4:6, 5:7], y[1, 1:4, 1:4] = 1, 2, 3
     return y
+
+
+def drawn(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def sure(target, k=4):
@@ -37,7 +43,7 @@ def test_soft_dice_of_sure_logits_is_one_minus_dice(target):
 
 
 def test_volumes_and_gradients(target):
-    logits = torch.randn(1, 4, 2, 12, 14, requires_grad=True)
+    logits = drawn(1, 4, 2, 12, 14).requires_grad_()
     losses.dice_ce(logits, target[None]).backward()
     assert torch.isfinite(logits.grad).all() and logits.grad.abs().sum() > 0
 
@@ -78,13 +84,40 @@ def binary(seed=0):
 
 
 def test_vnet_dice_has_the_papers_gradient():
-    """Milletari et al., section 3: ∂D/∂p = 2 [g (Σp² + Σg²) − 2 p Σpg] / (Σp² + Σg²)²."""
+    """Milletari et al., section 3: ∂D/∂p = 2 [g (Σp² + Σg²) − 2 p Σpg] / (Σp² +
+    Σg²)².
+    """
     logits, p, g = binary()
     squares, both = (p**2).sum() + g.sum(), (p * g).sum()
     paper = 2 * (g * squares - 2 * p * both) / squares**2
     (ours,) = torch.autograd.grad(losses.vnet_dice(logits, g), logits)
     (through,) = torch.autograd.grad(p, logits, grad_outputs=-paper.detach())
     torch.testing.assert_close(ours, through, rtol=1e-4, atol=1e-7)
+
+
+def test_losses_are_monais(target):
+    with warnings.catch_warnings(action="ignore"):  # its imports warn of other packages
+        from monai.losses import DiceLoss, FocalLoss, TverskyLoss
+    logits = drawn(2, 4, 12, 14)
+    y, labelled = target[:, None], {"to_onehot_y": True, "softmax": True, "batch": True}
+    labelled |= {"include_background": False, "smooth_nr": 1, "smooth_dr": 1}
+    dice = DiceLoss(**labelled)
+    torch.testing.assert_close(losses.soft_dice(logits, target), dice(logits, y))
+    squared = DiceLoss(**labelled | {"smooth_nr": 0, "smooth_dr": 0}, squared_pred=True)
+    torch.testing.assert_close(losses.vnet_dice(logits, target), squared(logits, y))
+    tversky = TverskyLoss(**labelled, alpha=0.3, beta=0.7)
+    torch.testing.assert_close(losses.tversky(logits, target), tversky(logits, y))
+    # MONAI averages over the four classes too, of which one a pixel is not zero.
+    focal = FocalLoss(to_onehot_y=True, use_softmax=True, gamma=2.0)
+    torch.testing.assert_close(losses.focal(logits, target), 4 * focal(logits, y))
+
+
+def test_dice_and_cross_entropy_count_alike(target):
+    logits = drawn(2, 4, 12, 14)
+    true = logits.log_softmax(1).gather(1, target[:, None])
+    torch.testing.assert_close(
+        losses.dice_ce(logits, target), losses.soft_dice(logits, target) - true.mean()
+    )
 
 
 def test_tversky_at_one_half_is_dice():
@@ -113,7 +146,7 @@ def test_focal_without_gamma_is_cross_entropy_and_less_with_it():
 
 @pytest.mark.parametrize("loss", [losses.vnet_dice, losses.tversky, losses.focal])
 def test_losses_of_volumes_and_of_nothing(loss, target):
-    logits = torch.randn(1, 4, 2, 12, 14, requires_grad=True)
+    logits = drawn(1, 4, 2, 12, 14).requires_grad_()
     loss(logits, target[None]).backward()
     assert torch.isfinite(logits.grad).all() and logits.grad.abs().sum() > 0
     assert torch.isfinite(loss(sure(target * 0), target * 0))

@@ -56,6 +56,14 @@ def test_calibration_error_by_hand():
     assert calibration_error(logits[:4], target[:4]) == pytest.approx(0.05, abs=1e-6)
 
 
+def test_a_confidence_at_the_edge_of_two_bins_belongs_to_the_lower_one():
+    # With two bins, (0, ½] holds the wrong answer and (½, 1] the right one.
+    logits = torch.tensor([[0.0, 0.0], [0.0, np.log(3)]], dtype=torch.double)
+    target = torch.tensor([1, 1])
+    found = calibration_error(logits, target, bins=2)
+    assert found == pytest.approx((0.5 + 0.25) / 2)
+
+
 def test_calibration_error_of_sure_answers_is_their_error_rate():
     logits = 1000 * torch.eye(2)[torch.tensor([0, 1, 1, 0])]
     assert calibration_error(logits, torch.tensor([0, 1, 0, 0])) == 0.25

@@ -1,5 +1,11 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import matplotlib as mpl
 import numpy as np
 import pytest
+import torch
 
 from medlib import plots
 from medlib.metrics import auc
@@ -53,3 +59,68 @@ def test_tables_and_sources_are_markdown(shown):
         "| a | 1 |",
     ]
     assert "medlib/metrics.py" in shown[1][0].data and "def auc(" in shown[1][0].data
+
+
+def test_the_style_comes_with_the_first_figure_and_not_with_the_import():
+    code = (
+        "import matplotlib as m; before = dict(m.rcParams); from medlib import plots\n"
+        "assert dict(m.rcParams) == before\n"
+        "_, axis = plots.panels(1)\n"
+        "assert not axis.spines['top'].get_visible()\n"
+        "assert m.rcParams['image.cmap'] == 'gray'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == 0
+
+
+def test_every_figure_has_the_style_whatever_was_set_before():
+    with mpl.rc_context({"axes.spines.top": True, "axes.grid": False}):
+        axis = plots.intervals({"a": Interval(0.9, 0.8, 0.95, 5)}, xlabel="AUC").axes[0]
+        assert not axis.spines["top"].get_visible()
+        assert axis.xaxis.get_gridlines()[0].get_visible()
+
+
+def test_the_dot_of_a_learning_curve_is_the_best_validation():
+    history = SimpleNamespace(
+        step=[10, 20, 30],
+        train_loss=[3, 2, 1],
+        val_loss=[3, 2, 2],
+        score=[0.5, 0.9, 0.7],
+    )
+    history.best = 1
+    left, right = plots.curves({"net": history}).axes
+    assert [line.get_label() for line in left.lines] == [
+        "net, training", "net, validation"
+    ]  # fmt: skip
+    assert left.lines[0].get_ydata().tolist() == [3, 2, 1]
+    assert right.lines[1].get_xydata().tolist() == [[20, 0.9]]
+
+
+def test_a_confusion_matrix_has_the_truth_in_its_rows():
+    # Of three true 0 two are found, of one true 1 none.
+    target, found = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 1, 0])
+    logits = torch.nn.functional.one_hot(found, 2).float()
+    result = SimpleNamespace(target=target, logits=logits)
+    axis = plots.confusion(result, ["healthy", "ill"]).axes[0]
+    assert axis.get_ylabel() == "true" and axis.get_xlabel() == "predicted"
+    assert [t.get_text() for t in axis.texts] == ["2", "1", "1", "0"]
+    assert axis.images[0].get_array().tolist() == pytest.approx(
+        np.array([[2 / 3, 1 / 3], [1, 0]])
+    )
+
+
+def test_a_roc_curve_is_sensitivity_over_one_minus_specificity():
+    # The surest positive leads, then the negatives: half of the positives at no cost.
+    axis = plots.roc({"net": [4, 1, 3, 2]}, [1, 1, 0, 0], resamples=5).axes[0]
+    x, y = axis.lines[0].get_data()
+    assert axis.get_ylabel() == "sensitivity"
+    assert y[0] == 0.5 and y[50] == 0.5 and y[-1] == 1 and len(x) == 101
+
+
+def test_an_outline_is_drawn_in_the_colour_of_its_label():
+    mask = np.zeros((7, 7), int)
+    mask[2:5, 2:5] = 3
+    picture = plots.outlined(np.full((7, 7), 0.5), mask, zoom=1)
+    colour = [round(255 * c) for c in mpl.colors.to_rgb(plots.OUTLINES[3])]
+    outlined = (picture == colour).all(2)
+    assert outlined.sum() == 8 and not outlined[3, 3]  # the ring around its middle

@@ -22,7 +22,7 @@ def small(channels=3, classes=5):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """One file of weights on 127.0.0.1, under the name that torchvision would give it."""
+    """A file of weights on 127.0.0.1, under the name that torchvision would give it."""
     torch.save(small().state_dict(), tmp_path / "w.pth")
     name = (
         f"net-{hashlib.sha256((tmp_path / 'w.pth').read_bytes()).hexdigest()[:8]}.pth"
@@ -40,7 +40,7 @@ def server(tmp_path, monkeypatch):
         threading.Thread(target=running.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{running.server_port}/{name}"
         found = SimpleNamespace(url=url, file=tmp_path / name)
-        monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "cache")
+        monkeypatch.setenv("MEDLIB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(
             "torchvision.models.get_model_weights",
             lambda name: {"IMAGENET1K_V1": SimpleNamespace(url=found.url)},
@@ -53,6 +53,7 @@ def test_weights_arrive_and_are_kept(server):
     theirs = torch.load(server.file, weights_only=True)
     model = pretrained.imagenet_weights(small(classes=2), "net")
     torch.testing.assert_close(model[0].weight, theirs["0.weight"])
+    assert (server.file.parent / "cache" / "weights" / server.file.name).is_file()
     server.file.unlink()
     pretrained.imagenet_weights(
         model, "net"
@@ -89,16 +90,35 @@ def test_an_unknown_name():
 
 
 @pytest.mark.parametrize(
-    "chosen, words",
-    [("smoke", "two steps, loss"), ("gpu", "random weights, since .* could not be")],
+    "kind, chosen, full",
+    [
+        ("cpu", "full", False),
+        ("cuda", "smoke", False),
+        ("cuda", "quick", True),
+        ("mps", "full", True),
+    ],
 )
-def test_full_size_says_what_it_did(monkeypatch, capsys, server, chosen, words):
-    server.url = "http://127.0.0.1:9/net-00000000.pth"
+def test_full_size_wants_a_gpu_and_time(monkeypatch, kind, chosen, full):
     monkeypatch.setenv("MEDLIB_PROFILE", chosen)
-    monkeypatch.setattr(pretrained, "profile", lambda **s: (2, 32, 8) if s else chosen)
+    monkeypatch.setattr(pretrained, "device", lambda: torch.device(kind))
+    assert pretrained.full_size() is full
+
+
+@pytest.mark.parametrize(
+    "full, words",
+    [
+        (False, "64 × 64 pixels, from random weights: two steps, loss"),
+        (True, "32 × 32 .*random weights, since .* could not be.* after 3 steps of 8"),
+    ],
+)
+def test_train_full_size_says_what_it_did(monkeypatch, capsys, server, full, words):
+    server.url = "http://127.0.0.1:9/net-00000000.pth"
+    monkeypatch.setattr(pretrained, "full_size", lambda: full)
+    monkeypatch.setattr(pretrained, "FULL", (3, 32, 8))
     digits = data.load("digits").subset(60)
     model = nn.Sequential(
-        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(1800, 10)
-    )
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(), nn.Linear(32, 10),
+    )  # fmt: skip
     pretrained.train_full_size(model, digits, "net")
     assert re.search(words, capsys.readouterr().out)

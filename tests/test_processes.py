@@ -12,23 +12,30 @@ import torch
 # Batches of 45 for two processes, 180 validation images cut to 179: both parts are
 # uneven.
 SCRIPT = """
-import sys, torch
+import os, sys, torch
 from dataclasses import replace
-from medlib import fit, load, seed, train
+from medlib import fit, load, seed
 from medlib.data import Split
+from medlib.device import rank_and_world
+from torch import nn
+
 data = load("digits", device="cpu").standardise()
 data = replace(data, val=Split(data.val.x[:179], data.val.y[:179]))
-seed(0)
-net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.Tanh(), torch.nn.Linear(32, 10))
+seed(rank_and_world()[0])  # other weights in each process: the first one's count
+net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+
 def die(optimizer, steps):
-    import os
-    if int(os.environ.get("RANK", 0)) == 1 and len(sys.argv) > 2:
+    if os.environ.get("RANK") == "1" and len(sys.argv) > 2:
         os.kill(os.getpid(), 9)
     return torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
-h = fit(net, data, epochs=2, batch_size=45, validations=3, checkpoint=sys.argv[1] + ".ckpt", schedule=die)
-fit(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), data, epochs=0.2)
-if train._accelerator().is_main_process:
-    torch.save({"h": vars(h), "w": net.state_dict()}, sys.argv[1])
+
+byhand = sys.argv[1].replace(".pt", ".hand.pt")
+h = fit(net, data, epochs=2, batch_size=45, validations=3, store=byhand, schedule=die)
+small = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+fit(small, data, epochs=0.2)
+rank, world = rank_and_world()
+if rank == 0:
+    torch.save({"h": vars(h), "w": net.state_dict(), "world": world}, sys.argv[1])
 """
 
 
@@ -53,8 +60,7 @@ def run(folder, name, processes, *more):
         "OMP_NUM_THREADS": "1",
     }
     environment.pop("TQDM_DISABLE", None)
-    environment["MEDLIB_RESUME"] = str(folder / f"{name}.kept")
-    (folder / f"{name}.kept").mkdir()
+    environment["MEDLIB_STORE"] = str(folder / f"{name}.kept")
     return subprocess.run(
         [*one, "job.py", str(folder / name), *more],
         cwd=folder,
@@ -80,6 +86,11 @@ def test_losses_and_weights_are_those_of_one_process(both):
     torch.testing.assert_close(two["w"], one["w"], atol=1e-4, rtol=1e-3)
 
 
+def test_two_processes_were_two(both):
+    _, _, (one, two) = both
+    assert two["world"] == 2 and one["world"] == 1
+
+
 def test_there_is_one_bar_and_one_checkpoint(both):
     folder, logs, _ = both
     assert (
@@ -87,15 +98,16 @@ def test_there_is_one_bar_and_one_checkpoint(both):
         and "[default0]:training:" in logs[1]
         and "[default1]:training:" not in logs[1]
     )
-    assert sorted(p.name for p in folder.glob("*.ckpt*")) == ["1.pt.ckpt", "2.pt.ckpt"]
-
-
-def test_only_a_process_that_trains_alone_keeps_trainings_by_itself(both):
-    folder, _, _ = both
-    assert [[p.name for p in (folder / f"{n}.pt.kept").iterdir()] for n in (1, 2)] == [
-        ["0000.pt"],
-        [],
+    assert sorted(p.name for p in folder.glob("*.hand.pt*")) == [
+        "1.hand.pt",
+        "2.hand.pt",
     ]
+
+
+def test_the_store_holds_one_file_a_training_however_many_processes(both):
+    folder, _, _ = both
+    kept = [len(list((folder / f"{n}.pt.kept").iterdir())) for n in (1, 2)]
+    assert kept == [1, 1]
 
 
 def test_a_killed_worker_ends_the_job_with_its_name(tmp_path):

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medlib.cost import count, parameters
+from medlib.cost import parameters
+from medlib.cost import parameters_and_macs as count
 from medlib.models.resnet import (
     BasicBlock,
     Bottleneck,

@@ -1,11 +1,18 @@
-import itertools
+"""The training loop: what a batch, a step, a validation and a whole training do."""
+
+import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from medlib import data, evaluate, fit, profile, repeat, seed, train
+from medlib import data as augment
+from medlib import evaluate, fit, notes, seed, train
+from medlib.checkpoint import History
 from medlib.data import Dataset, Split
+from medlib.train import Plan, batch, train_step
 
 
 def blobs(n=256, seed=0):
@@ -35,144 +42,139 @@ def net(s=0):
 
 
 def weights(model):
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
+    return torch.cat([p.detach().flatten().cpu() for p in model.parameters()])
 
 
-def test_fit_learns_and_keeps_the_best_weights():
-    model, d = net(), blobs()
-    history = fit(model, d, epochs=8, batch_size=32)
-    assert evaluate(model, d.test).auc > 0.95
-    assert evaluate(model, d.val).auc == pytest.approx(
-        max(history.score), abs=1e-3
-    )  # fit may score in bf16
-    assert (
-        history.step[-1] == 32
-        and len(history.step) == 8
-        and model[0].weight.dtype == torch.float32
-    )
+# ---------------------------------------------------------------- the plan
 
 
-def test_the_same_seed_gives_the_same_weights():
-    def run(s):
-        model = net()
-        fit(
-            model,
-            blobs(),
-            epochs=2,
-            batch_size=32,
-            seed=s,
-            augment=data.random_shift(1),
-        )
-        return weights(model)
-
-    assert torch.equal(run(0), run(0)) and not torch.equal(run(0), run(1))
-
-
-def test_trainings_of_a_chapter_are_kept_one_by_one(tmp_path, monkeypatch):
-    def run():
-        monkeypatch.setattr(train, "_calls", itertools.count())
-        return [fit(net(s), blobs(), epochs=1, batch_size=32, seed=s) for s in (0, 1)]
-
-    plain = run()
-    monkeypatch.setenv("MEDLIB_RESUME", str(tmp_path))
-    first, again = run(), run()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["0000.pt", "0001.pt"]
-    assert [h.train_loss for h in first] == [
-        h.train_loss for h in plain
-    ] and again == first
+@pytest.mark.parametrize(
+    "given, steps, every",
+    [
+        ({"steps": 7}, 7, 2),
+        ({"epochs": 3}, 6, 2),
+        ({"epochs": 0.1}, 1, 1),
+        ({}, 20, 2),
+        ({"epochs": 100}, 200, 10),  # at most 20 validations
+        ({"steps": 12, "validations": 4}, 12, 3),
+        ({"steps": 3, "validations": 9}, 3, 1),
+    ],
+)
+def test_a_plan_by_hand(given, steps, every):
+    plan = Plan.of(100, 50, **given)
+    assert (plan.steps, plan.every, plan.steps_per_epoch) == (steps, every, 2)
+    assert plan.validates(steps - 1)  # the last step always has one
 
 
-class Stop(Exception):
-    pass
+def test_a_batch_is_never_larger_than_the_set():
+    assert Plan.of(30, 128, steps=2).batch_size == 30
 
 
-def test_a_run_cut_short_resumes_to_the_same_weights(tmp_path):
-    whole = net()
-    fit(whole, blobs(), epochs=4, batch_size=32, augment=data.random_shift(1))
-    calls = 0
-
-    def score(logits, target):
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise Stop
-        return train.auc(logits, target)
-
-    cut = net()
-    with pytest.raises(Stop):
-        fit(
-            cut,
-            blobs(),
-            epochs=4,
-            batch_size=32,
-            augment=data.random_shift(1),
-            score=score,
-            checkpoint=tmp_path / "c.pt",
-        )
-    again = net(99)
-    history = fit(
-        again,
-        blobs(),
-        epochs=4,
-        batch_size=32,
-        augment=data.random_shift(1),
-        checkpoint=tmp_path / "c.pt",
-    )
-    assert torch.equal(weights(whole), weights(again)) and len(history.step) == 4
-
-
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    fit(net(), blobs(), epochs=1, checkpoint=tmp_path / "c.pt")
-    with pytest.raises(ValueError, match="another run"):
-        fit(net(), blobs(), epochs=2, checkpoint=tmp_path / "c.pt")
-
-
-def test_a_target_ends_the_run_early():
-    history = fit(net(), blobs(), epochs=20, batch_size=32, target=0.9)
-    assert history.reached_target and history.step[-1] < 80
-
-
-def test_a_loss_that_is_not_finite_stops_with_advice():
-    with pytest.raises(FloatingPointError, match="smaller lr"):
-        fit(
-            net(), blobs(), epochs=1, loss=lambda logits, y: logits.sum() * float("nan")
-        )
-
-
-@pytest.mark.parametrize("bad", [{"epochs": 0}, {"lr": -1}, {"batch_size": 0}])
-def test_bad_arguments_are_refused(bad):
-    with pytest.raises(ValueError, match="positive"):
+@pytest.mark.parametrize(
+    "bad, words",
+    [
+        ({"steps": 0}, "steps=0"),
+        ({"epochs": -1}, "epochs=-1"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"validations": 0}, "validations=0"),
+        ({"steps": 1, "epochs": 1}, "one of them"),
+        ({"lr": -1}, "lr=-1"),
+        ({"keep": "worst"}, "best or last"),
+    ],
+)
+def test_bad_arguments_are_refused(bad, words):
+    with pytest.raises(ValueError, match=words):
         fit(net(), blobs(), **bad)
 
 
-def test_after_a_failure_the_model_is_the_readers_again():
-    model = net()
-    with pytest.raises(FloatingPointError):
-        fit(
-            model, blobs(), epochs=1, loss=lambda logits, y: logits.sum() * float("nan")
-        )
-    assert "forward" not in vars(model)  # accelerate's wrapper is gone
+# ---------------------------------------------------------------- a batch
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_evaluate_leaves_mode_and_random_state_as_found(training):
-    model, state = net().train(training), torch.get_rng_state()
-    evaluate(model, blobs().test)
-    assert model.training is training and torch.equal(state, torch.get_rng_state())
+def numbered(n=10):
+    """Images that know their number."""
+    return Split(torch.arange(n).float().view(n, 1, 1, 1), torch.arange(n))
 
 
-def test_a_new_optimizer_can_be_named():
-    from functools import partial
+def test_a_batch_is_the_same_whenever_it_is_asked_for():
+    plan = Plan.of(10, 3, steps=9)
+    first = [batch(numbered(), plan, step, seed=1)[1].tolist() for step in range(9)]
+    again = [
+        batch(numbered(), plan, step, 1)[1].tolist() for step in reversed(range(9))
+    ]
+    assert first == again[::-1]
+    x, y = batch(numbered(), plan, 4, seed=1)
+    assert torch.equal(x.flatten().long(), y)  # an image keeps its label
 
-    history = fit(
-        net(),
-        blobs(),
-        epochs=4,
-        batch_size=32,
-        lr=0.05,
-        optimizer=partial(torch.optim.SGD, momentum=0.9),
-    )
-    assert history.train_loss[-1] < history.train_loss[0]
+
+def test_an_epoch_takes_each_image_at_most_once_and_the_next_in_another_order():
+    plan = Plan.of(10, 3, steps=6)
+    drawn = [batch(numbered(), plan, step, seed=0)[1].tolist() for step in range(6)]
+    for epoch in (drawn[:3], drawn[3:]):
+        assert len({i for part in epoch for i in part}) == 9
+    assert drawn[:3] != drawn[3:]
+    assert drawn != [batch(numbered(), plan, s, seed=1)[1].tolist() for s in range(6)]
+
+
+def test_augmentation_is_drawn_anew_in_each_step_and_moves_masks_with_images():
+    plan = Plan.of(10, 10, steps=2)
+
+    def add(x, generator):
+        return x + torch.rand(len(x), 1, 1, 1, generator=generator)
+
+    zero, one = (batch(numbered(), plan, s, 0, add)[0].frac() for s in range(2))
+    assert not torch.equal(zero, one)
+    assert torch.equal(zero, batch(numbered(), plan, 0, 0, add)[0].frac())
+
+    image = torch.arange(40.0).view(10, 1, 2, 2)
+    masks = Split(image, image[:, 0].long())
+    x, y = batch(masks, plan, 0, 0, lambda x, y, generator: (x.flip(-1), y.flip(-1)))
+    assert torch.equal(x[:, 0].long(), y) and not torch.equal(x, x.sort(dim=0).values)
+
+
+# ---------------------------------------------------------------- a step
+
+
+def test_a_step_by_hand(monkeypatch):
+    """Squared error of w x by SGD: w falls by lr · 2 x (w x − y)."""
+    monkeypatch.setenv("MEDLIB_PRECISION", "no")
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(model.weight, 3.0)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = torch.tensor([[2.0]]), torch.tensor([[4.0]])
+    for before, after in ((4.0, 2.2), (0.16, 2.04)):
+        assert train_step(model, x, y, F.mse_loss, sgd).item() == pytest.approx(before)
+        assert model.weight.item() == pytest.approx(after)  # gradients do not add up
+
+
+def test_a_loss_is_computed_in_single_precision(monkeypatch):
+    monkeypatch.setenv("MEDLIB_PRECISION", "bf16")
+    kinds, model = [], nn.Linear(4, 2)
+    hook = model.register_forward_hook(lambda m, i, out: kinds.append(out.dtype))
+
+    def loss(logits, y):
+        kinds.append(logits.dtype)
+        return logits.sum()
+
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    train_step(model, torch.ones(3, 4), torch.zeros(3), loss, sgd)
+    hook.remove()
+    assert kinds == [torch.bfloat16, torch.float32]
+
+
+def test_a_training_follows_its_schedule():
+    """The rate of each step is seen by an optimizer that does nothing else."""
+    seen = []
+
+    class Watch(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.append(self.param_groups[0]["lr"])
+
+    fit(net(), blobs(), steps=30, batch_size=32, lr=0.5, optimizer=Watch)
+    top = seen.index(max(seen))
+    assert len(seen) == 30 and max(seen) == pytest.approx(0.5, rel=0.02)
+    assert 7 <= top <= 10 and seen[0] < 0.05 and seen[-1] < 0.01
+    assert seen[:top] == sorted(seen[:top])
+    assert seen[top:] == sorted(seen[top:], reverse=True)
 
 
 def test_a_schedule_can_be_named():
@@ -188,91 +190,134 @@ def test_a_schedule_can_be_named():
     assert rates == [8, *range(9)]
 
 
-def test_a_refused_checkpoint_leaves_the_model_alone(tmp_path):
-    fit(net(), blobs(), epochs=1, checkpoint=tmp_path / "c.pt")
-    model = net()
-    with pytest.raises(ValueError, match="another run"):
-        fit(model, blobs(), epochs=2, checkpoint=tmp_path / "c.pt")
-    assert "forward" not in vars(model)
+def test_layers_train_while_training_and_rest_while_validating():
+    modes, model = [], net()
+    model[3].register_forward_hook(lambda m, i, o: modes.append(m.training))
+    fit(model, blobs(), steps=4, batch_size=32, validations=2)
+    assert modes == [True, True, False, True, True, False]
 
 
-def test_repeat_is_fit_with_one_seed_after_another():
-    runs = repeat(
-        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 2)),
-        blobs(),
-        seeds=2,
-        epochs=1,
-        batch_size=32,
-    )
-    assert runs.logits.shape == (2, 32, 2) and len(runs.histories) == 2
-    again = evaluate(runs.model, blobs().test).logits.cpu().numpy()
-    assert (again == runs.logits[0]).all() and (runs.logits[0] != runs.logits[1]).any()
-    assert min(runs.seconds) > 0 and runs.interval().mean == pytest.approx(
-        sum(
-            train.auc(torch.tensor(row), torch.tensor(runs.target))
-            for row in runs.logits
+# ---------------------------------------------------------------- a whole training
+
+
+def test_fit_learns_and_keeps_the_best_weights():
+    model, d = net(), blobs()
+    history = fit(model, d, epochs=8, batch_size=32)
+    assert evaluate(model, d.test).auc > 0.95
+    # fit may score in bf16
+    assert evaluate(model, d.val).auc == pytest.approx(max(history.score), abs=1e-3)
+    assert history.step == [4, 8, 12, 16, 20, 24, 28, 32]
+    assert model[0].weight.dtype == torch.float32
+
+
+def test_best_and_last_weights_are_two_things():
+    """A score that falls: the best weights are those of the first validation."""
+
+    def run(keep, steps):
+        falling = iter(range(0, -9, -1))
+        model = net()
+        rate = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
+        fit(
+            model,
+            blobs(),
+            steps=steps,
+            batch_size=32,
+            validations=steps,
+            keep=keep,
+            score=lambda logits, y: float(next(falling)),
+            schedule=lambda optimizer, steps: rate(optimizer),
         )
-        / 2
-    )
-    assert runs.interval(train.accuracy, runs)[:3] == (0, 0, 0)
+        return weights(model)
+
+    assert torch.equal(run("best", 3), run("last", 1))
+    assert not torch.equal(run("last", 3), run("last", 1))
 
 
-def test_profile(monkeypatch):
-    monkeypatch.setenv("MEDLIB_PROFILE", "smoke")
-    assert profile() == "smoke" and profile(smoke=1, full=2) == 1
-    monkeypatch.setenv("MEDLIB_PROFILE", "huge")
-    with pytest.raises(ValueError, match="huge.*smoke, quick, full"):
-        profile()
+def test_not_a_number_is_never_the_best():
+    nan = math.nan
+    assert History(score=[0.5, nan, 0.9, nan]).best == 2
+    assert History(score=[nan, 0.1]).best == 1
+    assert History(score=[nan, nan, nan]).best == 2  # nothing to choose by: the last
 
 
-def test_precision_can_be_forced(monkeypatch):
-    monkeypatch.setenv("MEDLIB_PRECISION", "no")
-    assert train.precision() == "no"
-    monkeypatch.setenv("MEDLIB_PRECISION", "fp8")
-    with pytest.raises(ValueError, match="fp8"):
-        train.precision()
+def test_the_same_seed_gives_the_same_weights():
+    def run(s):
+        model = net()
+        shift = augment.random_shift(1)
+        fit(model, blobs(), epochs=2, batch_size=32, seed=s, augment=shift)
+        return weights(model)
+
+    assert torch.equal(run(0), run(0)) and not torch.equal(run(0), run(1))
 
 
-@pytest.mark.parametrize(("units", "expected"), [(True, "bf16"), (False, "no")])
-def test_a_gpu_that_imitates_bf16_gets_fp32(units, expected, monkeypatch):
-    monkeypatch.delenv("MEDLIB_PRECISION", raising=False)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr(
-        "torch.cuda.is_bf16_supported",
-        lambda including_emulation=True: units or including_emulation,
-    )
-    assert train.precision() == expected
+def test_a_training_draws_nothing_from_the_global_generators():
+    """So what comes after it is the same, trained or found in the store."""
+    import random
+
+    import numpy as np
+
+    def drawn():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    seed(5)
+    expected = drawn()
+    seed(5)
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 2))
+    seed(5)
+    fit(model, blobs(), steps=3, batch_size=32)
+    assert drawn() == expected
 
 
-def test_grouped_convolutions_with_holes_learn_in_fp32_on_a_processor(monkeypatch):
-    """Their weight gradients were up to 1e35 in bf16 under autocast on a CPU."""
-    monkeypatch.setenv("MEDLIB_PRECISION", "bf16")
-    torch.manual_seed(0)
-    net = torch.nn.Conv2d(32, 32, 3, padding=2, dilation=2, groups=32).to(
-        memory_format=torch.channels_last
-    )
-    x, gradients = (
-        torch.randn(4, 32, 32, 32).contiguous(memory_format=torch.channels_last),
-        [],
-    )
-    changed = train.exact_layers(net, torch.device("cpu"))
-    for enabled in (True, False):
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            (gradient,) = torch.autograd.grad(net(x).square().mean(), net.weight)
-        gradients.append(gradient)
-    torch.testing.assert_close(*gradients)
-    assert (
-        changed == [net]
-        and train.exact_layers(torch.nn.Conv2d(4, 4, 3), torch.device("cpu")) == []
-    )
+def test_dropout_follows_the_seed_and_not_the_generators():
+    def run(s, before):
+        model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 2))
+        nn.init.zeros_(model[2].weight)
+        nn.init.zeros_(model[2].bias)
+        torch.manual_seed(before)
+        fit(model, blobs(), steps=3, batch_size=128, seed=s)
+        return weights(model)
+
+    assert torch.equal(run(0, before=1), run(0, before=2))
+    assert not torch.equal(run(0, before=1), run(1, before=1))
 
 
-def test_each_training_is_noted_for_the_stamp(monkeypatch):
-    monkeypatch.setattr(train, "fitted", [])
-    fit(
-        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)),
-        data.load("digits"),
-        epochs=0.1,
-        seed=3,
-    )
-    assert train.fitted == [(650, 3)]
+def test_a_target_ends_the_run_early():
+    history = fit(net(), blobs(), epochs=20, batch_size=32, target=0.9)
+    assert history.reached_target and history.step[-1] < 80
+    assert history.score[-1] >= 0.9 > max([0, *history.score[:-1]])
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice_and_leaves_the_model_alone():
+    model = net()
+    with pytest.raises(FloatingPointError, match="smaller lr"):
+        fit(model, blobs(), epochs=1, loss=lambda logits, y: logits.sum() * math.nan)
+    assert not any("forward" in vars(layer) for layer in model.modules())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluate_leaves_mode_and_random_state_as_found(training):
+    model, state = net().train(training), torch.get_rng_state()
+    evaluate(model, blobs().test)
+    assert model.training is training and torch.equal(state, torch.get_rng_state())
+
+
+def test_predictions_do_not_depend_on_the_batches():
+    x = blobs().test.x
+    torch.testing.assert_close(train.predict(net(), x, 5), train.predict(net(), x, 32))
+
+
+def test_an_optimizer_can_be_named():
+    sgd = partial(torch.optim.SGD, momentum=0.9)
+    history = fit(net(), blobs(), epochs=4, batch_size=32, lr=0.05, optimizer=sgd)
+    assert history.train_loss[-1] < history.train_loss[0]
+
+
+def test_each_training_is_noted_for_the_stamp():
+    heard = []
+    with notes.listening(lambda event, facts: heard.append((event, facts))):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+        history = fit(model, blobs(), steps=1, seed=3)
+    fit(model, blobs(), steps=1)  # nobody listens any more
+    ((event, facts),) = heard
+    assert event == "trained" and facts.pop("cpu_seconds") == history.cpu[-1]
+    assert facts == {"parameters": 130, "seed": 3, "kept": False}

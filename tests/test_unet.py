@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from medlib.cost import count, parameters
+from medlib.cost import parameters
+from medlib.cost import parameters_and_macs as count
 from medlib.models import SmallUNet, UNet
 from medlib.models.unet import crop
 

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib.cost import count, parameters
+from medlib.cost import parameters
+from medlib.cost import parameters_and_macs as count
 from medlib.models.vgg import VGG, A, B, D, E, small_vgg
 from medlib.pretrained import copy_weights
 

@@ -12,7 +12,7 @@
 import torch
 import torch.nn.functional as F
 
-from medlib.phantom import phantom
+from medlib.hearts.phantom import phantom
 
 # %% [raw]
 # # BEGIN QUESTION

@@ -16,15 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medlib.hearts.motion import (
+    compose,
+    exponential,
+    local_correlation,
+    roughness,
+    warp,
+)
 from medlib.models.unet import UNet
-from medlib.motion import compose, exponential, local_correlation, roughness, warp
 from medlib.train import evaluating
 
 
 class VoxelMorph(nn.Module):
     """(B, 2, H, W), the earlier and the later image as two channels → field (B, 2, H,
-    W) in pixels, as medlib.motion defines it: earlier(x + u(x)) looks like later(x). H
-    and W are even.
+    W) in pixels, as medlib.hearts.motion defines it: earlier(x + u(x)) looks like
+    later(x). H and W are even.
 
     diffeomorphic  the network gives a steady current, and the field is its
                    `exponential`: it cannot fold, but for the grid's coarseness, and the

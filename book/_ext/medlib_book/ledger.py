@@ -67,8 +67,12 @@ def row(claim: dict) -> str:
     verdict = f"{SYMBOL[claim['verdict']]} **{claim['verdict']}**"
     for r, link in zip(claim["records"], links(claim), strict=True):
         if "effect" in r:
+            low, high = (
+                f"{r['low']:.3g}" if r["low"] is not None else "−∞",
+                f"{r['high']:.3g}" if r["high"] is not None else "∞",
+            )
             interval = (
-                f" [{r['low']:.3g}, {r['high']:.3g}]" if r["low"] < r["high"] else ""
+                "" if r["low"] == r["effect"] == r["high"] else f" [{low}, {high}]"
             )
             where = f'<a href="{link}">{cell(r["where"])}</a>'
             verdict += f"<br>{where}: **{r['effect']:.4g}**{interval}, n\u00a0=\u00a0{r['n']:,}"

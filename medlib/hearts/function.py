@@ -1,6 +1,6 @@
 """Cardiac function: from two masks of a heart to the numbers that a cardiologist reads.
 
-A mask is (D, H, W) with the labels of medlib.cardiac: 1 RV, 2 myocardium, 3 LV; its
+A mask is (D, H, W) with the labels hearts.LABELS: 1 RV, 2 myocardium, 3 LV; its
 slices may run either way. ED is the full heart, ES the contracted one. Spacing is in mm
 in the order of the axes. Volumes are sums of slices (Simpson's rule), mass is 1.05 g a
 mL of myocardium, and the wall is measured along rays in each slice.
@@ -11,21 +11,21 @@ Altman, Stat Methods Med Res 8, 1999. Clinical software has 17 segments that sta
 the RV; here sectors slide around, so a turned heart has the same features. Chapter 19.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
 
-from medlib.cardiac import LABELS
+from medlib.hearts.cohorts import LABELS
 from medlib.stats import Interval
 
 RV, MYOCARDIUM, LV = (LABELS.index(name) for name in ("RV", "myocardium", "LV"))
 DENSITY = 1.05  # g/mL of myocardium
 RAYS, SECTOR = 72, 12  # rays around the LV, 5° apart; a sector is 12 of them, 60°
-NOMINAL = (
-    "(mL)",
-    "(g)",
-    "(mm)",
-)  # units that need the true spacing; any other, or none, does not
+# units that need the true spacing; any other, or none, does not
+NOMINAL = ("(mL)", "(g)", "(mm)")
 
 
 class Volumes(NamedTuple):
@@ -34,7 +34,7 @@ class Volumes(NamedTuple):
     lv: float
 
 
-def volumes(mask, spacing) -> Volumes:
+def volumes(mask: ArrayLike | Tensor, spacing: Sequence[float]) -> Volumes:
     """mL of the three structures of a mask (D, H, W); 0 where one is absent.
 
     Raises ValueError for a missing mask, one that is not (D, H, W), labels outside 0 to
@@ -42,9 +42,10 @@ def volumes(mask, spacing) -> Volumes:
     """
     mask, spacing = _checked(mask, spacing)
     counts = np.bincount(mask.ravel(), minlength=len(LABELS))
-    return Volumes(
-        *(float(counts[k] * np.prod(spacing) / 1000) for k in (RV, MYOCARDIUM, LV))
+    rv, myocardium, lv = (
+        float(counts[k] * np.prod(spacing) / 1000) for k in (RV, MYOCARDIUM, LV)
     )
+    return Volumes(rv, myocardium, lv)
 
 
 def ejection_fraction(ed: float, es: float) -> float:
@@ -59,8 +60,13 @@ def mass(myocardium: float) -> float:
     return DENSITY * myocardium
 
 
-def rings(mask, spacing) -> tuple[np.ndarray, np.ndarray]:
-    """(D, 72) twice, in mm: on each ray from the middle of the left heart, the length
+class Rings(NamedTuple):
+    cavity: np.ndarray  # (D, 72) mm: on each ray, the length inside the cavity
+    wall: np.ndarray  # (D, 72) mm: the length inside the wall
+
+
+def rings(mask: ArrayLike | Tensor, spacing: Sequence[float]) -> Rings:
+    """On each ray from the middle of the left heart, the length
     inside the cavity and the length inside the wall. NaN where the ray meets no wall,
     and in slices without one.
 
@@ -96,7 +102,7 @@ def rings(mask, spacing) -> tuple[np.ndarray, np.ndarray]:
         ]
         lengths = [((met == k) & inside).sum(1) * step for k in (LV, MYOCARDIUM)]
         cavity[z], wall[z] = np.where(lengths[1] > 0, lengths, np.nan)
-    return cavity, wall
+    return Rings(cavity, wall)
 
 
 def sectors(values: np.ndarray) -> np.ndarray:
@@ -111,7 +117,9 @@ def sectors(values: np.ndarray) -> np.ndarray:
     return np.where(share > 0.5, mean / np.where(share > 0.5, share, 1), np.nan)
 
 
-def features(ed, es, spacing) -> dict[str, float]:
+def features(
+    ed: ArrayLike | Tensor, es: ArrayLike | Tensor, spacing: Sequence[float]
+) -> dict[str, float]:
     """What two masks (D, H, W) say of a heart, by name with the unit; NaN where there
     is nothing to measure.
 
@@ -126,47 +134,48 @@ def features(ed, es, spacing) -> dict[str, float]:
     es, _ = _checked(es, spacing)
     if ed.shape != es.shape:
         raise ValueError(
-            f"masks {ed.shape} at ED and {es.shape} at ES; the rule: one shape"
+            f"masks {ed.shape} at ED and {es.shape} at ES; expected one shape"
         )
     full, small = volumes(ed, spacing), volumes(es, spacing)
     area = (ed == LV).sum((1, 2))
     kept = (area > 0) & (area >= area.max() / 4)
-    (radius, wall), (radius_es, wall_es) = (
-        (sectors(r[kept]) for r in rings(m, spacing)) for m in (ed, es)
+    at_ed, at_es = (_smoothed(rings(mask, spacing), kept) for mask in (ed, es))
+    # Where ED has no ring, ES has nothing to be compared with.
+    known = np.isfinite(at_ed.wall)
+    at_es = Rings(*(np.where(known, values, np.nan) for values in at_es))
+    wall, wall_es, radius = (
+        _summary(values) for values in (at_ed.wall, at_es.wall, at_ed.cavity)
     )
-    radius_es, wall_es = (
-        np.where(np.isfinite(wall), r, np.nan) for r in (radius_es, wall_es)
-    )
-    thickening, shortening = (
-        100 * _ratio(wall_es - wall, wall),
-        100 * _ratio(radius - radius_es, radius),
-    )
-    at_ed, at_es, more, less = (
-        _summary(v) for v in (wall, wall_es, thickening, shortening)
-    )
+    thickening = _summary(100 * _ratio(at_es.wall - at_ed.wall, at_ed.wall))
+    shortening = _summary(100 * _ratio(at_ed.cavity - at_es.cavity, at_ed.cavity))
     return {
         "LV EDV (mL)": full.lv,
         "LV ESV (mL)": small.lv,
         "RV EDV (mL)": full.rv,
         "RV ESV (mL)": small.rv,
         "LV mass (g)": mass(full.myocardium),
-        "wall, mean (mm)": at_ed.mean,
-        "wall, thickest tenth (mm)": at_ed.high,
+        "wall, mean (mm)": wall.mean,
+        "wall, thickest tenth (mm)": wall.high,
         "LV EF (%)": ejection_fraction(full.lv, small.lv),
         "RV EF (%)": ejection_fraction(full.rv, small.rv),
         "RV/LV at ED": float(_ratio(full.rv, full.lv)),
         "RV/LV at ES": float(_ratio(small.rv, small.lv)),
         "mass/LV EDV (g/mL)": float(_ratio(mass(full.myocardium), full.lv)),
-        "wall/radius": float(_ratio(at_ed.mean, _summary(radius).mean)),
-        "thickest/mean wall": float(_ratio(at_ed.high, at_ed.mean)),
-        "wall spread at ES": float(_ratio(at_es.sd, at_es.mean)),
-        "thickening, mean (%)": more.mean,
-        "thickening, weakest tenth (%)": more.low,
-        "thickening, spread (%)": more.sd,
-        "shortening, mean (%)": less.mean,
-        "shortening, weakest tenth (%)": less.low,
-        "shortening, spread (%)": less.sd,
+        "wall/radius": float(_ratio(wall.mean, radius.mean)),
+        "thickest/mean wall": float(_ratio(wall.high, wall.mean)),
+        "wall spread at ES": float(_ratio(wall_es.sd, wall_es.mean)),
+        "thickening, mean (%)": thickening.mean,
+        "thickening, weakest tenth (%)": thickening.low,
+        "thickening, spread (%)": thickening.sd,
+        "shortening, mean (%)": shortening.mean,
+        "shortening, weakest tenth (%)": shortening.low,
+        "shortening, spread (%)": shortening.sd,
     }
+
+
+def _smoothed(on_rays: Rings, kept: np.ndarray) -> Rings:
+    """Sector by sector, in the slices `kept`."""
+    return Rings(sectors(on_rays.cavity[kept]), sectors(on_rays.wall[kept]))
 
 
 def scale_free(name: str) -> bool:
@@ -186,7 +195,7 @@ class Agreement(NamedTuple):
     high: Interval
 
 
-def bland_altman(measured, reference) -> Agreement:
+def bland_altman(measured: ArrayLike, reference: ArrayLike) -> Agreement:
     """How well a measurement agrees with a reference, both (N,), N at least 3, in their
     own unit.
 
@@ -195,27 +204,25 @@ def bland_altman(measured, reference) -> Agreement:
     """
     from scipy.stats import t
 
-    measured, reference = (np.asarray(v, dtype=float) for v in (measured, reference))
-    if measured.shape != reference.shape or measured.ndim != 1 or len(measured) < 3:
+    a, b = (np.asarray(v, dtype=float) for v in (measured, reference))
+    if a.shape != b.shape or a.ndim != 1 or len(a) < 3:
         raise ValueError(
-            f"{measured.shape} against {reference.shape} values; the rule: pairs, "
-            "three or more"
+            f"{a.shape} against {b.shape} values; expected pairs, three or more"
         )
-    difference = measured - reference
+    difference = a - b
     if missing := np.count_nonzero(~np.isfinite(difference)):
         raise ValueError(
-            f"{missing} differences are not finite; the rule: leave such pairs out"
+            f"{missing} differences are not finite; expected such pairs left out"
         )
     n, sd = len(difference), difference.std(ddof=1)
     half = t.ppf(0.975, n - 1) * sd
     reach = half * np.sqrt(1 / n + 1.96**2 / (2 * (n - 1)))  # their section 3.2
     centres = [difference.mean() + k * 1.96 * sd for k in (0, -1, 1)]
-    return Agreement(
-        *(
-            Interval(c, c - r, c + r, n)
-            for c, r in zip(centres, (half / n**0.5, reach, reach), strict=True)
-        )
+    bias, low, high = (
+        Interval(c, c - r, c + r, n)
+        for c, r in zip(centres, (half / n**0.5, reach, reach), strict=True)
     )
+    return Agreement(bias, low, high)
 
 
 class _Summary(NamedTuple):
@@ -234,18 +241,20 @@ def _summary(values: np.ndarray) -> _Summary:
     )
 
 
-def _ratio(a, b):
+def _ratio(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """a / b, and NaN where b is 0."""
     return np.divide(a, b, out=np.full(np.shape(b), np.nan), where=np.asarray(b) != 0)
 
 
-def _checked(mask, spacing) -> tuple[np.ndarray, tuple[float, float, float]]:
+def _checked(
+    mask: ArrayLike | Tensor | None, spacing: Sequence[float]
+) -> tuple[np.ndarray, tuple[float, float, float]]:
     if mask is None:
         raise ValueError(
-            "no mask; the rule: (D, H, W) labels at ED and at ES (some patients have "
+            "no mask; expected (D, H, W) labels at ED and at ES (some patients have "
             "none)"
         )
-    mask = np.asarray(mask.detach().cpu() if hasattr(mask, "detach") else mask)
+    mask = np.asarray(mask.detach().cpu() if isinstance(mask, Tensor) else mask)
     spacing = tuple(float(mm) for mm in spacing)
     if (
         mask.ndim != 3
@@ -253,12 +262,12 @@ def _checked(mask, spacing) -> tuple[np.ndarray, tuple[float, float, float]]:
         or not all(0 < mm < np.inf for mm in spacing)
     ):
         raise ValueError(
-            f"mask {mask.shape}, spacing {spacing}; the rule: (D, H, W), and three mm "
+            f"mask {mask.shape}, spacing {spacing}; expected (D, H, W), and three mm "
             "above 0"
         )
     if not np.isin(mask, range(len(LABELS))).all():
         raise ValueError(
-            f"labels {np.unique(mask)[:9]}; the rule: 0 background, 1 RV, 2 "
+            f"labels {np.unique(mask)[:9]}; expected 0 background, 1 RV, 2 "
             "myocardium, 3 LV"
         )
     return mask.astype(np.int64), spacing

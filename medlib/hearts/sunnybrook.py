@@ -15,38 +15,41 @@ apex. Chapter 18.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from medlib import data
-from medlib.cardiac import Patient, Volume
+from medlib import fetch
 from medlib.data import DataError
+from medlib.extras import extra
+from medlib.hearts.cohorts import Cohort, Patient, Volume
+from medlib.notes import note
 
 PHASES = 20  # of every slice
-LARGEST = 2**24  # pixels of an image; a header that claims more is wrong
-ASSUMED = (
-    8.0,
-    1.25,
-    1.25,
-)  # mm; what the set is described with, where a copy as JPEG says nothing
+LARGEST_IMAGE = 2**24  # pixels; a header that claims more is wrong
+# mm; what the set is described with, where a copy as JPEG says nothing
+ASSUMED = (8.0, 1.25, 1.25)
 
 
-def load(folder: str | Path | None = None) -> list[Patient]:
-    """The patients under `folder`, data/cache/sunnybrook or MEDLIB_MIRROR/sunnybrook;
-    Unreachable where there is none.
+def load_sunnybrook() -> Cohort:
+    """The patients in the cache or in MEDLIB_MIRROR/sunnybrook; nothing is downloaded.
+
+    Raises Unreachable where there is no such folder, DataError where it is damaged.
     """
-    place, data.loaded["sunnybrook"] = (
-        (Path(folder), "folder") if folder else data.folder("sunnybrook")
-    )
-    return read(place)
+    place, source = fetch.folder("sunnybrook")
+    note("loaded", name="sunnybrook", source=source)
+    return replace(read_sunnybrook(place), name="sunnybrook", source=source)
 
 
-def read(folder: str | Path) -> list[Patient]:
-    """Patients with the slices that were drawn at both moments, base to apex, by name.
+def read_sunnybrook(folder: str | Path) -> Cohort:
+    """Patients with the slices that were drawn at both moments, base to apex, by name;
+    a cohort of the folder's name.
 
-    Mask labels are those of medlib.cardiac: 3 LV, 2 myocardium (at ED alone); the RV
-    stays background.
+    Mask labels are hearts.LABELS: 3 LV, 2 myocardium (at ED alone); the RV stays
+    background.
+
+    Raises DataError that names the patient or the file, and the fault.
     """
     inner, outer = (
         _numbered(folder, f"IM-*-{which}contour-manual.txt") for which in "io"
@@ -55,13 +58,14 @@ def read(folder: str | Path) -> list[Patient]:
     names = sorted({name for name, _ in inner})
     if not names:
         raise DataError(
-            f"{folder}: no contour; the rule: IM-0001-NNNN-icontour-manual.txt in a "
+            f"{folder}: no contour; expected IM-0001-NNNN-icontour-manual.txt in a "
             "patient's folder"
         )
-    return [
+    patients = [
         _patient(name, *(_of(name, files) for files in (images, inner, outer)))
         for name in names
     ]
+    return Cohort(tuple(patients), Path(folder).resolve().name, "folder")
 
 
 def _numbered(folder: str | Path, pattern: str) -> dict[tuple[str, int], Path]:
@@ -102,7 +106,8 @@ def _patient(name: str, images: dict, inner: dict, outer: dict) -> Patient:
 def _volume(
     name: str, numbers: list[int], images: dict, inner: dict, outer: dict
 ) -> Volume:
-    from skimage.draw import polygon2mask
+    with extra("chapters"):
+        from skimage.draw import polygon2mask
 
     slices, masks = [], []
     for n in numbers:
@@ -115,8 +120,8 @@ def _volume(
         masks.append(mask)
     if len({i.shape for i in slices}) > 1:
         raise DataError(
-            f"{name}: slices of {sorted({i.shape for i in slices})} pixels; the rule: "
-            "all alike"
+            f"{name}: slices of {sorted({i.shape for i in slices})} pixels; expected "
+            "one size"
         )
     return Volume(np.stack(slices), np.stack(masks), spacing)
 
@@ -130,7 +135,7 @@ def _image(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
             if (
                 not 0
                 < scan.Rows * scan.Columns * int(scan.get("NumberOfFrames", 1))
-                <= LARGEST
+                <= LARGEST_IMAGE
             ):
                 raise ValueError(f"{scan.Rows} × {scan.Columns} pixels")
             image = scan.pixel_array.astype(np.float32)
@@ -147,7 +152,8 @@ def _image(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
         from PIL import Image
 
         return np.asarray(Image.open(path).convert("L"), np.float32), ASSUMED
-    except Exception as error:  # noqa: BLE001 — whatever a damaged file does to its reader
+    except Exception as error:  # noqa: BLE001
+        # whatever a damaged file does to its reader
         raise DataError(
             f"{path.name} cannot be read ({error}); fetch it anew"
         ) from None
@@ -161,7 +167,7 @@ def _polygon(path: Path) -> np.ndarray:
         raise DataError(f"{path.name} cannot be read ({error})") from None
     if points.shape[1:] != (2,) or len(points) < 3 or not np.isfinite(points).all():
         raise DataError(
-            f"{path.name} holds {points.shape} numbers; the rule: three or more "
+            f"{path.name} holds {points.shape} numbers; expected three or more "
             "points of x and y"
         )
     return points[:, ::-1]

@@ -14,16 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medlib.data import warp as read_at
+from medlib import augment
+from medlib.augment import Mode
+from medlib.extras import extra
 
 # ---------------------------------------------------------------- fields
 
 
-def check(u: Tensor) -> Tensor:
+def _field(u: Tensor) -> Tensor:
+    """`u`, if it is a field."""
     if u.ndim != 4 or u.shape[1] != 2 or min(u.shape[2:]) < 2:
         raise ValueError(
-            f"a field {tuple(u.shape)}; the rule: (B, 2, H, W), rows then columns, H "
-            "and W at least 2"
+            f"a field {tuple(u.shape)}; expected (B, 2, H, W), rows then columns, "
+            "H and W at least 2"
         )
     return u
 
@@ -38,18 +41,21 @@ def pixels(u: Tensor) -> Tensor:
     )
 
 
-def warp(x: Tensor, u: Tensor) -> Tensor:
-    """x(place + u): images (B, C, H, W), bilinear, or masks (B, H, W) of integers,
-    nearest; the edge is repeated.
+def warp(x: Tensor, u: Tensor, *, mode: Mode = "bilinear") -> Tensor:
+    """x(place + u): images (B, C, H, W), or masks (B, H, W) of integers with
+    mode="nearest"; the edge is repeated.
+
+    Raises ValueError where x and u do not fit each other.
     """
-    if len(x) != len(check(u)) or x.shape[-2:] != u.shape[-2:]:
+    if len(x) != len(_field(u)) or x.shape[-2:] != u.shape[-2:]:
         raise ValueError(
-            f"x {tuple(x.shape)}, field {tuple(u.shape)}; the rule: as many, of one "
+            f"x {tuple(x.shape)}, field {tuple(u.shape)}; expected as many, of one "
             "height and width"
         )
     size = torch.tensor(u.shape[2:], device=u.device, dtype=u.dtype).view(2, 1, 1)
     places = (2 * (pixels(u) + u) + 1) / size - 1
-    return read_at(x, places.flip(1).movedim(1, -1))  # torch counts columns first
+    # torch counts columns first
+    return augment.sample(x, places.flip(1).movedim(1, -1), mode=mode)
 
 
 def compose(u: Tensor, v: Tensor) -> Tensor:
@@ -64,8 +70,8 @@ def exponential(v: Tensor, steps: int = 7) -> Tensor:
     scaling and squaring.
     """
     if steps < 0:
-        raise ValueError(f"steps={steps}; the rule: 0 or more")
-    u = check(v) / 2**steps
+        raise ValueError(f"steps={steps}; expected 0 or more")
+    u = _field(v) / 2**steps
     for _ in range(steps):
         u = compose(u, u)
     return u
@@ -75,7 +81,7 @@ def gradient(u: Tensor) -> Tensor:
     """(B, 2, 2, H, W): the derivative of each component (first 2) by row and by column
     (second 2).
     """
-    return torch.stack(torch.gradient(check(u), dim=(2, 3)), 2)
+    return torch.stack(torch.gradient(_field(u), dim=(2, 3)), 2)
 
 
 def jacobian(u: Tensor) -> Tensor:
@@ -91,7 +97,7 @@ def folded(u: Tensor) -> Tensor:
     has turned over. Stricter than the sign of `jacobian`, whose central differences do
     not see a field that alternates from pixel to pixel.
     """
-    framed = F.pad(check(u), (1, 1, 1, 1), mode="replicate")
+    framed = F.pad(_field(u), (1, 1, 1, 1), mode="replicate")
     down, right = framed.diff(dim=2)[..., 1:-1], framed.diff(dim=3)[:, :, 1:-1]
     found = torch.zeros_like(u[:, 0], dtype=torch.bool)
     for row in (down[:, :, :-1], down[:, :, 1:]):
@@ -106,7 +112,7 @@ def polar(u: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
     """Unit arrows (B, 2, H, W) away from `centre` (B, 2), in pixels, and around it,
     clockwise in the image.
     """
-    out = pixels(check(u)) - centre.to(u)[:, :, None, None]
+    out = pixels(_field(u)) - centre.to(u)[:, :, None, None]
     out = out / out.norm(dim=1, keepdim=True).clamp(min=1e-6)
     return out, torch.stack((out[:, 1], -out[:, 0]), 1)
 
@@ -129,7 +135,7 @@ def local_correlation(a: Tensor, b: Tensor, window: int = 9) -> Tensor:
     """
     if a.shape != b.shape or window % 2 == 0:
         raise ValueError(
-            f"{tuple(a.shape)}, {tuple(b.shape)}, window {window}; the rule: one "
+            f"{tuple(a.shape)}, {tuple(b.shape)}, window {window}; expected one "
             "shape, an odd window"
         )
 
@@ -145,7 +151,7 @@ def roughness(u: Tensor) -> Tensor:
     """Mean square of the differences between neighbouring arrows; 0 for a field that
     moves all alike.
     """
-    return (check(u).diff(dim=2).square().mean() + u.diff(dim=3).square().mean()) / 2
+    return (_field(u).diff(dim=2).square().mean() + u.diff(dim=3).square().mean()) / 2
 
 
 # ---------------------------------------------------------------- classical baselines:
@@ -188,7 +194,8 @@ def demons(
     the images, and the field is blurred with a Gaussian of `sigma` pixels after each of
     `steps`; first on images smaller by the factors in `levels`.
     """
-    import SimpleITK as sitk
+    with extra("chapters"):
+        import SimpleITK as sitk
 
     filter = sitk.FastSymmetricForcesDemonsRegistrationFilter()
     filter.SetNumberOfThreads(torch.get_num_threads())
@@ -226,7 +233,8 @@ def tvl1(moving: Tensor, fixed: Tensor, *, attachment: float = 15.0) -> Tensor:
     and few places where the field jumps. A larger `attachment` follows the images more
     closely.
     """
-    from skimage.registration import optical_flow_tvl1
+    with extra("chapters"):
+        from skimage.registration import optical_flow_tvl1
 
     pairs = zip(
         fixed[:, 0].double().cpu().numpy(),

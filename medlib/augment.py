@@ -1,0 +1,98 @@
+"""Augmentation: images, and masks with them, drawn anew in each step of training.
+
+An augmentation takes a batch and a generator, (x, generator) → x; where there are masks
+(x, y, generator) → x, y. `medlib.fit` calls it; all chance comes from the generator, so
+a training can be repeated.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+# One name for both ways to read between pixels: images blend, labels must not.
+Mode = Literal["bilinear", "nearest"]
+
+
+def sample(x: Tensor, places: Tensor, *, mode: Mode) -> Tensor:
+    """Images (B, C, H, W) or masks (B, H, W), read at `places` (B, H', W', 2): (x, y)
+    from −1 to 1, as torch's grid_sample takes them; the edge is repeated. Stacks have
+    an axis D before H, and every slice is read at the same places.
+
+    mode   "bilinear" for images, "nearest" for masks of integers
+
+    Raises ValueError where integers are to be read bilinearly.
+    """
+    if mode == "bilinear" and not x.is_floating_point():
+        raise ValueError(
+            f"bilinear reading of {x.dtype}; expected floating point, or nearest"
+        )
+    flat = x[:, None] if x.ndim == 3 else x.flatten(1, -3)
+    found = torch.nn.functional.grid_sample(
+        flat if x.is_floating_point() else flat.to(places.dtype),
+        places,
+        mode,
+        "border",
+        align_corners=False,
+    )
+    return found.to(x.dtype).view(*x.shape[:-2], *found.shape[-2:])
+
+
+def random_affine(
+    *,
+    degrees: float = 15,
+    scale: float = 0.1,
+    shift: float = 0.05,
+    contrast: float = 0.2,
+) -> Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]:
+    """Augmentation of images with masks: turn by up to `degrees`, stretch each axis by
+    up to `scale`, move by up to `shift` of the side, and draw contrast and brightness
+    anew with that standard deviation. All slices of a stack (B, C, D, H, W) are moved
+    alike.
+    """
+
+    def affine(
+        x: Tensor, y: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        draw = 2 * torch.rand(5, len(x), generator=generator) - 1
+        angle, stretch = torch.deg2rad(degrees * draw[0]), 1 + scale * draw[1:3]
+        cos, sin, move = angle.cos(), angle.sin(), 2 * shift * draw[3:]
+        rows = (
+            cos * stretch[0],
+            -sin * stretch[1],
+            move[0],
+            sin * stretch[0],
+            cos * stretch[1],
+            move[1],
+        )
+        theta = torch.stack(rows, 1).view(-1, 2, 3).to(x.device)
+        size = [len(x), 1, *x.shape[-2:]]
+        places = torch.nn.functional.affine_grid(theta, size, align_corners=False)
+        a, b = contrast * torch.randn(
+            2, len(x), *(x.ndim - 1) * [1], generator=generator
+        ).to(x.device)
+        moved = sample(x, places, mode="bilinear") * (1 + a) + b
+        return moved, sample(y, places, mode="nearest")
+
+    return affine
+
+
+def random_shift(pixels: int) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """Augmentation: move each image by up to `pixels` in both directions, edges
+    repeated.
+    """
+
+    def shift(x: Tensor, generator: torch.Generator) -> Tensor:
+        b, _, h, w = x.shape
+        dy, dx = torch.randint(-pixels, pixels + 1, (2, b, 1), generator=generator).to(
+            x.device
+        )
+        rows = (torch.arange(h, device=x.device) + dy).clamp(0, h - 1)  # (B, H)
+        cols = (torch.arange(w, device=x.device) + dx).clamp(0, w - 1)  # (B, W)
+        n = torch.arange(b, device=x.device)[:, None, None]
+        return x.transpose(0, 1)[:, n, rows[:, :, None], cols[:, None, :]].transpose(
+            0, 1
+        )
+
+    return shift

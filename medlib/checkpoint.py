@@ -1,0 +1,211 @@
+"""What a training leaves behind: its history, and a store where it is found again.
+
+A training is known by its content (medlib.content): the code and the arguments of
+everything that it reaches (network, loss, score, augmentation, schedule), the first
+weights, the data, the plan, the seed and the arithmetic. Change one of them, and it is
+another training under another key; change none, and it is not done twice.
+"""
+
+import json
+import math
+import os
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from medlib.content import digest
+from medlib.device import precision, profile, rank_and_world
+from medlib.notes import note
+
+LIMIT = 10.0  # GB that a store may hold; MEDLIB_STORE_GB names another number
+
+
+class OtherTraining(ValueError):
+    """A file named by hand holds another training than the one that asks for it."""
+
+
+@dataclass
+class History:
+    """What `fit` saw. All lists have one entry a validation; `seconds` are wall time,
+    `cpu` those of the processor, both from the first step on."""
+
+    step: list[int] = field(default_factory=list)
+    train_loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    reached_target: bool = False
+
+    def started(self) -> tuple[float, float]:
+        """When the training would have begun if it had never been broken off: on the
+        wall's clock and on the processor's."""
+        wall, cpu = (times[-1] if times else 0.0 for times in (self.seconds, self.cpu))
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+    def record(self, step, train_loss, val_loss, score, started) -> None:
+        """Add a validation after `step` steps."""
+        self.step.append(step)
+        self.train_loss.append(train_loss)
+        self.val_loss.append(val_loss)
+        self.score.append(score)
+        self.seconds.append(time.perf_counter() - started[0])
+        self.cpu.append(time.process_time() - started[1])
+
+    @property
+    def best(self) -> int:
+        """Index of the first validation with the highest score. NaN is never the best;
+        where all are NaN, it is the last."""
+        known = [-math.inf if math.isnan(s) else s for s in self.score]
+        if max(known) == -math.inf:
+            return len(known) - 1
+        return known.index(max(known))
+
+
+# ---------------------------------------------------------------- one training on disk
+
+
+class Checkpoint:
+    """Everything that a training needs to go on, and its best weights so far.
+
+    `parts` are the model, the optimizer and the schedule. Where `path` holds a file of
+    the same `key`, they and the history are as it says; None keeps nothing on disk.
+    """
+
+    def __init__(self, path: Path | None, key: str, parts: dict):
+        self.path, self.key, self.parts = path, key, parts
+        self.history, self.best, self.finished = History(), None, False
+        saved = _read(path) if path else None
+        if not path or not saved:
+            return
+        if saved["key"] != key:
+            raise OtherTraining(
+                f"{path} holds another training: its code, network, data or settings "
+                "differ from this one's; delete it or name another file"
+            )
+        self.finished = saved["finished"]
+        for name, part in parts.items():
+            if name in saved:  # a finished training needs no optimizer any more
+                part.load_state_dict(saved[name])
+        self.history, self.best = History(**saved["history"]), saved["best"]
+        os.utime(path)  # used now: the last to be thrown away
+
+    @property
+    def step(self) -> int:
+        """The number of steps that are done."""
+        return self.history.step[-1] if self.history.step else 0
+
+    def update(self) -> None:
+        """After a validation: keep the weights if they are the best, write the file."""
+        if self.history.best == len(self.history.score) - 1:
+            state = self.parts["model"].state_dict()
+            self.best = {name: t.detach().clone() for name, t in state.items()}
+        self._write(self.parts)
+
+    def finish(self, keep: str, seed: int) -> History:
+        """At the end: leave the model with the best or the last weights."""
+        model, found = self.parts["model"], self.finished
+        if not found:
+            if keep == "best":
+                model.load_state_dict(self.best)
+            self.finished, self.best = True, None
+            self._write({"model": model})
+        size, spent = sum(p.numel() for p in model.parameters()), self.history.cpu[-1]
+        note("trained", parameters=size, seed=seed, cpu_seconds=spent, kept=found)
+        return self.history
+
+    def _write(self, parts: dict) -> None:
+        if not self.path or rank_and_world()[0] > 0:
+            return
+        facts = {"key": self.key, "finished": self.finished, "best": self.best}
+        facts |= {"history": asdict(self.history)}
+        facts |= {name: part.state_dict() for name, part in parts.items()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        torch.save(facts, partial)
+        os.replace(partial, self.path)  # the old file or the new one, never half of one
+
+
+def _read(path: Path) -> dict | None:
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, pickle.UnpicklingError):
+        raise ValueError(
+            f"{path} cannot be read; expected a training that fit kept: delete it, and "
+            "it is done again"
+        ) from None
+
+
+# ---------------------------------------------------------------- the store
+
+
+def find(
+    store: str | Path | None,
+    content: list,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> Checkpoint:
+    """The checkpoint of the training of `model` that `content`, all else that decides
+    how it comes out, describes.
+
+    store   a folder, where the training is found by its content; a file named ….pt, for
+            this training alone; by default the folder in MEDLIB_STORE (in its old name
+            MEDLIB_RESUME), and without one nothing is kept
+    """
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    place = _folder(store)
+    if not place:
+        return Checkpoint(None, "", parts)
+    key = digest([model, content])
+    if place.suffix == ".pt":
+        return Checkpoint(place, key, parts)
+    make_room(place)
+    return Checkpoint(place / f"{key}.pt", key, parts)
+
+
+def _folder(store: str | Path | None) -> Path | None:
+    named = os.environ.get("MEDLIB_STORE") or os.environ.get("MEDLIB_RESUME")
+    return Path(store or named).expanduser() if store or named else None
+
+
+def measured_once(measure: Callable[[], object], store: str | Path | None = None):
+    """What `measure()` returned the first time, as JSON knows it: for numbers taken
+    from a clock that decide what comes after, such as the steps that a second pays for.
+    Kept in the store, by the code of all that `measure` reaches; measured anew without
+    one.
+    """
+    place = _folder(store)
+    if not place:
+        return measure()
+    path = place / f"{digest([measure, profile(), precision()])}.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+        partial.write_text(json.dumps(measure()), encoding="utf-8")
+        os.replace(partial, path)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def make_room(folder: Path) -> None:
+    """Throw away what was not used for longest, until the store is within its limit."""
+    limit = float(os.environ.get("MEDLIB_STORE_GB", LIMIT)) * 1e9
+    files = []
+    for path in folder.glob("*"):
+        try:
+            files.append((path.stat().st_mtime, path.stat().st_size, path))
+        except FileNotFoundError:
+            continue  # another process was quicker
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= limit:
+            break
+        path.unlink(missing_ok=True)
+        total -= size
