@@ -49,7 +49,7 @@ def measure() -> dict:
             data.train.x[index], data.train.y[index]
 
     def theirs_pass(dataset, loader=DataLoader):
-        for _ in loader(dataset, 128, shuffle=True):
+        for _ in loader(dataset, batch_size=128, shuffle=True):
             pass
 
     def cached():
