@@ -41,16 +41,9 @@ def entry(name: str, text: str, path: Path) -> str:
 
 
 def page() -> str:
-    models = [
-        p
-        for p in sorted((ROOT / "medlib" / "models").glob("*.py"))
-        if p.stem != "__init__"
-    ]
-    families = [
-        p
-        for p in sorted((ROOT / "medlib" / "attention").glob("*.py"))
-        if p.stem != "__init__"
-    ]
+    # a name with an underscore: what several papers share
+    models = sorted((ROOT / "medlib" / "models").glob("[!_]*.py"))
+    families = sorted((ROOT / "medlib" / "attention").glob("[!_]*.py"))
     lines = ["## Networks"]
     lines += [
         entry(name, text, path)
