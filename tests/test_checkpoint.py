@@ -15,7 +15,7 @@ from test_train import blobs, net, weights
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import checkpoint, data, fit, losses, notes, seed, train
+from medlib import augment, checkpoint, data, fit, losses, notes, seed, train
 from medlib.checkpoint import OtherTraining, make_room, measured_once
 
 CALLS = []
@@ -97,8 +97,8 @@ def other_images():
         {"loss": F.cross_entropy},
         {"loss": functools.partial(F.cross_entropy, label_smoothing=0.1)},
         {"score": train.accuracy},
-        {"augment": data.random_shift(1)},
-        {"augment": data.random_shift(2)},
+        {"augment": augment.random_shift(1)},
+        {"augment": augment.random_shift(2)},
         {"optimizer": torch.optim.SGD},
         {"schedule": lambda o, s: torch.optim.lr_scheduler.ConstantLR(o)},
         {"steps": 7},
@@ -134,7 +134,7 @@ class Stop(Exception):
 
 
 def broken_off(at):
-    """A score that fails at its `at`-th call, the first time it is asked for so often."""
+    """A score that fails at its `at`-th call."""
     seen = []
 
     def score(logits, target):
@@ -258,7 +258,7 @@ def test_a_loss_of_the_book_is_found_again(tmp_path):
         fit(
             nn.Conv2d(1, 2, 3, padding=1),
             hearts,
-            augment=data.random_affine(),
+            augment=augment.random_affine(),
             store=tmp_path,
             **given,
         )

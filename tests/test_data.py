@@ -1,204 +1,13 @@
-import hashlib
-import http.server
-import threading
-from typing import ClassVar
+"""Splits and data sets: what is checked, and what they carry along."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from medlib import data
-from medlib.data import (
-    DataError,
-    Dataset,
-    Split,
-    Unreachable,
-    audit,
-    check,
-    random_shift,
-)
-
-CONTENT = bytes(range(256)) * 800
-
-
-class Server(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT at /good; misbehaves at the other paths. `asked` keeps the Range
-    headers.
-    """
-
-    asked: ClassVar[list] = []
-    log_message = lambda *_: None
-
-    def do_GET(self):
-        Server.asked.append(self.headers.get("Range"))
-        getattr(self, "do_" + self.path.strip("/"))()
-
-    def send(self, body, *, status=200, length=None, **headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_good(self):
-        start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
-        if start >= len(CONTENT):
-            self.send(b"", status=416)
-        elif start:
-            span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
-            self.send(CONTENT[start:], status=206, Content_Range=span)
-        else:
-            self.send(CONTENT)
-
-    def do_cut(self):  # half the file, then the line drops; resuming works
-        if self.headers.get("Range"):
-            return self.do_good()
-        self.send(CONTENT[: len(CONTENT) // 2], length=len(CONTENT))
-
-    def do_stubborn(self):  # half the file each time, and no resuming
-        self.send(CONTENT[: len(CONTENT) // 2], length=len(CONTENT))
-
-    def do_recovering(self):  # stubborn until the first call has given up
-        self.do_stubborn() if len(Server.asked) <= data.ATTEMPTS else self.do_good()
-
-    def do_short(self):  # half the file, and the server says that this is all
-        self.send(CONTENT[: len(CONTENT) // 2])
-
-    def do_html(self):
-        self.send(b"<html>Please log in</html>", Content_Type="text/html")
-
-    def do_moved(self):
-        self.send(b"", status=302, Location="/good")
-
-    def do_altered(self):
-        self.send(CONTENT[:-1] + b"x")
-
-    def do_endless(self):
-        self.send(CONTENT * 20)
-
-    def do_missing(self):
-        self.send(b"", status=404)
-
-    def do_stall(self):
-        self.send(CONTENT[:100], length=len(CONTENT))
-        stop.wait(5)
-
-
-stop = threading.Event()
-
-
-@pytest.fixture(scope="module")
-def address():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    stop.set()
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def fetch(address, tmp_path, monkeypatch):
-    """Look for a file at one path of the server, with an empty cache."""
-    monkeypatch.setattr(data, "ROOT", tmp_path)
-    monkeypatch.setattr(data, "TIMEOUT", (2, 0.3))
-    monkeypatch.delenv("MEDLIB_OFFLINE", raising=False)
-    monkeypatch.delenv("MEDLIB_MIRROR", raising=False)
-    Server.asked = []
-
-    def fetch(path):
-        digest = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
-        return data.find(
-            {
-                "path": "set/file.npz",
-                "url": [address + path],
-                "bytes": len(CONTENT),
-                "hash": [digest],
-            }
-        )
-
-    fetch.cache = tmp_path / "data" / "cache" / "set"
-    fetch.left = lambda: [p for p in fetch.cache.iterdir() if p.suffix != ".lock"]
-    return fetch
-
-
-@pytest.mark.parametrize("path", ["/good", "/moved", "/cut"])
-def test_a_right_file_arrives(fetch, path):
-    found, source = fetch(path)
-    assert found.read_bytes() == CONTENT and source == "upstream"
-    assert [p.name for p in fetch.left()] == ["file.npz"]
-    assert fetch("/missing")[1] == "cache"
-
-
-def test_a_broken_line_resumes_where_it_broke(fetch):
-    fetch("/cut")
-    first, second = Server.asked
-    assert first is None and 0 < int(second[6:-1]) <= len(CONTENT) // 2
-
-
-def test_a_part_left_behind_is_not_the_set(fetch):
-    with pytest.raises(Unreachable):
-        fetch("/stubborn")
-    (part,) = fetch.left()
-    assert part.suffix == ".part"
-    assert not (
-        fetch.cache / "file.npz"
-    ).exists()  # a part is never mistaken for the set
-
-
-def test_a_later_call_resumes_what_an_earlier_one_left(fetch):
-    with pytest.raises(Unreachable):
-        fetch("/recovering")
-    (left,) = [p.stat().st_size for p in fetch.left()]
-    assert fetch("/recovering")[0].read_bytes() == CONTENT
-    assert left > 0 and Server.asked[-1] == f"bytes={left}-"
-
-
-@pytest.mark.parametrize("path", ["/short", "/html", "/altered", "/endless"])
-def test_a_wrong_file_is_refused_with_what_to_do(fetch, path):
-    with pytest.raises(DataError) as error:
-        fetch(path)
-    for word in (
-        "expected: sha256:",
-        "seen:     sha256:",
-        "127.0.0.1",
-        str(fetch.cache),
-    ):
-        assert word in str(error.value)
-    assert fetch.left() == []
-
-
-@pytest.mark.parametrize("path", ["/stall", "/missing"])
-def test_what_does_not_answer_is_unreachable(fetch, path):
-    with pytest.raises(Unreachable, match="file.npz"):
-        fetch(path)
-    assert not (fetch.cache / "file.npz").exists()
-
-
-def test_a_wrong_file_in_the_cache_is_named(fetch):
-    fetch.cache.mkdir(parents=True)
-    (fetch.cache / "file.npz").write_bytes(b"truncated")
-    with pytest.raises(DataError, match="in the cache"):
-        fetch("/good")
-
-
-def test_a_mirror_folder_and_a_mirror_url(fetch, tmp_path, monkeypatch, address):
-    mirror = tmp_path / "mirror"
-    (mirror / "set").mkdir(parents=True)
-    (mirror / "set" / "file.npz").write_bytes(CONTENT)
-    monkeypatch.setenv("MEDLIB_MIRROR", str(mirror))
-    assert fetch("/missing") == (mirror / "set" / "file.npz", "mirror")
-    (mirror / "set" / "file.npz").write_bytes(b"altered")
-    with pytest.raises(DataError, match="from MEDLIB_MIRROR"):
-        fetch("/missing")
-
-
-def test_offline_reaches_nothing(fetch, monkeypatch):
-    monkeypatch.setenv("MEDLIB_OFFLINE", "1")
-    with pytest.raises(Unreachable, match="MEDLIB_OFFLINE"):
-        fetch("/good")
-    assert Server.asked == []
+from medlib import load
+from medlib.data import DataError, Dataset, Split, audit, check
 
 
 def images(n=4, classes=2):
@@ -206,7 +15,7 @@ def images(n=4, classes=2):
 
 
 def nan():
-    x, y = images()
+    x, y, _ = images()
     x[2, 0, 1, 1] = float("nan")
     return Split(x, y)
 
@@ -218,26 +27,21 @@ def nan():
         (nan(), "toy/val: image 2 holds NaN"),
         (
             Split(torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 7])),
-            "toy/val: image 2 has label 7; the rule: 0 to 1",
+            "toy/val: image 2 has label 7; expected 0 to 1",
         ),
         (
             Split(torch.zeros(3, 4, 4), torch.zeros(3).long()),
-            "toy/val: images.*the rule",
+            "toy/val: images.*expected",
         ),
     ],
 )
-def test_a_bad_split_names_set_index_and_rule(split, match):
+def test_a_bad_split_names_set_and_index(split, match):
     with pytest.raises(DataError, match=match):
         Dataset("toy", ("a", "b"), images(), split, images(), "simulated")
 
 
 def test_check_accepts_what_is_right():
     assert check(images(), 2, "toy") is None
-
-
-def test_an_unknown_name_lists_the_known():
-    with pytest.raises(DataError, match="pneumoniamnist, breastmnist"):
-        data.load("chestmnist")
 
 
 def test_audit_finds_copies_across_splits_only(capsys):
@@ -248,39 +52,6 @@ def test_audit_finds_copies_across_splits_only(capsys):
         pairs == [("train", 1, "val", 3)]
         and "1 validation or test image" in capsys.readouterr().out
     )
-
-
-def test_digits_load_and_are_disjoint():
-    digits = data.load("digits", device="cpu")
-    assert [len(s.x) for s in (digits.train, digits.val, digits.test)] == [
-        1257,
-        180,
-        360,
-    ]
-    assert (
-        digits.train.x.min() == 0
-        and digits.train.x.max() == 1
-        and digits.source == "package"
-    )
-    assert "0 validation" not in repr(digits) and audit(digits) == []
-
-
-@pytest.mark.parametrize("name", ["pneumoniamnist", "mnist10k"])
-def test_without_data_a_stand_in_speaks_up(name, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(data, "ROOT", tmp_path)
-    monkeypatch.setitem(
-        data.REGISTRY,
-        name,
-        data.REGISTRY[name] | ({"sizes": [20, 6, 8]} if name[0] == "p" else {}),
-    )
-    d = data.load(name, device="cpu")
-    assert "STAND-IN DATA" in capsys.readouterr().out
-    assert d.source == data.loaded[name] == "stand-in" and d.train.x.shape[1:] == (
-        1,
-        28,
-        28,
-    )
-    assert len(d.classes) == len(d.train.y.unique())
 
 
 def test_subsets_nest_and_keep_the_class_shares():
@@ -296,7 +67,7 @@ def test_subsets_nest_and_keep_the_class_shares():
     small, large = (set(d.subset_index(n, seed=3).tolist()) for n in (50, 200))
     assert small < large and d.subset(50, seed=3).train.y.sum() == 5
     assert set(d.subset_index(50, seed=4).tolist()) != small
-    with pytest.raises(DataError, match="the rule: 2 to 1000"):
+    with pytest.raises(DataError, match="expected 2 to 1000"):
         d.subset(1001)
 
 
@@ -316,30 +87,8 @@ def test_standardise_uses_the_training_images_alone():
     )
 
 
-def test_random_shift_moves_whole_images():
-    x = torch.zeros(50, 1, 9, 9)
-    x[:, 0, 4, 4] = 1
-    moved = random_shift(2)(x, torch.Generator().manual_seed(0))
-    places = torch.stack([m[0].nonzero()[0] for m in moved])
-    assert (
-        moved.sum() == 50
-        and places.min() >= 2
-        and places.max() <= 6
-        and len(places.unique(dim=0)) > 10
-    )
-    assert torch.equal(random_shift(0)(x, torch.Generator()), x)
-
-
-def test_pickles_are_refused(tmp_path, monkeypatch):
-    path = tmp_path / "medmnist.npz"
-    np.savez(path, train_images=np.array([{"a": 1}], dtype=object))
-    monkeypatch.setattr(data, "find", lambda entry: (path, "cache"))
-    with pytest.raises(ValueError, match="of object"):
-        data._medmnist("breastmnist")
-
-
 def test_resize_and_pad():
-    digits = data.load("digits", device="cpu")
+    digits = load("digits", device="cpu")
     larger, framed = digits.resize(16), digits.pad(11)
     assert larger.test.x.shape[1:] == (1, 16, 16) and framed.val.x.shape[1:] == (
         1,
@@ -351,38 +100,163 @@ def test_resize_and_pad():
     assert abs(larger.train.x.mean() - digits.train.x.mean()) < 0.01
 
 
-def test_membranes_are_read_in_order_and_a_missing_slice_is_named(
-    tmp_path, monkeypatch
+# ---------------------------------------------------------------- carried along
+
+
+@pytest.fixture
+def toy():
+    """Six, four and two images of three patients; even and odd ones are two classes."""
+    torch.manual_seed(0)
+    parts = [
+        images(n)._replace(whose=np.array([f"patient{k % 3}" for k in range(n)]))
+        for n in (6, 4, 2)
+    ]
+    return Dataset("toy", ("a", "b"), *parts, "simulated")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.standardise(),
+        lambda d: d.resize(8),
+        lambda d: d.pad(8),
+        lambda d: d.to("cpu"),
+        lambda d: d.subset(6),
+    ],
+)
+def test_what_is_made_of_a_set_keeps_its_name_its_source_and_whose_images_they_are(
+    toy, change
 ):
-    from PIL import Image
+    made = change(toy)
+    assert (made.name, made.source, made.classes) == ("toy", "simulated", ("a", "b"))
+    for part in ("train", "val", "test"):
+        ours, theirs = getattr(made, part), getattr(toy, part)
+        assert sorted(ours.whose) == sorted(theirs.whose)
 
-    for kind in ("image", "label"):
-        (tmp_path / "em" / kind).mkdir(parents=True)
-        for k in range(30):
-            Image.fromarray(np.full((8, 8), 255 * (k % 2), np.uint8)).save(
-                tmp_path / "em" / kind / f"{k}.png"
-            )
-    monkeypatch.setattr(data, "ROOT", tmp_path)
-    monkeypatch.setenv("MEDLIB_MIRROR", str(tmp_path))
-    em = data.load("em")
-    assert (
-        em.source == "mirror"
-        and em.train.y[:2, 0, 0].tolist() == [1, 0]
-        and len(em.test.x) == 8
+
+@pytest.mark.parametrize(
+    "index",
+    [slice(1, 6, 2), torch.tensor([1, 3, 5]), torch.arange(6) % 2 == 1],
+)
+def test_take_keeps_image_label_and_patient_together(toy, index):
+    chosen = toy.train.take(index)
+    assert torch.equal(chosen.x, toy.train.x[[1, 3, 5]])
+    assert chosen.y.tolist() == [1, 1, 1]
+    assert chosen.whose.tolist() == ["patient1", "patient0", "patient2"]
+    nobody = toy.train._replace(whose=None).take(index)
+    assert nobody.whose is None and torch.equal(nobody.x, chosen.x)
+
+
+def test_a_subset_takes_the_patients_along(toy):
+    keep = toy.subset_index(4, seed=1)
+    small = toy.subset(4, seed=1)
+    assert small.train.whose.tolist() == [f"patient{int(k) % 3}" for k in keep]
+
+
+def test_as_many_names_as_images(toy):
+    with pytest.raises(
+        DataError, match=r"toy/val: patients' names \(3,\) for 4 images"
+    ):
+        replace(toy, val=toy.val._replace(whose=toy.val.whose[:3]))
+    with pytest.raises(DataError, match="expected one name an image"):
+        toy.map(lambda s: s._replace(whose=s.whose[:1]))
+
+
+def test_a_subset_by_class_of_masks_is_refused():
+    masks = Split(torch.rand(4, 1, 8, 8), torch.zeros(4, 8, 8).long())
+    d = Dataset("hearts", ("a", "b"), masks, masks, masks, "simulated")
+    with pytest.raises(
+        DataError, match=r"hearts: .*masks; expected one label an image"
+    ):
+        d.subset(2)
+
+
+def test_a_bad_mask_is_named_too():
+    masks = Split(torch.rand(3, 1, 4, 4), torch.zeros(3, 4, 4).long())
+    masks.y[2, 1, 1] = 5
+    with pytest.raises(DataError, match="toy: image 2 has label 5; expected 0 to 1"):
+        check(masks, 2, "toy")
+
+
+def test_pixels_are_looked_at_once(toy, monkeypatch):
+    """Moving a set, or changing all of its images, checks shapes and no values."""
+    monkeypatch.setattr(torch, "isfinite", None)
+    moved = toy.to("cpu").standardise().map(lambda s: s).subset(4)
+    assert moved.train.x.shape == (4, 1, 4, 4)
+    with pytest.raises(TypeError):
+        replace(toy, name="new")
+    with pytest.raises(DataError, match="toy/train: images"):
+        toy.map(lambda s: s._replace(x=s.x[:, 0]))
+
+
+def test_a_set_that_does_not_move_is_the_same_set(toy):
+    assert toy.to("cpu") is toy
+
+
+def test_images_of_one_grey_value_cannot_be_standardised(toy):
+    grey = replace(toy, train=toy.train._replace(x=torch.ones(6, 1, 4, 4)))
+    with pytest.raises(DataError, match="toy: .*deviation of 0; expected one above 0"):
+        grey.standardise()
+
+
+def test_two_sets_can_be_compared(toy):
+    same, other = toy, replace(toy)
+    assert toy == same and toy != other
+
+
+# ---------------------------------------------------------------- fingerprints
+
+
+def test_equal_content_has_one_fingerprint_wherever_it_lies(toy):
+    def copied(split):
+        channels_last = split.x.clone().contiguous(memory_format=torch.channels_last)
+        return Split(channels_last, split.y.clone())
+
+    other = Dataset(
+        "other", toy.classes, *map(copied, (toy.train, toy.val, toy.test)), "x"
     )
-    (tmp_path / "em" / "label" / "7.png").unlink()
-    with pytest.raises(DataError, match=r"7\.png"):
-        data.load("em")
+    assert other.fingerprint() == toy.fingerprint()
+    assert len(toy.fingerprint()) == 32 and int(toy.fingerprint(), 16) >= 0
 
 
-def test_without_a_folder_membranes_are_simulated_and_said_to_be(
-    tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(data, "ROOT", tmp_path)
-    monkeypatch.delenv("MEDLIB_MIRROR", raising=False)
-    em = data.load("em")
-    assert (
-        em.source == "stand-in"
-        and "STAND-IN" in capsys.readouterr().out
-        and em.train.y.float().mean() < 0.5
-    )
+def test_all_that_a_training_sees_is_in_the_fingerprint(toy):
+    def of(**parts):
+        return replace(toy, **parts).fingerprint()
+
+    x, y, _ = toy.train
+    pixel = x.clone()
+    pixel[5, 0, 3, 3] += 1e-3
+    label = toy.val.y.clone()
+    label[0] = 1 - label[0]
+    wide = [p._replace(x=p.x.view(-1, 1, 2, 8)) for p in (toy.train, toy.val)]
+    seen = [
+        toy.fingerprint(),
+        of(train=Split(pixel, y)),
+        of(train=toy.train.take(slice(0, 5))),
+        of(train=Split(x.double(), y)),
+        of(val=Split(toy.val.x, label)),
+        of(classes=("a", "c")),
+        of(train=wide[0], val=wide[1]),
+    ]
+    assert len(set(seen)) == len(seen)
+    assert of(test=toy.val, name="other", source="other") == seen[0]
+
+
+def test_the_fingerprint_is_kept_until_a_tensor_changes(toy, monkeypatch):
+    from medlib import data
+
+    calls, digest = [], data._digest
+    monkeypatch.setattr(data, "_digest", lambda *a: calls.append(1) or digest(*a))
+    before = toy.fingerprint()
+    assert toy.fingerprint() == before and len(calls) == 1
+    toy.val.x[0, 0, 0, 0] += 1
+    after = toy.fingerprint()
+    assert after != before and len(calls) == 2
+    toy.val.x[0, 0, 0, 0] -= 1
+    toy.train.x.mul_(2)
+    assert toy.fingerprint() not in (before, after)
+
+
+def test_half_precision_has_a_fingerprint(toy):
+    half = toy.map(lambda s: s._replace(x=s.x.bfloat16()))
+    assert half.fingerprint() != toy.fingerprint()

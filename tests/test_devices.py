@@ -19,8 +19,9 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
 )
 
-from medlib import attention, data, losses, metrics, models, motion
+from medlib import attention, augment, losses, metrics, models
 from medlib.attention import Additive
+from medlib.hearts import motion
 from medlib.models.alexnet import LAYERS_SMALL
 from medlib.models.deeplab import small_deeplab
 from medlib.models.resnet import resnet50, small_resnet
@@ -163,11 +164,11 @@ def test_augmentation_and_data_on_a_fake_gpu():
         with torch.device("cuda"):
             x, y = torch.rand(4, 1, 16, 16), torch.zeros(4, 16, 16, dtype=torch.long)
         draw = torch.Generator().manual_seed(0)
-        moved, mask = data.random_affine()(x, y, draw)
+        moved, mask = augment.random_affine()(x, y, draw)
         assert (
             moved.device.type == mask.device.type == "cuda" and mask.dtype == torch.long
         )
-        assert data.random_shift(2)(x, draw).device.type == "cuda"
+        assert augment.random_shift(2)(x, draw).device.type == "cuda"
 
 
 class Careless(nn.Module):

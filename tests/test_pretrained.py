@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from medlib import data, pretrained
+from medlib import load, pretrained
 
 
 def small(channels=3, classes=5):
@@ -115,7 +115,7 @@ def test_train_full_size_says_what_it_did(monkeypatch, capsys, server, full, wor
     server.url = "http://127.0.0.1:9/net-00000000.pth"
     monkeypatch.setattr(pretrained, "full_size", lambda: full)
     monkeypatch.setattr(pretrained, "FULL", (3, 32, 8))
-    digits = data.load("digits").subset(60)
+    digits = load("digits").subset(60)
     model = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.AdaptiveAvgPool2d(4),
         nn.Flatten(), nn.Linear(32, 10),

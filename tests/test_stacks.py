@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from medlib import cost, losses
-from medlib.data import random_affine
+from medlib.augment import random_affine
 from medlib.models import RFCN, Neighbours, Propagation, SmallUNet, UNet3D, VNet
 from medlib.models.propagation import taught
 from medlib.models.rfcn import ConvGRU

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import data as augment
-from medlib import evaluate, fit, notes, seed, train
+from medlib import augment, evaluate, fit, notes, seed, train
 from medlib.checkpoint import History
 from medlib.data import Dataset, Split
 from medlib.train import Plan, batch, train_step

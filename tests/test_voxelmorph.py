@@ -5,7 +5,8 @@ images alone.
 import pytest
 import torch
 
-from medlib import cine, fit, motion, seed
+from medlib import fit, seed
+from medlib.hearts import motion, pairs
 from medlib.models.voxelmorph import Unsupervised, VoxelMorph, loss, refine
 
 close = torch.testing.assert_close
@@ -90,9 +91,9 @@ def test_every_parameter_gets_a_finite_gradient(diffeomorphic, likeness):
 @pytest.mark.parametrize("diffeomorphic", [False, True])
 def test_it_learns_a_beat_from_images_alone(diffeomorphic):
     seed(0)
-    pairs = cine.phantom_pairs(2, seed=1, depth=2)
+    lessons = pairs.phantom_pairs(2, seed=1, depth=2)
     data, net = (
-        cine.dataset(pairs, pairs),
+        pairs.dataset(lessons, lessons, name="phantom", source="simulated"),
         VoxelMorph(width=8, diffeomorphic=diffeomorphic),
     )
     value = loss(0.02, likeness="mse")
@@ -118,7 +119,7 @@ def test_it_learns_a_beat_from_images_alone(diffeomorphic):
 
 def test_refining_lowers_the_loss_and_leaves_the_network_alone():
     net, value = shaken(diffeomorphic=True), loss(0.02, likeness="mse")
-    x = torch.cat(cine.phantom_pairs(1, seed=3, depth=2))
+    x = torch.cat(pairs.phantom_pairs(1, seed=3, depth=2))
     before = [p.clone() for p in net.parameters()]
     first, last = refine(net, x, value, steps=0), refine(net, x, value, steps=30)
     cost = [

@@ -42,9 +42,9 @@ def dataset(
     def unlabelled(x: Tensor) -> Split:
         return Split(x, torch.zeros(len(x), *x.shape[2:], dtype=torch.long))
 
-    both_ways = torch.cat([*train, *(p.flip(1) for p in train)])
-    splits = [unlabelled(x) for x in (both_ways, torch.cat(val), val[0])]
-    return Dataset(name, ("no label",), *splits, source=source)
+    both_ways = unlabelled(torch.cat([*train, *(p.flip(1) for p in train)]))
+    watched, tested = unlabelled(torch.cat(val)), unlabelled(val[0])
+    return Dataset(name, ("no label",), both_ways, watched, tested, source)
 
 
 def phantom_pairs(

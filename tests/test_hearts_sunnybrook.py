@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from medlib import cardiac, sunnybrook
+from medlib import hearts, notes
 from medlib.data import DataError
+from medlib.fetch import Unreachable
+from medlib.hearts import sunnybrook
 
 
 def write(
@@ -61,7 +63,7 @@ def write_dicom(path, grey, spacing):
 
 @pytest.mark.parametrize("dicom", [False, True])
 def test_reads_the_slices_that_were_drawn_twice(tmp_path, dicom):
-    (patient,) = sunnybrook.read(write(tmp_path, dicom=dicom))
+    (patient,) = hearts.read_sunnybrook(write(tmp_path, dicom=dicom))
     assert (patient.name, patient.group) == ("HF-I-05", "HF-I")
     assert (
         patient.ed.image.shape == patient.es.mask.shape == (2, 64, 80)
@@ -70,7 +72,7 @@ def test_reads_the_slices_that_were_drawn_twice(tmp_path, dicom):
 
 
 def test_masks_lie_where_the_contours_do(tmp_path):
-    (patient,) = sunnybrook.read(write(tmp_path))
+    (patient,) = hearts.read_sunnybrook(write(tmp_path))
     lv, wall = patient.ed.mask[0] == 3, patient.ed.mask[0] == 2
     assert lv[30, 40] and wall[30, 47] and not wall[38, 55]
     assert lv.sum() == pytest.approx(100, abs=25) and wall.sum() == pytest.approx(
@@ -82,8 +84,8 @@ def test_masks_lie_where_the_contours_do(tmp_path):
 def test_a_network_can_segment_it(tmp_path):
     from medlib.models import SmallUNet
 
-    (patient,) = sunnybrook.read(write(tmp_path))
-    ed, es = cardiac.segment(SmallUNet(width=4), patient, side=32)
+    (patient,) = hearts.read_sunnybrook(write(tmp_path))
+    ed, es = hearts.segment(SmallUNet(width=4), patient, side=32)
     assert ed.shape == es.shape == (2, 64, 80)
 
 
@@ -116,4 +118,20 @@ def test_a_network_can_segment_it(tmp_path):
 def test_each_fault_is_named(tmp_path, spoil, fault):
     spoil(write(tmp_path))
     with pytest.raises(DataError, match=fault):
-        sunnybrook.read(tmp_path)
+        hearts.read_sunnybrook(tmp_path)
+
+
+def test_the_cohort_says_where_it_is_from(tmp_path, monkeypatch):
+    write(tmp_path / "sunnybrook")
+    mine = hearts.read_sunnybrook(tmp_path / "sunnybrook")
+    assert (mine.name, mine.source) == ("sunnybrook", "folder")
+    monkeypatch.setenv("MEDLIB_CACHE", str(tmp_path / "nothing"))
+    monkeypatch.setenv("MEDLIB_MIRROR", str(tmp_path))
+    told = []
+    with notes.listening(lambda event, facts: told.append(facts)):
+        cohort = hearts.load_sunnybrook()
+    assert (cohort.name, cohort.source, len(cohort)) == ("sunnybrook", "mirror", 1)
+    assert told == [{"name": "sunnybrook", "source": "mirror"}]
+    monkeypatch.delenv("MEDLIB_MIRROR")
+    with pytest.raises(Unreachable, match="no folder"):
+        hearts.load_sunnybrook()

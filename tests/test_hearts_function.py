@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from medlib import function
-from medlib.phantom import GROUPS, phantom
+from medlib.hearts import function
+from medlib.hearts.phantom import GROUPS, phantom
 
 MM = (10.0, 1.5, 1.5)
 
@@ -236,7 +236,7 @@ def test_the_interval_of_a_limit_covers():
 @pytest.mark.parametrize(
     "act, words",
     [
-        (lambda: function.volumes(None, MM), "no mask.*rule"),
+        (lambda: function.volumes(None, MM), "no mask.*expected"),
         (lambda: function.volumes(np.zeros((4, 4)), MM), r"\(4, 4\).*\(D, H, W\)"),
         (
             lambda: function.volumes(np.full((1, 4, 4), 4), MM),
@@ -259,3 +259,35 @@ def test_the_interval_of_a_limit_covers():
 def test_errors_that_teach(act, words):
     with pytest.raises(ValueError, match=words):
         act()
+
+
+def test_slices_where_the_cavity_nearly_ends_are_left_out():
+    """A small, thick ring beyond the apex changes volumes and no thickness."""
+    ed, es, mm = heart()
+    tip = ring(inner=4, outer=28, shape=(1, 64, 64))
+    longer = [np.concatenate((m, tip)) for m in (ed, es)]
+    plain, found = function.features(ed, es, mm), function.features(*longer, mm)
+    assert found["LV mass (g)"] > plain["LV mass (g)"]
+    for name in (
+        "wall, mean (mm)",
+        "wall, thickest tenth (mm)",
+        "shortening, mean (%)",
+    ):
+        assert found[name] == plain[name]
+
+
+def test_walls_at_es_count_only_where_there_is_one_at_ed():
+    ed, es, mm = heart()
+    ed[0][ed[0] == 2] = 0  # no wall drawn in one slice at ED; a very thick one at ES
+    es[0] = ring(inner=8, outer=28, shape=(1, 64, 64))[0]
+    found = function.features(ed, es, mm)
+    assert found["wall spread at ES"] < 0.05
+
+
+def test_the_interval_of_the_bias_is_students():
+    from scipy.stats import ttest_1samp
+
+    a, b = np.random.default_rng(0).normal(size=(2, 5))
+    bias = function.bland_altman(a, b).bias
+    expected = ttest_1samp(a - b, 0).confidence_interval()
+    assert (bias.low, bias.high) == pytest.approx((expected.low, expected.high))

@@ -1,0 +1,120 @@
+"""Reading images and masks between their pixels, and drawing them anew."""
+
+import pytest
+import torch
+
+from medlib.augment import random_affine, random_shift, sample
+
+close = torch.testing.assert_close
+
+
+def everywhere(height, width, batch=1):
+    """Places (B, H, W, 2) that read every pixel where it is."""
+    theta = torch.eye(2, 3).expand(batch, -1, -1)
+    size = [batch, 1, height, width]
+    return torch.nn.functional.affine_grid(theta, size, align_corners=False)
+
+
+def test_read_where_they_are_images_and_masks_come_back():
+    x, mask = torch.rand(2, 3, 6, 7), torch.randint(4, (2, 6, 7))
+    places = everywhere(6, 7, 2)
+    close(sample(x, places, mode="bilinear"), x, rtol=0, atol=1e-5)
+    assert torch.equal(sample(mask, places, mode="nearest"), mask)
+
+
+def test_between_two_pixels_an_image_is_their_mean_and_a_mask_is_one_of_them():
+    x = torch.tensor([[[[0.0, 4.0]]]])
+    places = torch.tensor([[[[0.0, 0.0]]]])  # x = 0: half-way
+    assert sample(x, places, mode="bilinear").item() == 2
+    assert sample(x[:, 0].long(), places, mode="nearest").item() in (0, 4)
+
+
+def test_the_mode_decides_and_not_the_type_or_the_rank():
+    """A single channel of floating point, (B, H, W), is read bilinearly if so asked."""
+    x = torch.tensor([[[0.0, 4.0]]])
+    places = torch.tensor([[[[0.0, 0.0]]]])
+    assert sample(x, places, mode="bilinear").item() == 2
+    assert sample(x[None], places, mode="nearest").item() in (0, 4)
+
+
+def test_integers_are_never_blended():
+    with pytest.raises(ValueError, match="bilinear reading of torch.int64; expected"):
+        sample(torch.zeros(1, 4, 4).long(), everywhere(4, 4), mode="bilinear")
+
+
+def test_stacks_are_read_slice_by_slice():
+    x, mask = torch.rand(2, 1, 3, 6, 7), torch.randint(4, (2, 3, 6, 7))
+    places = everywhere(6, 7, 2) + 0.1
+    for z in range(3):
+        for whole, mode in ((x, "bilinear"), (mask, "nearest")):
+            one = whole[:, :, z] if whole is x else whole[:, z]
+            found = sample(whole, places, mode=mode)
+            close(
+                found[:, :, z] if whole is x else found[:, z],
+                sample(one, places, mode=mode),
+            )
+
+
+def test_random_shift_moves_whole_images():
+    x = torch.zeros(50, 1, 9, 9)
+    x[:, 0, 4, 4] = 1
+    moved = random_shift(2)(x, torch.Generator().manual_seed(0))
+    places = torch.stack([m[0].nonzero()[0] for m in moved])
+    assert (
+        moved.sum() == 50
+        and places.min() >= 2
+        and places.max() <= 6
+        and len(places.unique(dim=0)) > 10
+    )
+    assert torch.equal(random_shift(0)(x, torch.Generator()), x)
+
+
+def test_affine_moves_an_image_and_its_mask_alike():
+    x = torch.zeros(20, 1, 40, 40)
+    x[:, :, 10:20, 18:30] = 1
+    moved, mask = random_affine(contrast=0)(
+        x, x[:, 0].long(), torch.Generator().manual_seed(0)
+    )
+    assert ((moved[:, 0] > 0.5) == (mask == 1)).float().mean() > 0.99
+    assert mask.dtype == torch.long and (moved - x).abs().amax((1, 2, 3)).min() > 0.5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"degrees": 30, "scale": 0, "shift": 0},
+        {"degrees": 0, "scale": 0, "shift": 0.2},
+        {"degrees": 0, "scale": 0.3, "shift": 0},
+    ],
+)
+def test_each_part_of_the_affine_moves_something(settings):
+    x = torch.zeros(8, 1, 41, 41)
+    x[:, :, 15:18, 8:33] = 1
+    moved, _ = random_affine(contrast=0, **settings)(
+        x, x[:, 0].long(), torch.Generator().manual_seed(0)
+    )
+    # The median, since a draw may be next to nothing.
+    assert (moved - x).abs().amax((1, 2, 3)).median() > 0.9
+
+
+def test_contrast_and_brightness_change_the_grey_values_alone():
+    x = torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    still = random_affine(degrees=0, scale=0, shift=0, contrast=0.2)
+    y = torch.zeros(50, 8, 8).long()
+    moved, _ = still(x, y, torch.Generator().manual_seed(0))
+    spread = moved.flatten(1).std(1) / x.flatten(1).std(1)
+    assert 0.1 < spread.std() < 0.3 and abs(spread.mean() - 1) < 0.1
+
+
+def test_augmentation_moves_all_slices_of_a_stack_alike():
+    x = torch.rand(2, 1, 1, 32, 32).expand(2, 1, 4, 32, 32)
+    y = (x[:, 0] > 0.5).long()
+    moved, labels = random_affine(contrast=0)(x, y, torch.Generator().manual_seed(0))
+    assert (
+        moved.shape == x.shape and labels.shape == y.shape and not torch.equal(moved, x)
+    )
+    assert (moved == moved[:, :, :1]).all() and (labels == labels[:, :1]).all()
+    flat, _ = random_affine(contrast=0)(
+        x[:, :, 0], y[:, 0], torch.Generator().manual_seed(0)
+    )
+    torch.testing.assert_close(flat, moved[:, :, 0])
