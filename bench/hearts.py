@@ -103,7 +103,10 @@ def measure() -> dict:
         ]
         for name in ("MONAI", "TorchIO")
     }
-    note = f"A peer that did not arrive within {TIMES} times our whole training counts with that time: its ratio is at least this."
+    note = (
+        f"A peer that did not arrive within {TIMES} times our whole training counts "
+        "with that time: its ratio is at least this."
+    )
     return {
         "headers": [
             "pipeline",

@@ -33,7 +33,10 @@ def measure() -> dict:
     for _ in range(REPEATS):
         for name, statement in STATEMENTS.items():
             t[name].append(seconds(statement))
-    show = "from medlib import fit, load; import sys; print([m for m in ('torchvision', 'monai', 'scipy') if m in sys.modules])"
+    show = (
+        "from medlib import fit, load; import sys; "
+        "print([m for m in ('torchvision', 'monai', 'scipy') if m in sys.modules])"
+    )
     early = subprocess.run(
         [sys.executable, "-c", show], check=True, capture_output=True, text=True
     ).stdout.strip()

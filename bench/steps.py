@@ -28,7 +28,10 @@ from medlib.models.resnet import resnet50
 from medlib.models.vgg import A
 from medlib.train import train_step
 
-GOAL = "at equal settings at most 1.0 times the peer's time (geometric mean); by default 3 times faster where the processor has bf16 units"
+GOAL = (
+    "at equal settings at most 1.0 times the peer's time (geometric mean); by default "
+    "3 times faster where the processor has bf16 units"
+)
 REPEATS = 15
 IMAGES, STACK = (8, 3, 64, 64), (1, 1, 16, 64, 64)
 

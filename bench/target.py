@@ -16,7 +16,10 @@ from medlib import evaluate, fit, load, seed
 from medlib.augment import random_shift
 from medlib.models.resnet import ResNet, small_resnet
 
-GOAL = "at least 20 times less CPU time with our best recipe, at least 5 times with the same network"
+GOAL = (
+    "at least 20 times less CPU time with our best recipe, at least 5 times with the "
+    "same network"
+)
 TARGETS = {"pneumoniamnist": 0.944, "breastmnist": 0.901}
 SEEDS = 5
 LIMIT = {
@@ -106,7 +109,10 @@ def measure() -> dict:
                 else [0.0]
             )
     limits = " and ".join(f"{limit} ({name})" for name, limit in LIMIT.items())
-    note = f"The protocol was stopped after {limits} CPU-seconds; a seed that had not arrived counts with that time: its ratio is at least this."
+    note = (
+        f"The protocol was stopped after {limits} CPU-seconds; a seed that had not "
+        "arrived counts with that time: its ratio is at least this."
+    )
     heads = [
         "data",
         "way",

@@ -174,6 +174,7 @@ def trained(build, n, s, augment=None, loss=losses.dice_ce, steps=STEPS):
     return model
 
 
+# %%
 def judged(model):
     return hearts.dice_of_patients(model, test, side=SIDE).mean((1, 2))
 
@@ -183,9 +184,7 @@ def runs(build, n, **options):
     return np.stack([judged(trained(build, n, s, **options)) for s in range(SEEDS)])
 
 
-def lead(a, b=None):
-    """Mean of `a`, or its lead over `b`, both (seeds, cases), with a 95 % interval over both."""
-    return stats.over_patients(a, b)
+lead = stats.over_patients  # of `a` over `b`, both (seeds, cases)
 
 
 # %% [markdown]

@@ -47,7 +47,6 @@ from medlib.hearts import function
 from medlib.hearts.phantom import GROUPS, PARAMETERS, RANGES, phantom
 from medlib.models import SmallUNet
 from medlib.models.resnet import small_resnet
-from medlib.stats import over_patients
 from medlib.train import predict
 
 # %%
@@ -434,9 +433,9 @@ CHOSEN = "chosen by inner folds"
 rows = [
     [
         family,
-        over_patients(right(by_expert, (family, "predicted"))),
-        over_patients(right(by_network, (family, "predicted"))),
-        over_patients(right(by_expert, (family, "expert"))),
+        stats.over_patients(right(by_expert, (family, "predicted"))),
+        stats.over_patients(right(by_network, (family, "predicted"))),
+        stats.over_patients(right(by_expert, (family, "expert"))),
     ]
     for family in (CHOSEN, *FAMILIES)
 ]
@@ -453,8 +452,8 @@ plots.table(
 )
 
 # %% tags=["hide-input"]
-main, ceiling = (over_patients(right(by_expert, (CHOSEN, t))) for t in ("predicted", "expert"))
-lost = over_patients(right(by_expert, (CHOSEN, "expert")), right(by_expert, (CHOSEN, "predicted")))
+main, ceiling = (stats.over_patients(right(by_expert, (CHOSEN, t))) for t in ("predicted", "expert"))
+lost = stats.over_patients(right(by_expert, (CHOSEN, "expert")), right(by_expert, (CHOSEN, "predicted")))
 plots.say(
     f"**Accuracy from predicted masks: {main}** ({len(patients)} patients, {SEEDS} partitions). With the expert's masks it is {ceiling}. The difference that segmentation makes is {lost}"
     + lost.says(": above zero.", ": below zero.", ": its interval includes zero.")
@@ -518,7 +517,7 @@ free_only = [
 rows = []
 for test in ("predicted", "expert"):
     each = [right(runs, (CHOSEN, test)) for runs in (by_expert, free_only)]
-    rows.append([f"{test} masks", *map(over_patients, each), over_patients(*each)])
+    rows.append([f"{test} masks", *map(stats.over_patients, each), stats.over_patients(*each)])
 plots.table(rows, ["tested on", f"all {len(names)} features", f"{FREE.sum()} scale-free", "all − scale-free"])
 clear = [row[0] for row in rows if row[3].low > 0]
 plots.say(
@@ -613,7 +612,7 @@ compared = {
     "network on expert masks": right(seen, "masks"),
 }
 figure = plots.intervals(
-    {name: over_patients(correct) for name, correct in compared.items()},
+    {name: stats.over_patients(correct) for name, correct in compared.items()},
     xlabel="accuracy of the diagnosis, five groups",
     references={"always the largest group": majority},
 )
@@ -625,10 +624,10 @@ plots.show(
 )
 
 # %% tags=["hide-input"]
-ahead = over_patients(compared["features, predicted masks"], compared["network on images"])
-eyes = over_patients(compared["network on expert masks"], compared["network on images"])
+ahead = stats.over_patients(compared["features, predicted masks"], compared["network on images"])
+eyes = stats.over_patients(compared["network on expert masks"], compared["network on images"])
 plots.table(
-    [[n, over_patients(c)] for n, c in compared.items()]
+    [[n, stats.over_patients(c)] for n, c in compared.items()]
     + [
         ["features (predicted) − network on images", ahead],
         ["network on expert masks − network on images", eyes],

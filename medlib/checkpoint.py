@@ -173,7 +173,8 @@ def find(
 
 def _folder(store: str | Path | None) -> Path | None:
     named = os.environ.get("MEDLIB_STORE") or os.environ.get("MEDLIB_RESUME")
-    return Path(store or named).expanduser() if store or named else None
+    chosen = store or named
+    return Path(chosen).expanduser() if chosen else None
 
 
 def measured_once(measure: Callable[[], object], store: str | Path | None = None):

@@ -10,13 +10,11 @@ and the tests read.
 import math
 import tomllib
 from functools import cache
-from pathlib import Path
 
 from medlib.notes import note
 from medlib.paths import resource
 from medlib.stats import Interval
 
-ROOT = Path(__file__).resolve().parents[1]
 SYMBOL = {"supported": "✔", "nuanced": "≈", "refuted": "✘", "not testable here": "○"}
 
 

@@ -10,9 +10,9 @@ import functools
 import hashlib
 import importlib
 import numbers
-import os
 import pathlib
 import sys
+import sysconfig
 import types
 
 import numpy as np
@@ -29,6 +29,7 @@ BUILTIN = (
     types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType,
     types.MethodWrapperType,
 )  # fmt: skip
+LIBRARIES = tuple(sysconfig.get_paths()[k] for k in ("stdlib", "purelib", "platlib"))
 MADE_IN_PYTHON = 1 << 9  # flag of a class that a class statement made, not C
 
 
@@ -92,13 +93,13 @@ def describe(thing, seen: dict[int, object]) -> str:
 
 
 def _array(values: Tensor | np.ndarray) -> str:
+    kind = str(values.dtype)
     if isinstance(values, Tensor):
-        kind, flat = values.dtype, values.detach().cpu().contiguous().reshape(-1)
+        flat = values.detach().cpu().contiguous().reshape(-1)
         raw = flat.view(torch.uint8).numpy().tobytes() if len(flat) else b""
-    elif values.dtype == object:
-        kind, raw = "object", repr(values.tolist()).encode()
     else:
-        kind, raw = values.dtype, values.tobytes()
+        plain = values.dtype != object
+        raw = values.tobytes() if plain else repr(values.tolist()).encode()
     return f"{kind} {tuple(values.shape)} {hashlib.blake2b(raw).hexdigest()[:32]}"
 
 
@@ -106,9 +107,8 @@ def _ours(module: str | None) -> bool:
     """Is this code of the book or of the reader, which may change, or of a library?"""
     if not module or module == "__main__" or module.split(".")[0] == "medlib":
         return True
-    file = getattr(sys.modules.get(module), "__file__", None)
-    standard = os.path.dirname(os.__file__)
-    return bool(file) and "site-packages" not in file and standard not in file
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return bool(file) and not file.startswith(LIBRARIES)
 
 
 def _class(thing: type, seen: dict) -> str:

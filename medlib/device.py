@@ -51,7 +51,7 @@ def precision() -> str:
     if torch.cuda.is_available():
         able = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        units = getattr(torch.cpu, "get_capabilities", dict)()
+        units: dict = getattr(torch.cpu, "get_capabilities", dict)()
         able = units.get("amx_bf16") or units.get("avx512_bf16")
     return "bf16" if able else "no"
 
@@ -169,9 +169,10 @@ def device() -> torch.device:
     """Where tensors and models go: a GPU if there is one, else the CPU."""
     if processes := _processes():
         return processes.device
+    gpu = None
     if torch.accelerator.is_available():
-        return torch.accelerator.current_accelerator()
-    return torch.device("cpu")
+        gpu = torch.accelerator.current_accelerator()
+    return gpu or torch.device("cpu")
 
 
 def rank_and_world() -> tuple[int, int]:

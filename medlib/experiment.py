@@ -89,9 +89,9 @@ def repeat(
     on_gpu = torch.cuda.is_available()
     seconds = [(h.seconds if on_gpu else h.cpu)[-1] for h in histories]
     target = None if judge else data.test.y.cpu().numpy()
-    whose = getattr(data.test, "whose", None)
-    if whose is not None:  # a judge may have gone from images to patients already
-        whose = np.asarray(whose) if len(whose) == len(logits[0]) else None
+    whose = data.test.whose
+    if whose is not None and len(whose) != len(logits[0]):
+        whose = None  # the judge has gone from images to patients already
     return Runs(np.stack(logits), target, histories, seconds, models[0], whose)
 
 

@@ -70,7 +70,7 @@ def dice_ce(logits: Tensor, target: Tensor) -> Tensor:
 def mean_dice(logits: Tensor, target: Tensor) -> float:
     """A score for `fit`, higher is better: Dice of the labelled pixels of all images
     together, averaged over the classes but the background. Dice per patient:
-    medlib.cardiac.dice.
+    hearts.dice_of_patients.
     """
     found, k = logits.argmax(1), logits.shape[1]
     classes = torch.arange(1, k, device=logits.device)

@@ -188,8 +188,7 @@ def surface_dice(
     ways = surface_distances(a, b, spacing)
     if not all(map(len, ways)):
         return 0.0 if any(map(len, ways)) else float("nan")
-    # A distance of just the tolerance is within it, whatever its last bit.
-    return float((np.concatenate(ways) <= tolerance + 1e-9).mean())
+    return float((np.concatenate(ways) <= tolerance).mean())
 
 
 def average_hausdorff(a: Array, b: Array, spacing: ArrayLike | None = None) -> float:

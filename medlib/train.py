@@ -39,7 +39,7 @@ class Plan(NamedTuple):
         return self.images // self.batch_size
 
     def validates(self, step: int) -> bool:
-        """Is there a validation after this step (from 0)? After the last one there is."""
+        """Does a validation follow this step, counted from 0? The last one has one."""
         return (step + 1) % self.every == 0 or step + 1 == self.steps
 
     @classmethod

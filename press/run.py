@@ -6,6 +6,7 @@ off, or one after a change of a figure, trains nothing twice.
 """
 
 import ast
+import asyncio
 import ctypes.util
 import datetime
 import difflib
@@ -63,32 +64,10 @@ def execute(source: Path, tick: Callable[[], object] = lambda: None) -> Notebook
     """One chapter, executed in a fresh kernel, with its stamp; `tick` is called after
     each cell. ChapterError where a cell fails or the kernel dies.
     """
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
-
     notebook = read(source)
     uses = stale.uses(source)  # as they are now: files may change while it runs
-    client = NotebookClient(
-        notebook, timeout=None, kernel_name="python3", record_timing=False,
-        resources={"metadata": {"path": str(text.FOLDER)}},
-    )  # fmt: skip
     started = time.perf_counter()
-    with client.setup_kernel(env=environment()):
-        _aside(client, BEGIN)
-        for i, cell in enumerate(notebook.cells):
-            try:
-                client.execute_cell(cell, i)
-            except CellExecutionError as error:
-                raise ChapterError(
-                    f"{source.name}, cell {i}, failed; nothing was stored.\n{error}"
-                ) from None
-            except DeadKernelError:
-                raise ChapterError(
-                    f"{source.name}, cell {i}: the kernel died, perhaps for want of "
-                    "memory; nothing was stored"
-                ) from None
-            tick()
-        stamp = json.loads(_aside(client, FINISH).splitlines()[-1])
+    stamp = asyncio.run(_in_a_kernel(notebook, source.name, tick))
     stamp["code"] = code_hash(notebook)
     stamp["uses"] = uses
     stamp["claims"] = stale.claim_hashes(stamp["claims"])
@@ -103,12 +82,39 @@ def execute(source: Path, tick: Callable[[], object] = lambda: None) -> Notebook
     return notebook
 
 
-def _aside(client, code: str) -> str:
+async def _in_a_kernel(notebook: NotebookNode, name: str, tick) -> dict:
+    """Put outputs into all cells, and return the kernel's part of the stamp."""
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    client = NotebookClient(
+        notebook, timeout=None, kernel_name="python3", record_timing=False,
+        resources={"metadata": {"path": str(text.FOLDER)}},
+    )  # fmt: skip
+    async with client.async_setup_kernel(env=environment()):
+        await _aside(client, BEGIN)
+        for i, cell in enumerate(notebook.cells):
+            try:
+                await client.async_execute_cell(cell, i)
+            except CellExecutionError as error:
+                raise ChapterError(
+                    f"{name}, cell {i}, failed; nothing was stored.\n{error}"
+                ) from None
+            except DeadKernelError:
+                raise ChapterError(
+                    f"{name}, cell {i}: the kernel died, perhaps for want of memory; "
+                    "nothing was stored"
+                ) from None
+            tick()
+        return json.loads((await _aside(client, FINISH)).splitlines()[-1])
+
+
+async def _aside(client, code: str) -> str:
     """What `code` prints in the kernel. Neither the notebook nor its counts show it."""
     cells = client.nb.cells
     cells.append(nbformat.v4.new_code_cell(code))
     try:
-        client.execute_cell(cells[-1], len(cells) - 1, store_history=False)
+        await client.async_execute_cell(cells[-1], len(cells) - 1, store_history=False)
     finally:
         cell = cells.pop()
     return "".join(o.text for o in cell.outputs if o.get("name") == "stdout")
@@ -292,6 +298,10 @@ def side_by_side(sources: list[Path], jobs: int) -> dict[str, str]:
                 failed[source.stem] = str(error)
                 bar.write(f"FAILED {source.stem}")
 
-        with ThreadPoolExecutor(jobs) as pool:
+        pool = ThreadPoolExecutor(jobs)
+        try:
             list(pool.map(one, sources))
+        except KeyboardInterrupt:
+            os._exit(130)  # waits for no chapter; the kernels end with this process
+        pool.shutdown()
     return failed

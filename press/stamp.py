@@ -125,12 +125,13 @@ def card(stamp: dict) -> str:
             f"seed{'s' * (len(set(made['seeds'])) > 1)} {_span(made['seeds'])}"
         )
     precision = stamp["precision"] if stamp["precision"] != "no" else "fp32"
+    profile = stamp["profile"].replace("cpu", "full")  # its name in older stamps
     text = (
         f"> **This chapter's run.** About {minutes} "
         f"CPU-minute{'s' if minutes > 1 else ''} and "
         f"{stamp['peak_mb'] / 1024:.1f} GB of memory{trained} · data: "
         f"{sets or 'simulated or shipped with packages'} · "
-        f"profile `{stamp['profile']}` on {stamp['device']}, {stamp['threads']} "
+        f"profile `{profile}` on {stamp['device']}, {stamp['threads']} "
         f"thread(s), forward pass in {precision}, torch {stamp['torch']} · run on "
         f"{stamp['date']}"
     )

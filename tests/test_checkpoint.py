@@ -15,9 +15,8 @@ from test_train import blobs, net, weights
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import augment, checkpoint, fit, losses, notes, seed, train
+from medlib import augment, checkpoint, data, fit, losses, notes, seed, train
 from medlib.checkpoint import OtherTraining, make_room, measured_once
-from medlib.data import Dataset, Split
 
 CALLS = []
 
@@ -87,8 +86,8 @@ def other_images():
     first = blobs()
     x = first.train.x.clone()
     x[0, 0, 0, 0] += 1
-    return Dataset(
-        "blobs", first.classes, Split(x, first.train.y), first.val, first.test, ""
+    return data.Dataset(
+        "blobs", first.classes, data.Split(x, first.train.y), first.val, first.test, ""
     )
 
 
@@ -135,7 +134,7 @@ class Stop(Exception):
 
 
 def broken_off(at):
-    """A score that fails at its `at`-th call, the first time it is asked for so often."""
+    """A score that fails at its `at`-th call."""
     seen = []
 
     def score(logits, target):
@@ -251,8 +250,8 @@ def test_the_note_says_whether_a_training_was_found(tmp_path):
 def test_a_loss_of_the_book_is_found_again(tmp_path):
     """dice_ce reaches soft_dice and torch; masks move with their images."""
     x = torch.randn(12, 1, 16, 16)
-    split = Split(x, (x[:, 0] > 0).long())
-    hearts = Dataset("toy", ("no", "yes"), split, split, split, "simulated")
+    split = data.Split(x, (x[:, 0] > 0).long())
+    hearts = data.Dataset("toy", ("no", "yes"), split, split, split, "simulated")
     given = {"loss": losses.dice_ce, "score": losses.mean_dice, "steps": 2}
     for _ in range(2):
         torch.manual_seed(0)

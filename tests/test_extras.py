@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from medlib import baselines, device, explain, motion, paths
+from medlib import baselines, device, explain, paths
 from medlib.extras import extra
 
 PROJECT = tomllib.loads((paths.CHECKOUT / "pyproject.toml").read_text("utf-8"))[
@@ -34,8 +34,6 @@ NEEDY = {
     "captum.attr": lambda: explain.grad_cam(
         nn.Identity(), nn.Identity(), IMAGES, torch.zeros(1)
     ),
-    "SimpleITK": lambda: motion.demons(IMAGES, IMAGES),
-    "skimage.registration": lambda: motion.tvl1(IMAGES, IMAGES),
 }
 
 

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 
 from medlib import metrics
 
@@ -33,8 +34,7 @@ def blobs(seed: int, shape=(6, 14, 15)) -> tuple[np.ndarray, np.ndarray]:
 
 def brute(a, b, spacing) -> np.ndarray:
     """Distances of all points of A to the nearest of B, pair by pair."""
-    p, q = (np.argwhere(m) * spacing for m in (a, b))
-    return np.array([min(np.sqrt(((x - y) ** 2).sum()) for y in q) for x in p])
+    return cdist(*(np.argwhere(m) * spacing for m in (a, b))).min(1)
 
 
 def test_a_square_moved_by_one_pixel():
@@ -49,6 +49,16 @@ def test_a_square_moved_by_one_pixel():
         np.concatenate(metrics.surface_distances(a, b, (1, 2))).mean()
     )
     assert metrics.average_hausdorff(a, b, (1, 2)) == pytest.approx(3 * 2 / 9)
+
+
+@pytest.mark.parametrize("mm", [0.1, 0.7, 1.37, 1.5625])
+def test_a_distance_of_just_the_tolerance_is_within_it(mm):
+    a, b = np.zeros((2, 12, 12), bool)
+    for k in range(1, 8):
+        a[2], b[:] = True, False
+        b[2 + k] = True
+        assert metrics.surface_dice(a, b, k * mm, (mm, 1)) == 1
+        assert metrics.surface_dice(a, b, k * mm - 0.01, (mm, 1)) == 0
 
 
 def test_one_stray_voxel_moves_the_maximum_only():

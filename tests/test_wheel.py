@@ -70,7 +70,8 @@ def test_it_holds_medlib_and_its_two_lists_alone(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         claims = archive.read("medlib/claims.toml")
-    sources = {str(p.relative_to(ROOT)) for p in (ROOT / "medlib").rglob("*.py")}
+    files = [p for p in (ROOT / "medlib").rglob("*.*") if p.suffix != ".pyc"]
+    sources = {p.relative_to(ROOT).as_posix() for p in files}
     rest = {name for name in names if ".dist-info/" not in name}
     assert rest == sources | {"medlib/datasets.toml", "medlib/claims.toml"}
     assert claims == (ROOT / "book" / "claims.toml").read_bytes()

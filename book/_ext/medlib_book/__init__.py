@@ -48,7 +48,9 @@ def anchor(app, tree):
             cell.insert(0, nodes.raw("", f'<span id="{id}"></span>', format="html"))
         if names:
             claim = names[0].split("-")[1]
-            back = f'<a class="to-ledger" href="../book/ledger.html#{claim}">{claim.upper()} in the ledger</a>'
+            there = f"../book/ledger.html#{claim}"
+            words = f"{claim.upper()} in the ledger"
+            back = f'<a class="to-ledger" href="{there}">{words}</a>'
             cell.append(nodes.raw("", back, format="html"))
 
 
