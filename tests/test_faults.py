@@ -345,7 +345,7 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path, 
         )
         digits = load("digits", device="cpu").standardise()
         plan = dict(epochs=120, batch_size=64, validations=400)
-        fit(net, digits, checkpoint=name, **plan)
+        fit(net, digits, store=name + ".pt", **plan)
         torch.save(net.state_dict(), name + ".weights")
     def child(name):
         pid = os.fork()
@@ -361,7 +361,7 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path, 
         os.kill(pid, signal.SIGKILL)
         killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
         if os.path.exists("broken.weights"):  # it was done: once more from the start
-            os.remove("broken.weights"), os.remove("broken")
+            os.remove("broken.weights"), os.remove("broken.pt")
     assert os.waitpid(child("broken"), 0)[1] == 0
     broken, whole = (torch.load(name + ".weights") for name in ("broken", "whole"))
     torch.testing.assert_close(broken, whole, rtol=0, atol=0)
