@@ -26,7 +26,11 @@ FOLDER = ROOT / "assignments"
 # stands in every solution, so that a test can look for what leaked
 CANARY = "gannet-on-the-ninth-stair"
 # of medlib, in the archive where a master imports it
-NEEDS = ("medlib/__init__.py", "medlib/phantom.py")
+NEEDS = (
+    "medlib/__init__.py",
+    "medlib/hearts/__init__.py",
+    "medlib/hearts/phantom.py",
+)
 CONFIG = {
     "runs_on": "colab",
     "init_cell": False,
@@ -135,7 +139,8 @@ def assign(folder: Path, result: Path, *, check: bool) -> None:
         str(ROOT / "pyproject.toml"),
         str(result / "student" / "tests"),
     ]
-    for command in (["check", "--fix"], ["format"]):
+    # Long lines stay: the messages of a master's tests are prose.
+    for command in (["check", "--fix", "--ignore", "E501"], ["format"]):
         subprocess.run([sys.executable, "-m", "ruff", *command, *tidy], check=True)
 
 

@@ -327,9 +327,7 @@ def test_q3_stride(convolve):
 # %%
 def output_size(size, kernel, stride=1, padding=0):
     """Pixels along one axis behind a convolution."""
-    return (
-        size + 2 * padding - kernel
-    ) // stride + 1  # SOLUTION gannet-on-the-ninth-stair
+    return (size + 2 * padding - kernel) // stride + 1  # SOLUTION gannet-on-the-ninth-stair  # fmt: skip
 
 
 # %% [raw]

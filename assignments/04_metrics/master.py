@@ -445,16 +445,12 @@ def test_q5_average(summaries):
 # %%
 def volume(mask, spacing, label=3):
     """mL of one label."""
-    return float(
-        (np.asarray(mask) == label).sum() * np.prod(spacing) / 1000
-    )  # SOLUTION gannet-on-the-ninth-stair
+    return float((np.asarray(mask) == label).sum() * np.prod(spacing) / 1000)  # SOLUTION gannet-on-the-ninth-stair  # fmt: skip
 
 
 def ejection_fraction(ed, es):
     """Two volumes in mL → %."""
-    return (
-        100 * (ed - es) / ed if ed > 0 else float("nan")
-    )  # SOLUTION gannet-on-the-ninth-stair
+    return 100 * (ed - es) / ed if ed > 0 else float("nan")  # SOLUTION gannet-on-the-ninth-stair  # fmt: skip
 
 
 # %% [raw]

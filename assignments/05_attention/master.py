@@ -291,9 +291,7 @@ def test_q3_values(attention):
 # %%
 def split(x, heads):
     """(B, N, C) → (B, heads, N, C / heads)."""
-    return x.unflatten(2, (heads, -1)).transpose(
-        1, 2
-    )  # SOLUTION gannet-on-the-ninth-stair
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)  # SOLUTION gannet-on-the-ninth-stair  # fmt: skip
 
 
 def merge(x):

@@ -99,9 +99,7 @@ def to_slices(x):
 
 def to_stack(x, patients):
     """(B · D, C, H, W) → (B, C, D, H, W)."""
-    return x.unflatten(0, (patients, -1)).transpose(
-        1, 2
-    )  # SOLUTION gannet-on-the-ninth-stair
+    return x.unflatten(0, (patients, -1)).transpose(1, 2)  # SOLUTION gannet-on-the-ninth-stair  # fmt: skip
 
 
 # %% [raw]
