@@ -76,6 +76,19 @@ def test_every_parameter_gets_a_finite_gradient(device):
     assert device == "meta" or all(g.isfinite().all() and g.any() for g in grads)
 
 
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("build", [
+    small_alexnet, lambda **options: AlexNet(1, 2, head=(1, 4), **options),
+])  # fmt: skip
+def test_the_smallest_side_is_that_which_leaves_a_pixel(build, overlap):
+    with torch.device("meta"):
+        net = build(overlap=overlap).eval()
+        side = net.smallest
+        assert net.features(torch.empty(1, 1, side, side)).shape[2:] == (1, 1)
+        with pytest.raises(RuntimeError):
+            net.features(torch.empty(1, 1, side - 1, side))
+
+
 def test_a_small_image_says_what_is_needed():
-    with pytest.raises(ValueError, match="20, 20.*67"):
+    with pytest.raises(ValueError, match=r"20, 20.*expected.*67"):
         AlexNet(1, 2)(torch.zeros(1, 1, 20, 20))

@@ -99,6 +99,11 @@ def test_order_of_the_keys_does_not_matter():
 
 def test_wrong_shapes_say_what_is_needed():
     with pytest.raises(
-        ValueError, match=r"\(2, 5\).*\(2, 4, 3\).*\(B, 3\).*\(B, T, 3\)"
+        ValueError, match=r"\(2, 5\).*\(2, 4, 3\).*expected \(B, 3\).*\(B, T, 3\)"
     ):
         Additive(3)(torch.zeros(2, 5), torch.zeros(2, 4, 3))
+
+
+def test_a_mask_of_numbers_is_refused():
+    with pytest.raises(ValueError, match="float32.*expected booleans"):
+        Additive(3)(torch.zeros(2, 3), torch.zeros(2, 4, 3), mask=torch.ones(2, 4))

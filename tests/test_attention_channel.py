@@ -110,6 +110,33 @@ def test_gsop_sees_how_maps_move_together():
     torch.testing.assert_close(seen[0], wave.var(correction=0) * signs[:, None] * signs)
 
 
+@torch.no_grad()
+def test_gsop_by_hand():
+    net, x = GSoP(4, hidden=2).eval(), torch.randn(2, 4, 5, 6)
+    u = (net.reduce[0](x) / math.sqrt(1 + 1e-5)).clamp(min=0).flatten(2)
+    gates = []
+    for maps in u:
+        covariance = torch.cov(maps, correction=0)
+        rows = torch.stack(
+            [net.rows.weight[4 * i : 4 * i + 4, 0] @ covariance[i] for i in range(2)]
+        )
+        rows = rows.flatten() + net.rows.bias
+        rows = torch.where(rows > 0, rows, 0.1 * rows)
+        gates.append(torch.sigmoid(net.expand(rows)))
+    torch.testing.assert_close(net(x), x * torch.stack(gates)[..., None, None])
+
+
+@torch.no_grad()
+def test_fca_by_hand():
+    net, x = FCA(4, frequencies=2), torch.randn(2, 4, 5, 6)
+    across = torch.cos(torch.pi * (torch.arange(6) + 0.5) / 6)
+    z = x.mean((2, 3))
+    z[:, 2:] = (x[:, 2:] * across).mean((2, 3))  # frequencies (0, 0) and (0, 1)
+    hidden = (z @ net.squeeze.weight.T).clamp(min=0)
+    gate = torch.sigmoid(hidden @ net.excite.weight.T)
+    torch.testing.assert_close(net(x), x * gate[..., None, None])
+
+
 def test_gaussian_context_damps_the_odd_one_out():
     x = torch.ones(1, 9, 4, 4)
     x[:, 4] = 7
@@ -120,5 +147,5 @@ def test_gaussian_context_damps_the_odd_one_out():
 
 
 def test_an_even_kernel_is_refused():
-    with pytest.raises(ValueError, match="kernel_size 4.*odd"):
+    with pytest.raises(ValueError, match="kernel_size 4.*expected an odd"):
         ECA(8, kernel_size=4)

@@ -157,6 +157,29 @@ def test_linear_attentions_hidden_weights_are_positive_and_sum_to_1():
     assert (weights > 0).all()
 
 
+@torch.no_grad()
+def test_em_attention_by_hand():
+    """Two images, each with its own clusters; the bases of the next pass are between
+    the old ones and the mean of those found.
+    """
+    torch.manual_seed(0)
+    net, x = EMAttention(4, bases=3, steps=2).double(), torch.randn(2, 4, 3, 5).double()
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.5)
+    bases, found, y = net.bases.clone(), [], []
+    for f in net.enter(x).flatten(2):
+        mu = bases[0]
+        for _ in range(2):
+            z = torch.softmax(mu.T @ f, 0)
+            mu = f @ (z / (z.sum(1, keepdim=True) + 1e-6)).T
+            mu = mu / mu.norm(dim=0)
+        found.append(mu)
+        y.append((mu @ z).clamp(min=0))
+    close(net(x), x + net.out(torch.stack(y).view(2, 4, 3, 5)))
+    mean = 0.9 * bases[0] + 0.1 * (found[0] + found[1]) / 2
+    close(net.bases[0], mean / mean.norm(dim=0))
+
+
 def test_em_attention_finds_clusters():
     torch.manual_seed(0)
     net, x = EMAttention(4, bases=2, steps=10).eval(), torch.zeros(1, 4, 6, 6)
@@ -197,7 +220,7 @@ def test_scales_are_one_number():
 
 
 @pytest.mark.parametrize("act, words", [
-    (lambda: MultiHead(10, heads=4), "10 channels in 4 heads.*divisor"),
+    (lambda: MultiHead(10, heads=4), "10 channels in 4 heads.*expected a divisor"),
     (lambda: MultiHead(8)(torch.zeros(2, 5, 7)), r"\(2, 5, 7\).*\(B, T, 8\)"),
 ])  # fmt: skip
 def test_errors_that_teach(act, words):

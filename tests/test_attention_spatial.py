@@ -137,7 +137,7 @@ def test_reverse_attention_erases_what_is_found():
 
 
 def test_a_wrong_gating_signal_says_what_is_needed():
-    with pytest.raises(ValueError, match=r"\(2, 4, 9, 9\).*\(B, 6, H, W\)"):
+    with pytest.raises(ValueError, match=r"\(2, 4, 9, 9\).*expected \(B, 6, H, W\)"):
         AttentionGate(4, gating_channels=6)(
             torch.zeros(2, 4, 9, 9), torch.zeros(2, 4, 9, 9)
         )

@@ -86,6 +86,19 @@ def test_aspp_equals_torchvisions():
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def test_the_decoder_joins_low_and_deep_features():
+    net = small_deeplab(1, 3, width=4, channels=16).eval()
+    x = torch.randn(1, 1, 33, 64)
+    low = net.low(net.stem(x))
+    deep = net.aspp(net.deep(low))
+    assert low.shape[2:] == (9, 16) and deep.shape[2:] == (3, 4)
+    deep = F.interpolate(deep, (9, 16), mode="bilinear")
+    y = net.decoder(torch.cat((deep, net.reduce(low)), 1))
+    y = F.interpolate(net.classifier(y), (33, 64), mode="bilinear")
+    torch.testing.assert_close(net(x), y)
+
+
 def seen(net, x):
     """Rows of `x` on which the middle place of the output depends."""
     y = net(x.requires_grad_()).sum(1)[0]

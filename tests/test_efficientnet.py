@@ -151,7 +151,7 @@ def test_a_small_twin_overfits_one_batch():
 
 
 def test_wrong_images_and_factors_say_what_is_needed():
-    with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\).*needs \(B, 1, H, W\)"):
+    with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\).*expected \(B, 1, H, W\)"):
         EfficientNet(1, 2, **TWIN)(torch.zeros(1, 3, 32, 32))
-    with pytest.raises(ValueError, match="depth 0; .* above 0"):
+    with pytest.raises(ValueError, match=r"depth 0; expected .* above 0"):
         EfficientNet(depth=0)

@@ -57,6 +57,52 @@ def test_c3_table_is_that_of_the_paper():
     assert len(set(map(frozenset, C3_INPUTS))) == 16
 
 
+def randomise(net, std=0.3):
+    """Weights far from their initialisation, where a squashing is not linear."""
+    torch.manual_seed(0)
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=std)
+    return net.double()
+
+
+@torch.no_grad()
+def test_lenet5_by_hand():
+    net = randomise(LeNet5(1, 10))
+    x = torch.randn(2, 1, 32, 32, dtype=torch.double)
+
+    def squash(x):
+        return 1.7159 * torch.tanh(2 * x / 3)
+
+    def subsample(x, layer):
+        blocks = x.unfold(2, 2, 2).unfold(3, 2, 2).sum((4, 5))
+        return squash(layer.weight * blocks + layer.bias)
+
+    dense, kernels = torch.zeros(16, 6, 5, 5).double(), iter(net.c3.weight)
+    for o, row in enumerate(C3_INPUTS):
+        for i in row:
+            dense[o, i] = next(kernels)
+    y = subsample(squash(F.conv2d(x, net.c1.weight, net.c1.bias)), net.s2)
+    y = subsample(squash(F.conv2d(y, dense, net.c3.bias)), net.s4)
+    y = squash(F.conv2d(y, net.c5.weight, net.c5.bias)).flatten(1)
+    y = squash(y @ net.f6.weight.T + net.f6.bias)
+    distances = [((y - code) ** 2).sum(1) for code in net.output.code]
+    torch.testing.assert_close(
+        net(x).double(), -torch.stack(distances, 1), rtol=1e-5, atol=1e-4
+    )
+
+
+@torch.no_grad()
+def test_lenet_by_hand():
+    net = randomise(LeNet())
+    x = torch.randn(2, 1, 28, 28, dtype=torch.double)
+    w = list(net.parameters())
+    y = F.max_pool2d(F.conv2d(x, w[0], w[1], padding=2).clamp(min=0), 2)
+    y = F.max_pool2d(F.conv2d(y, w[2], w[3]).clamp(min=0), 2).flatten(1)
+    y = (y @ w[4].T + w[5]).clamp(min=0)
+    y = (y @ w[6].T + w[7]).clamp(min=0)
+    torch.testing.assert_close(net(x), y @ w[8].T + w[9])
+
+
 def test_sparse_convolution_ignores_maps_it_does_not_see():
     c3, x = LeNet5().c3, torch.randn(1, 6, 14, 14)
     changed = x.clone()
@@ -115,7 +161,7 @@ def test_lenet5_overfits_one_batch():
 
 @pytest.mark.parametrize("build, wrong", [(LeNet, 32), (LeNet5, 28)])
 def test_a_wrong_size_says_which_is_needed(build, wrong):
-    with pytest.raises(ValueError, match=f"{wrong}.*needs"):
+    with pytest.raises(ValueError, match=rf"{wrong}, {wrong}\).*expected"):
         build()(torch.zeros(1, 1, wrong, wrong))
 
 

@@ -49,6 +49,22 @@ def test_a_separable_block_costs_the_ratio_of_the_paper(m, n):
     assert ratio == pytest.approx(1 / n + 1 / 3**2)
 
 
+@pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 1), (1, 2)])
+@torch.no_grad()
+def test_a_separable_block_by_hand(stride, dilation):
+    block = DepthwiseSeparable(4, 6, stride=stride, dilation=dilation)
+    x = torch.randn(2, 4, 9, 7)
+    depthwise, pointwise = (layer[0].weight for layer in block)
+    maps = [
+        F.conv2d(x[:, [c]], depthwise[[c]], None, stride, dilation, dilation)
+        for c in range(4)
+    ]
+    y = F.batch_norm(torch.cat(maps, 1), None, None, training=True).clamp(min=0)
+    y = torch.einsum("bchw,oc->bohw", y, pointwise[:, :, 0, 0])
+    y = F.batch_norm(y, None, None, training=True).clamp(min=0)
+    torch.testing.assert_close(block(x), y, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_separable_block_is_a_dense_one_whose_filters_are_products(stride):
     block, x = DepthwiseSeparable(4, 6, stride=stride).eval(), torch.rand(2, 4, 9, 7)
@@ -109,7 +125,7 @@ def test_a_training_step_on_the_meta_device():
 
 
 def test_wrong_images_and_widths_say_what_is_needed():
-    with pytest.raises(ValueError, match=r"\(1, 1, 32, 32\).*needs \(B, 3, H, W\)"):
+    with pytest.raises(ValueError, match=r"\(1, 1, 32, 32\).*expected \(B, 3, H, W\)"):
         MobileNetV1(3, 2, width=0.125)(torch.zeros(1, 1, 32, 32))
-    with pytest.raises(ValueError, match="width 0; .* above 0"):
+    with pytest.raises(ValueError, match=r"width 0; expected .* above 0"):
         MobileNetV1(width=0)

@@ -221,9 +221,9 @@ def test_a_training_step_on_the_meta_device(build, shape):
 
 @pytest.mark.parametrize("build", [MobileNetV3, LRASPP])
 def test_wrong_images_widths_and_tables_say_what_is_needed(build):
-    with pytest.raises(ValueError, match=r"\(3, 32, 32\).*needs \(B, 3, H, W\)"):
+    with pytest.raises(ValueError, match=r"\(3, 32, 32\).*expected \(B, 3, H, W\)"):
         build(3, 2, width=0.25)(torch.zeros(3, 32, 32))
-    with pytest.raises(ValueError, match="width -1; .* above 0"):
+    with pytest.raises(ValueError, match=r"width -1; expected .* above 0"):
         build(width=-1)
-    with pytest.raises(ValueError, match="2 strides of 2; LRASPP needs 3"):
+    with pytest.raises(ValueError, match="2 strides of 2; expected 3"):
         LRASPP(table=LARGE[:6])

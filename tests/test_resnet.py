@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from medlib.cost import parameters
@@ -41,6 +42,18 @@ def test_equals_torchvision(build, name, train):
     copy_weights(ours, theirs.state_dict())
     x = torch.randn(2, 3, 64, 96)
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+@torch.no_grad()
+def test_a_block_without_a_shortcut_is_its_layers_in_a_row(block):
+    layer = block(8, 4, 2, shortcut=False).train()
+    rows = [(layer.conv1, layer.bn1), (layer.conv2, layer.bn2)]
+    if block is Bottleneck:
+        rows.append((layer.conv3, layer.bn3))
+    parts = [part for row in rows for part in (*row, nn.ReLU())]
+    x = torch.randn(2, 8, 5, 7)
+    torch.testing.assert_close(layer(x), nn.Sequential(*parts)(x))
 
 
 @pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
@@ -96,5 +109,5 @@ def test_overfits_one_batch():
 
 
 def test_a_depth_that_does_not_exist():
-    with pytest.raises(ValueError, match="depth 18.*6n"):
+    with pytest.raises(ValueError, match=r"depth 18.*expected 6n"):
         small_resnet(18)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from medlib.cost import parameters
 from medlib.cost import parameters_and_macs as count
@@ -58,6 +59,77 @@ def test_23_convolutions_and_the_papers_crops():
 
 def test_multiply_adds():
     assert count(UNet, (1, 572, 572))[1] == pytest.approx(150.43e9, rel=0.001)
+
+
+def randomise(net):
+    torch.manual_seed(0)
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.3)
+    return net.double().eval()
+
+
+def by_hand(net, x, skip):
+    """A U-Net of depth 1, in plain convolutions; the skip loses 4 pixels a side."""
+    w = net.state_dict()
+
+    def twice(x, name):
+        for i in (0, 2):
+            x = F.conv2d(x, w[f"{name}.{i}.weight"], w[f"{name}.{i}.bias"])
+            x = x.clamp(min=0)
+        return x
+
+    aside = twice(x, "down.0")
+    x = twice(F.max_pool2d(aside, 2), "bottleneck")
+    x = F.conv_transpose2d(x, w["up.0.up.weight"], w["up.0.up.bias"], stride=2)
+    aside = aside[..., 4:-4, 4:-4]
+    if skip == "concatenate":
+        x = torch.cat((aside, x), 1)
+    elif skip == "add":
+        x = aside + x
+    x = twice(x, "up.0.convolutions")
+    return F.conv2d(x, w["head.weight"], w["head.bias"])
+
+
+@pytest.mark.parametrize("skip", ["concatenate", "add", "none"])
+@torch.no_grad()
+def test_a_unet_of_one_level_by_hand(skip):
+    net = randomise(UNet(1, 3, width=2, depth=1, skip=skip))
+    x = torch.randn(2, 1, 24, 20, dtype=torch.double)
+    assert net(x).shape == (2, 3, 8, 4)
+    torch.testing.assert_close(net(x), by_hand(net, x, skip))
+
+
+@torch.no_grad()
+def test_padding_and_norm_by_hand():
+    """One padded level with batch norm, in training; an odd side grows by zeros."""
+    net = randomise(UNet(1, 2, width=2, depth=1, padded=True, norm=True)).train()
+    w = net.state_dict()
+
+    def twice(x, name):
+        for conv, norm in ((0, 1), (3, 4)):
+            x = F.conv2d(x, w[f"{name}.{conv}.weight"], padding=1)
+            scale, shift = w[f"{name}.{norm}.weight"], w[f"{name}.{norm}.bias"]
+            x = F.batch_norm(x, None, None, scale, shift, training=True).clamp(min=0)
+        return x
+
+    x = torch.randn(2, 1, 7, 6, dtype=torch.double)
+    aside = twice(F.pad(x, (0, 0, 0, 1)), "down.0")
+    y = twice(F.max_pool2d(aside, 2), "bottleneck")
+    y = F.conv_transpose2d(y, w["up.0.up.weight"], w["up.0.up.bias"], stride=2)
+    y = twice(torch.cat((aside, y), 1), "up.0.convolutions")
+    y = F.conv2d(y, w["head.weight"], w["head.bias"])
+    torch.testing.assert_close(net(x), y[:, :, :7])
+
+
+@torch.no_grad()
+def test_the_small_unet_sees_patches_as_channels():
+    net = SmallUNet(1, 2, width=2, depth=1).eval()
+    x = torch.randn(2, 1, 8, 12)
+    corners = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    patches = torch.cat([x[:, :, i::2, j::2] for i, j in corners], 1)
+    logits, y = net.unet(patches), net(x)
+    for k, (i, j) in enumerate(corners):
+        torch.testing.assert_close(y[:, :, i::2, j::2], logits[:, k::4])
 
 
 def test_crop_takes_the_centre():

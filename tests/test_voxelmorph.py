@@ -134,7 +134,7 @@ def test_refining_lowers_the_loss_and_leaves_the_network_alone():
 
 
 @pytest.mark.parametrize("act, words", [
-    (lambda: VoxelMorph(width=4)(torch.zeros(1, 2, 9, 8)), r"\(1, 2, 9, 8\).*even"),
+    (lambda: VoxelMorph(width=4)(torch.zeros(1, 2, 9, 8)), r"\(1, 2, 9, 8\).*of 2"),
     (lambda: VoxelMorph(width=4)(torch.zeros(2, 8, 8)), r"\(2, 8, 8\).*\(B, 2, H, W\)"),
     (lambda: loss(-1.0), "-1.0.*0 or more"),
     (lambda: loss(1.0, likeness="psnr"), "psnr.*ncc or mse"),

@@ -1,106 +1,62 @@
-"""The attention modules by family, one small class each: `cls(channels)` takes and
-gives (B, C, H, W).
+"""The attention modules, one file a family: `cls(channels)` takes and gives (B, C, H,
+W). `families` has them as tuples, for a chapter that tries them all.
 
-SOFT and HARD are the drop-ins, for a chapter that tries them all: those that compute
-their weights, and those that draw them at random in training. The review's test is
-another, whether a derivative exists: by it GaussianWindow and EMAttention are soft,
-though Gaussian and clustering attention are filed under hard; and BayesianAttention and
-GumbelGate sample, and have derivatives all the same. Additive is for sequences and in
-neither.
+A file is read when a module of it is first asked for.
 """
 
-from medlib.attention.additive import Additive
-from medlib.attention.bayesian import BayesianAttention, VariationalAttention
-from medlib.attention.channel import ECA, FCA, SE, SK, GSoP
-from medlib.attention.efficient import (
-    Axial,
-    CrissCross,
-    EMAttention,
-    GlobalContext,
-    LinearAttention,
-)
-from medlib.attention.gaussian import GaussianWindow
-from medlib.attention.hard import BernoulliGate, GumbelGate
-from medlib.attention.mask import MaskBranch
-from medlib.attention.mixed import (
-    BAM,
-    CBAM,
-    SCSE,
-    ChannelGate,
-    GaussianContext,
-    SimAM,
-    TripletAttention,
-)
-from medlib.attention.self_attention import DualAttention, MultiHead, NonLocal
-from medlib.attention.spatial import (
-    STN,
-    AttentionGate,
-    CoordinateAttention,
-    ReverseAttention,
-    SpatialGate,
-)
+from importlib import import_module
+from typing import Any
 
-CHANNEL = (SE, ECA, SK, FCA, GSoP, GaussianContext, ChannelGate)
-SPATIAL = (
-    SpatialGate,
-    AttentionGate,
-    STN,
-    CoordinateAttention,
-    MaskBranch,
-    ReverseAttention,
-    GaussianWindow,
-)
-MIXED = (CBAM, BAM, SCSE, SimAM, TripletAttention)
-SELF = (
-    MultiHead,
-    NonLocal,
-    GlobalContext,
-    CrissCross,
-    DualAttention,
-    Axial,
-    LinearAttention,
-    EMAttention,
-)
-SOFT = CHANNEL + SPATIAL + MIXED + SELF
-HARD = (VariationalAttention, BayesianAttention, BernoulliGate, GumbelGate)
+_HOME = {
+    "Additive": "additive",
+    "AttentionGate": "spatial",
+    "Axial": "efficient",
+    "BAM": "mixed",
+    "BayesianAttention": "bayesian",
+    "BernoulliGate": "hard",
+    "CBAM": "mixed",
+    "CHANNEL": "families",
+    "ChannelGate": "mixed",
+    "CoordinateAttention": "spatial",
+    "CrissCross": "efficient",
+    "DualAttention": "self_attention",
+    "ECA": "channel",
+    "EMAttention": "efficient",
+    "FCA": "channel",
+    "GSoP": "channel",
+    "GaussianContext": "mixed",
+    "GaussianWindow": "gaussian",
+    "GlobalContext": "efficient",
+    "GumbelGate": "hard",
+    "HARD": "families",
+    "LinearAttention": "efficient",
+    "MIXED": "families",
+    "MaskBranch": "mask",
+    "MultiHead": "self_attention",
+    "NonLocal": "self_attention",
+    "ReverseAttention": "spatial",
+    "SCSE": "mixed",
+    "SE": "channel",
+    "SELF": "families",
+    "SK": "channel",
+    "SOFT": "families",
+    "SPATIAL": "families",
+    "STN": "spatial",
+    "SimAM": "mixed",
+    "SpatialGate": "spatial",
+    "TripletAttention": "mixed",
+    "VariationalAttention": "bayesian",
+    "gumbel_softmax": "hard",
+}
 
-__all__ = [
-    "BAM",
-    "CBAM",
-    "CHANNEL",
-    "ECA",
-    "FCA",
-    "HARD",
-    "MIXED",
-    "SCSE",
-    "SE",
-    "SELF",
-    "SK",
-    "SOFT",
-    "SPATIAL",
-    "STN",
-    "Additive",
-    "AttentionGate",
-    "Axial",
-    "BayesianAttention",
-    "BernoulliGate",
-    "ChannelGate",
-    "CoordinateAttention",
-    "CrissCross",
-    "DualAttention",
-    "EMAttention",
-    "GSoP",
-    "GaussianContext",
-    "GaussianWindow",
-    "GlobalContext",
-    "GumbelGate",
-    "LinearAttention",
-    "MaskBranch",
-    "MultiHead",
-    "NonLocal",
-    "ReverseAttention",
-    "SimAM",
-    "SpatialGate",
-    "TripletAttention",
-    "VariationalAttention",
-]
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

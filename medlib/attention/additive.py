@@ -7,7 +7,7 @@ Read with the chapters on attention.
 import torch
 from torch import Tensor, nn
 
-from medlib.attention.channel import fp32
+from medlib.attention._common import fp32
 
 
 class Additive(nn.Module):
@@ -42,34 +42,40 @@ class Additive(nn.Module):
         self.score = nn.Linear(hidden, 1, bias=False)
         self.weights = None
 
-    def forward(self, query: Tensor, keys: Tensor, values: Tensor | None = None,
-                mask: Tensor | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
+    def forward(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         if (
             query.shape[-1] != self.query_channels
             or keys.ndim != 3
             or keys.shape[2] != self.channels
         ):
             raise ValueError(
-                f"query {tuple(query.shape)}, keys {tuple(keys.shape)}; Additive needs "
-                f"(B, {self.query_channels}) or (B, S, {self.query_channels}), and "
-                f"(B, T, {self.channels})"
+                f"Additive got query {tuple(query.shape)}, keys {tuple(keys.shape)}; "
+                f"expected (B, {self.query_channels}) or (B, S, "
+                f"{self.query_channels}), and (B, T, {self.channels})"
+            )
+        if mask is not None and mask.dtype != torch.bool:
+            raise ValueError(
+                f"Additive got a mask of {mask.dtype}; expected booleans, True where "
+                "there is something"
             )
         values = keys if values is None else values
         several = query if query.ndim == 3 else query[:, None]
-        pairs = (
-            self.query(several)[:, :, None] + self.key(keys)[:, None]
-        )  # (B, S, T, hidden)
-        scores = fp32(self.score(torch.tanh(pairs))[..., 0])
+        # (B, S, T, hidden): every query beside every key
+        pairs = self.query(several)[:, :, None] + self.key(keys)[:, None]
+        scores = fp32(self.score(torch.tanh(pairs))[..., 0])  # (B, S, T)
         if mask is None:
             weights = torch.softmax(scores, 2)
         else:
-            lowest = torch.finfo(
-                scores.dtype
-            ).min  # not −∞, whose softmax is undefined where all is masked
-            weights = (
-                torch.softmax(scores.masked_fill(~mask[:, None], lowest), 2)
-                * mask[:, None]
-            )
+            # Not −∞, whose softmax is undefined where all is masked
+            lowest = torch.finfo(scores.dtype).min
+            weights = torch.softmax(scores.masked_fill(~mask[:, None], lowest), 2)
+            weights = weights * mask[:, None]
         self.weights = weights.detach() if query.ndim == 3 else weights[:, 0].detach()
         context = weights.type_as(values) @ values
         return (context, weights) if query.ndim == 3 else (context[:, 0], weights[:, 0])

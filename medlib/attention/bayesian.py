@@ -2,7 +2,7 @@
 holds it to a prior.
 
 Read with the chapters on attention. Both modules take (B, C, H, W), give the same shape
-back and start as the identity (γ = 0). In training they sample, under
+back and are the identity at initialisation (γ = 0). In training they sample, under
 torch.manual_seed; in eval() they use the mean. After a forward pass `kl` is a scalar
 with a gradient, the mean over the batch: the loss of one image is −log p(y | x) + kl,
 the negative ELBO. N is H·W.
@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from medlib.attention.channel import check, fp32, narrow
+from medlib.attention._common import check, fp32, narrow
 from medlib.attention.hard import gumbel_softmax
 
 
@@ -26,12 +26,12 @@ class VariationalAttention(nn.Module):
     p(z)), z one of N pixels; every pixel gets x + γ · W x_z. With `evidence` = E values
     that are known in training only (a one-hot label, say), as in the paper: p(z | x) =
     softmax(k(x_z) · q(mean x) / √h), and q adds k(x_z) · U evidence / √h to its scores.
-    With none, q is that softmax and p is uniform: KL = log N − entropy, a price on
-    being sure. C² + 2Ch + C + h + 1 parameters, and hE, h = C/8; O(ChN) work. The
-    identity at the start. Differs: z is sampled with Gumbel-softmax, straight through,
-    where the paper prefers REINFORCE; p and q share their layers; the uniform prior is
-    ours. eval() averages over z with what x alone tells. `weights` (B, 1, H, W):
-    one-hot in training, the mean in eval().
+    With none, q is that softmax and p is uniform: KL = log N − entropy, a cost on being
+    sure. C² + 2Ch + C + h + 1 parameters, and hE, h = C/8; O(ChN) work. The identity at
+    initialisation. Differs: z is sampled with Gumbel-softmax, straight through, where
+    the paper prefers REINFORCE; p and q share their layers; the uniform prior is ours.
+    eval() averages over z with what x alone tells. `weights` (B, 1, H, W): one-hot in
+    training, the mean in eval().
     """
 
     def __init__(
@@ -57,18 +57,17 @@ class VariationalAttention(nn.Module):
         seen = "none" if evidence is None else tuple(evidence.shape)
         if self.evidence and self.training and seen != (len(x), self.evidence):
             raise ValueError(
-                f"evidence {seen}; in training needs (B, E) = ({len(x)}, "
-                f"{self.evidence})"
+                f"evidence {seen}; expected (B, E) = ({len(x)}, {self.evidence}) in "
+                "training"
             )
         keys = self.key(x).flatten(2)  # (B, h, N)
-        alone = scores = fp32(
-            (self.query(x.mean((2, 3)))[:, None] @ keys)[:, 0]
-        ) / math.sqrt(keys.shape[1])
+        root = math.sqrt(keys.shape[1])
+        query = self.query(x.mean((2, 3)))[:, None]  # (B, 1, h)
+        alone = scores = fp32((query @ keys)[:, 0]) / root  # (B, N)
         prior = scores if self.evidence else torch.zeros_like(scores)
         if self.evidence and evidence is not None:
-            scores = scores + fp32(
-                (self.hint(evidence)[:, None] @ keys)[:, 0]
-            ) / math.sqrt(keys.shape[1])
+            hint = self.hint(evidence)[:, None]  # (B, 1, h)
+            scores = scores + fp32((hint @ keys)[:, 0]) / root
         log_q, log_p = torch.log_softmax(scores, 1), torch.log_softmax(prior, 1)
         self.kl = (log_q.exp() * (log_q - log_p)).sum(1).mean()
         weights = (
@@ -76,7 +75,7 @@ class VariationalAttention(nn.Module):
             if self.training
             else torch.softmax(alone, 1)
         )
-        weights = weights.unflatten(1, x.shape[2:])[:, None]
+        weights = weights.unflatten(1, x.shape[2:])[:, None]  # (B, 1, H, W)
         self.weights = weights.detach()
         context = self.value((x * weights.type_as(x)).sum((2, 3)))
         return x + (self.scale * context)[:, :, None, None].type_as(x)
@@ -96,11 +95,11 @@ class BayesianAttention(nn.Module):
     each key ("contextual"); the KL has a closed form, and is summed over the N²
     weights. `lognormal` draws S from a lognormal of the same mean and variance; its
     prior is the lognormal of mean α and σ = 1. C² + 2Ch + C + h + 1 parameters, h =
-    C/8; O(C²N + CN²) work. The identity at the start. Differs: Φ is normalised, where
-    the paper has exp(QKᵀ / √h): W is the same, and the means of posterior and prior are
-    on one scale; one linear layer for the prior; one `shape` k for both. eval() uses
-    softmax(QKᵀ / √h), the mean of S. `shape`: the larger, the less noise (10: about 12
-    % of the mean). `weights` (B, N, N).
+    C/8; O(C²N + CN²) work. The identity at initialisation. Differs: Φ is normalised,
+    where the paper has exp(QKᵀ / √h): W is the same, and the means of posterior and
+    prior are on one scale; one linear layer for the prior; one `shape` k for both.
+    eval() uses softmax(QKᵀ / √h), the mean of S. `shape`: the larger, the less noise
+    (10: about 12 % of the mean). `weights` (B, N, N).
     """
 
     def __init__(
@@ -113,9 +112,7 @@ class BayesianAttention(nn.Module):
     ):
         super().__init__()
         if shape <= 0:
-            raise ValueError(
-                f"shape {shape}; BayesianAttention needs a k above 0, such as 10"
-            )
+            raise ValueError(f"shape {shape}; expected a k above 0, such as 10")
         self.channels, self.lognormal, self.shape = channels, lognormal, shape
         hidden = narrow(channels, reduction)
         self.query, self.key = (
@@ -125,9 +122,8 @@ class BayesianAttention(nn.Module):
         self.prior = nn.Conv1d(hidden, 1, 1, bias=False)
         self.scale = nn.Parameter(torch.zeros(()))
         self.log_gamma = math.lgamma(1 + 1 / shape)  # log Γ(1 + 1/k)
-        self.sigma = math.sqrt(
-            math.lgamma(1 + 2 / shape) - 2 * self.log_gamma
-        )  # lognormal's, same variance
+        # The lognormal's σ, for the variance of the Weibull
+        self.sigma = math.sqrt(math.lgamma(1 + 2 / shape) - 2 * self.log_gamma)
         self.weights = self.kl = None
 
     def noise(self, phi: Tensor) -> Tensor:
@@ -156,11 +152,8 @@ class BayesianAttention(nn.Module):
         check(self, x)
         q, k, v = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))
         phi = torch.log_softmax(fp32(q.mT @ k) / math.sqrt(k.shape[1]), 2)  # (B, N, N)
-        self.kl = (
-            self.divergence(phi, torch.log_softmax(fp32(self.prior(k)), 2))
-            .sum((1, 2))
-            .mean()
-        )
+        log_alpha = torch.log_softmax(fp32(self.prior(k)), 2)  # (B, 1, N)
+        self.kl = self.divergence(phi, log_alpha).sum((1, 2)).mean()
         weights = torch.softmax(phi + self.noise(phi) if self.training else phi, 2)
         self.weights = weights.detach()
         y = (v @ weights.type_as(v).mT).unflatten(2, x.shape[2:])

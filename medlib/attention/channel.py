@@ -1,5 +1,5 @@
-"""Channel attention: one weight for each map, from statistics of the whole map. "What",
-not "where".
+"""Channel attention: one weight per channel, from statistics of the whole feature map.
+"What", not "where".
 
 Read with the chapters on attention. Every module here takes (B, C, H, W) and gives the
 same shape back, at any H and W, and keeps its gates after a forward pass in `weights`
@@ -12,46 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def check(module: nn.Module, x: Tensor) -> None:
-    """The shape that every module of the family needs."""
-    if x.ndim != 4 or x.shape[1] != module.channels:
-        raise ValueError(
-            f"{type(module).__name__} got {tuple(x.shape)}; it needs (B, "
-            f"{module.channels}, H, W)"
-        )
-
-
-def check_batch(module: nn.Module, x: Tensor) -> None:
-    """The same for modules with a BatchNorm behind a global pool."""
-    check(module, x)
-    if module.training and len(x) < 2:
-        raise ValueError(
-            f"{type(module).__name__} got {tuple(x.shape)} in training; BatchNorm "
-            "behind a pool needs B ≥ 2"
-        )
-
-
-def fp32(x: Tensor) -> Tensor:
-    """x in single precision at least: for softmaxes and statistics under bf16 autocast."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def narrow(channels: int, reduction: int) -> int:
-    """channels / reduction, but 4 at least (as many as there are on maps thinner than
-    that).
-    """
-    return max(channels // reduction, min(4, channels))
+from medlib.attention._common import check, check_batch, fp32, narrow
 
 
 class SE(nn.Module):
-    """Squeeze each map to its mean, and let two small layers excite or damp the maps.
+    """Squeeze each channel to its mean, and let two small layers excite or damp it.
 
     Paper: Hu, Shen & Sun, "Squeeze-and-excitation networks", CVPR 2018,
     arXiv:1709.01507. y = x · σ(W₂ ReLU(W₁ mean(x))), W₁ from C to C/r values and W₂
-    back. 2C²/r parameters (with `bias` C + C/r more); O(CN) work. At the start about
-    x/2, not the identity. Differs: at least 4 hidden values; no biases by default, as
-    in the paper's own count.
+    back. 2C²/r parameters (with `bias` C + C/r more); O(CN) work. At initialisation
+    about x/2, not the identity. Differs: at least 4 hidden values; no biases by
+    default, as in the paper's own count.
     """
 
     def __init__(self, channels: int, *, reduction: int = 16, bias: bool = False):
@@ -62,7 +33,7 @@ class SE(nn.Module):
         self.weights = None
 
     def gate(self, z: Tensor) -> Tensor:
-        """One value a map (B, C) → gates (B, C, 1, 1)."""
+        """One value per channel (B, C) → gates (B, C, 1, 1)."""
         gate = torch.sigmoid(self.excite(F.relu(self.squeeze(z))))[:, :, None, None]
         self.weights = gate.detach()
         return gate
@@ -73,12 +44,13 @@ class SE(nn.Module):
 
 
 class ECA(nn.Module):
-    """SE without the bottleneck: the gate of a map listens to the k maps next to it.
+    """SE without the bottleneck: a channel's gate listens to the k channels around it.
 
     Paper: Wang, Wu, Zhu, Li, Zuo & Hu, "ECA-Net", CVPR 2020, arXiv:1910.03151. y = x ·
     σ(conv1d_k(mean(x))), k = |log₂ C + 1| / 2, cut to a whole number and made odd. k
-    parameters; O(CN) work. At the start about x/2, not the identity. The order of the
-    maps matters here: it is not equivariant to their permutation. Differs: nothing.
+    parameters; O(CN) work. At initialisation about x/2, not the identity. The order of
+    the channels matters here: it is not equivariant to their permutation. Differs:
+    nothing.
     """
 
     def __init__(self, channels: int, *, kernel_size: int | None = None):
@@ -86,7 +58,7 @@ class ECA(nn.Module):
         self.channels = channels
         k = kernel_size or int(abs(math.log2(channels) + 1) / 2) | 1
         if k % 2 == 0:
-            raise ValueError(f"kernel_size {k}; ECA needs an odd one, to have a middle")
+            raise ValueError(f"kernel_size {k}; expected an odd one, to have a middle")
         self.conv = nn.Conv1d(1, 1, k, padding=k // 2, bias=False)
         self.weights = None
 
@@ -98,7 +70,7 @@ class ECA(nn.Module):
 
 
 class SK(nn.Module):
-    """Look with a small and a large kernel, and let each map choose its mixture.
+    """Look with a small and a large kernel, and let each channel choose its mixture.
 
     Paper: Li, Wang, Hu & Yang, "Selective kernel networks", CVPR 2019,
     arXiv:1903.06586. U₁, U₂ = 3 × 3 convolutions with dilation 1 and 2, each with BN
@@ -143,11 +115,10 @@ class SK(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check_batch(self, x)
-        u = torch.stack([branch(x) for branch in self.branches], 1)  # → (B, 2, C, H, W)
+        u = torch.stack([branch(x) for branch in self.branches], 1)  # (B, 2, C, H, W)
         z = self.fuse(u.sum(1).mean((2, 3)))
-        choice = torch.softmax(fp32(self.select(z)).unflatten(1, (2, -1)), 1)[
-            ..., None, None
-        ]
+        scores = fp32(self.select(z)).unflatten(1, (2, -1))  # (B, 2, C)
+        choice = torch.softmax(scores, 1)[..., None, None]
         self.weights = choice.detach()
         return (u * choice.type_as(u)).sum(1).type_as(x)
 
@@ -156,13 +127,13 @@ class FCA(SE):
     """SE that listens to waves: the mean is only the lowest frequency of a cosine
     transform.
 
-    Paper: Qin, Zhang, Wu & Li, "FcaNet", ICCV 2021, arXiv:2012.11879. The maps are
+    Paper: Qin, Zhang, Wu & Li, "FcaNet", ICCV 2021, arXiv:2012.11879. The channels are
     split into groups; the group of frequency (u, v) is squeezed to z = mean(x ·
     cos(πu(h + ½)/H) · cos(πv(w + ½)/W)), then gated as in SE. One frequency: SE itself.
-    2C²/r parameters; O(CN) work. At the start about x/2, not the identity. Differs: the
-    lowest frequencies (the paper's "LF"), where its best choice was found by trying
-    each on ImageNet; waves of the map itself, not of one pooled to 7 × 7; their mean,
-    not their sum.
+    2C²/r parameters; O(CN) work. At initialisation about x/2, not the identity.
+    Differs: the lowest frequencies (the paper's "LF"), where its best choice was found
+    by trying each on ImageNet; waves over the feature map itself, not over one pooled
+    to 7 × 7; their mean, not their sum.
     """
 
     def __init__(
@@ -175,14 +146,10 @@ class FCA(SE):
     ):
         super().__init__(channels, reduction=reduction, bias=bias)
         n = min(frequencies, channels)
-        low = sorted(
-            ((u, v) for u in range(n) for v in range(n)), key=lambda f: (sum(f), f)
-        )[:n]
-        self.register_buffer(
-            "frequencies",
-            torch.tensor([low[c * n // channels] for c in range(channels)]),
-            persistent=False,
-        )
+        pairs = [(u, v) for u in range(n) for v in range(n)]
+        low = sorted(pairs, key=lambda pair: (sum(pair), pair))[:n]
+        chosen = torch.tensor([low[c * n // channels] for c in range(channels)])
+        self.register_buffer("frequencies", chosen, persistent=False)  # (C, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
@@ -190,23 +157,23 @@ class FCA(SE):
         h, w = (
             (torch.arange(n, device=x.device) + 0.5) / n * math.pi for n in x.shape[2:]
         )
-        waves = (
-            torch.cos(u[:, None] * h)[:, :, None] * torch.cos(v[:, None] * w)[:, None]
-        )  # (C, H, W)
-        return x * self.gate((fp32(x) * waves).mean((2, 3))).type_as(x)
+        down, across = torch.cos(u[:, None] * h), torch.cos(v[:, None] * w)
+        waves = down[:, :, None] * across[:, None]  # (C, H, W)
+        z = (fp32(x) * waves).mean((2, 3))
+        return x * self.gate(z.type_as(self.squeeze.weight)).type_as(x)
 
 
 class GSoP(nn.Module):
-    """Which maps move together: the gates come from the covariance between maps, not
-    from their means.
+    """Which channels move together: the gates come from the covariance between
+    channels, not from their means.
 
     Paper: Gao, Xie, Wang & Li, "Global second-order pooling convolutional networks",
-    CVPR 2019, arXiv:1811.12006. u = ReLU(BN(W₁ x)) with d maps; Σ = covariance of u
+    CVPR 2019, arXiv:1811.12006. u = ReLU(BN(W₁ x)) with d channels; Σ = covariance of u
     over the pixels (d × d); each row of Σ gives 4 values (a row-wise convolution); y =
     x · σ(W₂ LeakyReLU(rows)). d = min(128, C/2): 5Cd + 4d² + 6d + C parameters; O((C +
-    d)dN) work. At the start about x/2, not the identity. Differs: the authors' code has
-    d = 128 everywhere, and a BN behind the rows, with which a batch of one image could
-    not train.
+    d)dN) work. At initialisation about x/2, not the identity. Differs: the authors'
+    code has d = 128 everywhere, and a BN behind the rows, with which a batch of one
+    image could not train.
     """
 
     def __init__(self, channels: int, *, hidden: int | None = None):
@@ -223,7 +190,8 @@ class GSoP(nn.Module):
         check(self, x)
         u = fp32(self.reduce(x).flatten(2))  # (B, d, N)
         u = u - u.mean(2, keepdim=True)
-        rows = self.rows(u @ u.mT / u.shape[2]).flatten(1)  # (B, d, d) → (B, 4d)
+        covariance = u @ u.mT / u.shape[2]  # (B, d, d)
+        rows = self.rows(covariance.type_as(self.rows.weight)).flatten(1)  # (B, 4d)
         gate = torch.sigmoid(self.expand(F.leaky_relu(rows, 0.1)))[:, :, None, None]
         self.weights = gate.detach()
         return x * gate.type_as(x)

@@ -5,7 +5,7 @@ attention. N is H·W.
 import torch
 from torch import Tensor, nn
 
-from medlib.attention.channel import check, fp32
+from medlib.attention._common import check, fp32
 
 
 class GaussianWindow(nn.Module):
@@ -17,13 +17,13 @@ class GaussianWindow(nn.Module):
     γ; row i of the bank F_y is a Gaussian about g_y + (i − (size − 1) / 2) δ that sums
     to 1 over the pixels. y = γ · m · x, m the sum of the grid with peak 1. `read(x)` is
     DRAW's glimpse γ F_y x F_xᵀ (B, C, size, size). 6C + 15 parameters; O(CN + size · (H
-    + W)) work. Near the identity at the start, when it spans the image. The review
+    + W)) work. Near the identity at initialisation, when it spans the image. The review
     files Gaussian attention under hard. Nothing is sampled and every step has a
     derivative: by the review's own test it is soft, and it is in SOFT. Differs: the
-    five numbers come from the map (its mean and centre of mass under a softmax), in
-    DRAW from a recurrent state; σ starts at side / size; DRAW writes a patch back, here
-    the window is a gate. `weights` is m (B, 1, H, W); `five` (B, 5) holds g_x, g_y, δ,
-    σ (in pixels, from 0) and γ, detached.
+    five numbers come from the feature map (its mean and centre of mass under a
+    softmax), in DRAW from a recurrent state; σ is side / size at initialisation; DRAW
+    writes a patch back, here the window is a gate. `weights` is m (B, 1, H, W); `five`
+    (B, 5) holds g_x, g_y, δ, σ (in pixels, from 0) and γ, detached.
     """
 
     def __init__(self, channels: int, *, size: int = 4):
@@ -33,7 +33,8 @@ class GaussianWindow(nn.Module):
         self.to_five = nn.Linear(2 + channels, 5)
         for p in self.parameters():
             nn.init.zeros_(p)
-        # the centre of the window is the centre of mass, and nothing else is of x yet
+        # At first the centre of the window is the centre of mass, and nothing else
+        # depends on x.
         with torch.no_grad():
             self.to_five.weight[:2, :2] = torch.eye(2)
         self.weights = self.five = None
@@ -43,25 +44,28 @@ class GaussianWindow(nn.Module):
         check(self, x)
         h, w = x.shape[2:]
         mass = torch.softmax(fp32(self.score(x).flatten(2)), 2).unflatten(2, (h, w))
+        # Coordinates from −1 to 1
         v, u = (
             2 * torch.arange(n, device=x.device).to(mass) / max(n - 1, 1) - 1
             for n in (h, w)
-        )  # −1 … 1
+        )
         found = [
             (mass * u).sum((2, 3)),
             (mass * v[:, None]).sum((2, 3)),
             (mass * x).sum((2, 3)),
         ]
         found = torch.cat(found, 1)[:, None]  # (B, 1, C + 2)
-        # products and a sum, no layer: autocast would round the places
+        # Products and a sum, no layer: autocast would round the positions.
         five = (found * self.to_five.weight).sum(2) + self.to_five.bias
         gx, gy, delta, sigma, gamma = five.unbind(1)
         side = max(h, w)
         five = [
-            (gx + 1) * (w - 1) / 2, (gy + 1) * (h - 1) / 2,
-            delta.exp() * (side - 1) / max(self.size - 1, 1), (sigma / 2).exp() * side / self.size,
+            (gx + 1) * (w - 1) / 2,
+            (gy + 1) * (h - 1) / 2,
+            delta.exp() * (side - 1) / max(self.size - 1, 1),
+            (sigma / 2).exp() * side / self.size,
             gamma.exp(),
-        ]  # fmt: skip
+        ]
         five = torch.stack(five, 1)
         self.five = five.detach()
         return five

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medlib.attention.channel import check, fp32
+from medlib.attention._common import check, fp32
 
-OPEN = 2.0  # the gates' bias at the start: σ(2) = .88 of the pixels pass
+OPEN = 2.0  # the gates' bias at initialisation: σ(2) = .88 of the pixels pass
 
 
 def gumbel_softmax(
@@ -45,23 +45,29 @@ class BernoulliGate(nn.Module):
     2014, arXiv:1406.6247; the estimator: Williams, 1992. p = σ(w · x + b), z ~
     Bernoulli(p), y = x · z. In eval() z = 1 where p ≥ ½, or p itself with `mean`. ∇E[L]
     = E[(L − baseline) ∇ log p(z)]: add `surrogate(losses)` to the loss, with one of
-    `losses` an image. C + 1 parameters; O(CN) work. Near the identity: 88 % of the
-    pixels pass at the start. Differs: a coin a pixel where Xu chooses one place and
-    Mnih moves a glimpse. `cell` × `cell` pixels share a coin: fewer coins, less
-    variance. After a pass in training `log_prob` (B,) has a gradient; in eval() it is
-    None. `weights` (B, 1, H, W) is z, `probability` (B, 1, H, W) is p.
+    `losses` per image. C + 1 parameters; O(CN) work. Near the identity: 88 % of the
+    pixels pass at initialisation. Differs: a coin per pixel where Xu chooses one
+    position and Mnih moves a glimpse. `cell` × `cell` pixels share a coin: fewer coins,
+    less variance. After a pass in training `log_prob` (B,) has a gradient; in eval() it
+    is None. `weights` (B, 1, H, W) is z, `probability` (B, 1, H, W) is p.
     """
 
-    def __init__(self, channels: int, *, cell: int = 1, mean: bool = False, baseline: bool = True,
-                 momentum: float = 0.9):  # fmt: skip
+    def __init__(
+        self,
+        channels: int,
+        *,
+        cell: int = 1,
+        mean: bool = False,
+        baseline: bool = True,
+        momentum: float = 0.9,
+    ):
         super().__init__()
         self.channels, self.cell, self.mean = channels, cell, mean
         self.baseline, self.momentum = baseline, momentum
         self.score = nn.Conv2d(channels, 1, 1)
         nn.init.constant_(self.score.bias, OPEN)
-        self.register_buffer(
-            "average", torch.zeros(())
-        )  # of the losses so far: the baseline
+        # The average of the losses so far is the baseline.
+        self.register_buffer("average", torch.zeros(()))
         self.register_buffer("seen", torch.zeros(()))
         self.weights = self.probability = self.log_prob = None
 
@@ -72,9 +78,8 @@ class BernoulliGate(nn.Module):
         p = torch.sigmoid(logits)
         if self.training:
             z = torch.bernoulli(p.detach())
-            self.log_prob = -F.binary_cross_entropy_with_logits(
-                logits, z, reduction="none"
-            ).sum((1, 2, 3))
+            nll = F.binary_cross_entropy_with_logits(logits, z, reduction="none")
+            self.log_prob = -nll.sum((1, 2, 3))
         else:
             z, self.log_prob = p if self.mean else (p >= 0.5).to(p), None
         z, p = (self.spread(t, x) for t in (z, p))
@@ -82,7 +87,7 @@ class BernoulliGate(nn.Module):
         return x * z.type_as(x)
 
     def spread(self, t: Tensor, x: Tensor) -> Tensor:
-        """One value a cell → one a pixel."""
+        """One value per cell → one per pixel."""
         pixels = t.repeat_interleave(self.cell, 2).repeat_interleave(self.cell, 3)
         return pixels[:, :, : x.shape[2], : x.shape[3]]
 
@@ -91,15 +96,12 @@ class BernoulliGate(nn.Module):
         losses, adds no bias.
         """
         if self.log_prob is None or losses.shape != self.log_prob.shape:
-            need = (
-                "a forward pass in training"
+            expected = (
+                "a forward pass in training before it"
                 if self.log_prob is None
-                else f"({len(self.log_prob)},)"
+                else f"({len(self.log_prob)},), one loss per image"
             )
-            raise ValueError(
-                f"losses {tuple(losses.shape)}; surrogate needs {need}, one loss for "
-                "each image"
-            )
+            raise ValueError(f"losses {tuple(losses.shape)}; expected {expected}")
         losses = losses.detach().to(self.average)
         value = ((losses - self.average * self.baseline) * self.log_prob).mean()
         self.seen += 1
@@ -109,10 +111,8 @@ class BernoulliGate(nn.Module):
         return value
 
     def __getstate__(self) -> dict:
-        return {
-            **self.__dict__,
-            "log_prob": None,
-        }  # a graph can be neither copied nor saved
+        # A graph can be neither copied nor saved.
+        return {**self.__dict__, "log_prob": None}
 
 
 class GumbelGate(nn.Module):
@@ -123,7 +123,7 @@ class GumbelGate(nn.Module):
     2017, arXiv:1611.01144; Maddison, Mnih & Teh, "The concrete distribution", ICLR
     2017, arXiv:1611.00712. (drop, keep) = gumbel_softmax(W x) for each pixel, y = x ·
     keep. In eval() the likelier of the two. 2C + 2 parameters; O(CN) work. Near the
-    identity: 88 % of the pixels pass at the start. Differs: made a gate here; the
+    identity: 88 % of the pixels pass at initialisation. Differs: made a gate here; the
     papers give the sampler. `weights` (B, 1, H, W) is keep, `probability` (B, 1, H, W)
     its probability.
     """
@@ -132,8 +132,7 @@ class GumbelGate(nn.Module):
         super().__init__()
         if temperature <= 0:
             raise ValueError(
-                f"temperature {temperature}; GumbelGate needs one above 0, such as 1 "
-                "to 0.1"
+                f"temperature {temperature}; expected one above 0, such as 1 to 0.1"
             )
         self.channels, self.temperature, self.hard = channels, temperature, hard
         self.score = nn.Conv2d(channels, 2, 1)

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medlib.attention.channel import SE, check, check_batch, fp32, narrow
+from medlib.attention._common import check, check_batch, fp32, narrow
+from medlib.attention.channel import SE
 from medlib.attention.spatial import SpatialGate
 
 
 class ChannelGate(SE):
-    """CBAM's channel step: SE that hears the mean and the maximum of each map, through
-    the same two layers.
+    """CBAM's channel step: SE that hears the mean and the maximum of each channel,
+    through the same two layers.
 
     Paper and cost: see CBAM; 2C²/r parameters. y = x · σ(MLP(mean(x)) + MLP(max(x))).
     `weights` (B, C, 1, 1).
@@ -36,13 +37,13 @@ class ChannelGate(SE):
 
 
 class CBAM(nn.Module):
-    """First which maps, then which pixels.
+    """First which channels, then which pixels.
 
     Paper: Woo, Park, Lee & Kweon, "CBAM: convolutional block attention module", ECCV
     2018, arXiv:1807.06521. x' = x · σ(MLP(mean) + MLP(max)) over the pixels, y = x' ·
-    σ(conv₇ₓ₇[max; mean]) over the maps. 2C²/r + 98 parameters; O((C + 98)N) work. At
-    the start about x/4, not the identity. Differs: no biases and no BN, as in the
-    formulas. `weights` (B, 1, H, W); those of the maps in `channel.weights`.
+    σ(conv₇ₓ₇[max; mean]) over the channels. 2C²/r + 98 parameters; O((C + 98)N) work.
+    At initialisation about x/4, not the identity. Differs: no biases and no BN, as in
+    the formulas. `weights` (B, 1, H, W); those of the channels in `channel.weights`.
     """
 
     def __init__(self, channels: int, *, reduction: int = 16, kernel_size: int = 7):
@@ -58,12 +59,12 @@ class CBAM(nn.Module):
 
 
 class BAM(nn.Module):
-    """Which maps and which pixels, side by side, added before one sigmoid.
+    """Which channels and which pixels, side by side, added before one sigmoid.
 
     Paper: Park, Woo, Lee & Kweon, "BAM: bottleneck attention module", BMVC 2018,
-    arXiv:1807.06514. y = x · (1 + σ(c + s)), c = BN(MLP(mean(x))) for a map, s = BN(1 ×
-    1, two dilated 3 × 3, 1 × 1) for a pixel. With h = C/r: 3Ch + 18h² + 5h + 2C + 2
-    parameters; O((C + 18h)hN) work. At the start about 1.5 x, not the identity.
+    arXiv:1807.06514. y = x · (1 + σ(c + s)), c = BN(MLP(mean(x))) per channel, s = BN(1
+    × 1, two dilated 3 × 3, 1 × 1) for a pixel. With h = C/r: 3Ch + 18h² + 5h + 2C + 2
+    parameters; O((C + 18h)hN) work. At initialisation about 1.5 x, not the identity.
     Training needs B ≥ 2. Differs: ReLU between the convolutions; BN only where the
     formula has it. `weights` (B, C, H, W).
     """
@@ -81,30 +82,35 @@ class BAM(nn.Module):
             nn.Conv2d(h, h, 3, padding=dilation, dilation=dilation) for _ in range(2)
         ]
         self.spatial = nn.Sequential(
-            nn.Conv2d(channels, h, 1), nn.ReLU(), wide[0], nn.ReLU(), wide[1], nn.ReLU(),
-            nn.Conv2d(h, 1, 1, bias=False), nn.BatchNorm2d(1),
-        )  # fmt: skip
+            nn.Conv2d(channels, h, 1),
+            nn.ReLU(),
+            wide[0],
+            nn.ReLU(),
+            wide[1],
+            nn.ReLU(),
+            nn.Conv2d(h, 1, 1, bias=False),
+            nn.BatchNorm2d(1),
+        )
         self.weights = None
 
     def forward(self, x: Tensor) -> Tensor:
         check_batch(self, x)
-        gate = torch.sigmoid(
-            self.channel(x.mean((2, 3)))[:, :, None, None] + self.spatial(x)
-        )
+        channel = self.channel(x.mean((2, 3)))[:, :, None, None]  # (B, C, 1, 1)
+        gate = torch.sigmoid(channel + self.spatial(x))
         self.weights = gate.detach()
         return x * (1 + gate).type_as(x)
 
 
 class SCSE(nn.Module):
-    """Recalibrate maps and pixels concurrently, and add the two results. Made for
+    """Recalibrate channels and pixels concurrently, and add the two results. Made for
     segmentation.
 
     Paper: Roy, Navab & Wachinger, "Concurrent spatial and channel squeeze & excitation
     in fully convolutional networks", MICCAI 2018, arXiv:1803.02579. y = x · SE(x) + x ·
-    σ(w · x), the second a 1 × 1 convolution to one map. C² + 2.5C + 1 parameters at r =
-    2; O(CN) work. At the start about x/2 + x/2: near the identity. Differs: nothing;
-    the authors' later choice, the larger of the two in place of the sum, is not here.
-    `weights` (B, 1, H, W); those of the maps in `channel.weights`.
+    σ(w · x), the second a 1 × 1 convolution to one channel. C² + 2.5C + 1 parameters at
+    r = 2; O(CN) work. At initialisation about x/2 + x/2: near the identity. Differs:
+    nothing; the authors' later choice, the larger of the two in place of the sum, is
+    not here. `weights` (B, 1, H, W); those of the channels in `channel.weights`.
     """
 
     def __init__(self, channels: int, *, reduction: int = 2):
@@ -121,13 +127,13 @@ class SCSE(nn.Module):
 
 
 class SimAM(nn.Module):
-    """A value that stands out from its map is worth more: a weight for every number,
-    and nothing to learn.
+    """A value that stands out from its channel is worth more: a weight for every
+    number, and nothing to learn.
 
     Paper: Yang, Zhang, Li & Xie, "SimAM", ICML 2021 (no arXiv number). y = x · σ((x −
-    μ)² / (4(v + λ)) + ½), μ and v the mean and variance of each map. 0 parameters;
+    μ)² / (4(v + λ)) + ½), μ and v the mean and variance of each channel. 0 parameters;
     O(CN) work. Between .62 x and x, hence near the identity only where a value stands
-    out. Equivariant to permutations of maps and of pixels. `weights` (B, C, H, W).
+    out. Equivariant to permutations of channels and of pixels. `weights` (B, C, H, W).
     Differs: v has N − 1 below, as in the authors' code, and 1 where N is 1.
     """
 
@@ -139,9 +145,8 @@ class SimAM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
         squares = (fp32(x) - fp32(x).mean((2, 3), keepdim=True)) ** 2
-        variance = squares.sum((2, 3), keepdim=True) / max(
-            math.prod(x.shape[2:]) - 1, 1
-        )
+        others = max(math.prod(x.shape[2:]) - 1, 1)
+        variance = squares.sum((2, 3), keepdim=True) / others
         gate = torch.sigmoid(squares / (4 * (variance + self.smoothing)) + 0.5)
         self.weights = gate.detach()
         return x * gate.type_as(x)
@@ -154,7 +159,7 @@ class TripletAttention(nn.Module):
     Paper: Misra, Nalamada, Arasanipalai & Hou, "Rotate to attend: convolutional triplet
     attention module", WACV 2021, arXiv:2010.03045. y = x · (g(H, W) + g(C, W) + g(H,
     C)) / 3, each g = σ(BN(conv₇ₓ₇[max; mean])) over the axis left out. 3 (2k² + 2) =
-    300 parameters; O(k²(N + CH + CW) + CN) work. At the start about x/2, not the
+    300 parameters; O(k²(N + CH + CW) + CN) work. At initialisation about x/2, not the
     identity. Training needs more than one value in each of the three planes. Differs:
     nothing. `weights` (B, 1, H, W): the first gate.
     """
@@ -176,9 +181,8 @@ class TripletAttention(nn.Module):
         total = 0
         for axis, gate in zip((1, 2, 3), self.gates, strict=True):
             turned = x.transpose(1, axis)
-            pooled = torch.stack(
-                [turned.amax(1), turned.mean(1)], 1
-            )  # (B, 2, and the other two axes)
+            # (B, 2, and the other two axes)
+            pooled = torch.stack([turned.amax(1), turned.mean(1)], 1)
             weights = torch.sigmoid(gate(pooled))
             self.weights = weights.detach() if axis == 1 else self.weights
             total = total + (turned * weights.type_as(x)).transpose(1, axis)
@@ -186,12 +190,12 @@ class TripletAttention(nn.Module):
 
 
 class GaussianContext(nn.Module):
-    """A map whose mean is unlike that of the other maps is damped, by a fixed Gaussian.
+    """A channel whose mean is unlike that of the others is damped, by a fixed Gaussian.
 
     Paper: Ruan et al., "Gaussian context transformer", CVPR 2021 (GCT; no arXiv
-    number). z = mean(x), standardised over the maps; y = x · exp(−z² / 2c²). 0
+    number). z = mean(x), standardised over the channels; y = x · exp(−z² / 2c²). 0
     parameters with c = 2 ("B0"), 1 with `learn`; O(CN) work. Near the identity: most
-    gates lie above .6. Equivariant to permutations of maps and of pixels. Differs:
+    gates lie above .6. Equivariant to permutations of channels and of pixels. Differs:
     `learn` has log c as its parameter, the paper's B1 a bounded c.
     """
 
@@ -205,9 +209,8 @@ class GaussianContext(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
         z = fp32(x).mean((2, 3), keepdim=True)
-        z = (z - z.mean(1, keepdim=True)) / (
-            z.var(1, keepdim=True, correction=0) + 1e-5
-        ).sqrt()
+        variance = z.var(1, keepdim=True, correction=0)
+        z = (z - z.mean(1, keepdim=True)) / (variance + 1e-5).sqrt()
         width = self.width if self.log_width is None else self.log_width.exp()
         gate = torch.exp(-(z**2) / (2 * width**2))
         self.weights = gate.detach()

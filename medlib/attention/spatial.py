@@ -1,4 +1,4 @@
-"""Spatial attention: one weight for each pixel, or a new place for it. "Where", not
+"""Spatial attention: one weight per pixel, or a new position for it. "Where", not
 "what".
 
 Read with the chapters on attention. Every module takes (B, C, H, W) and gives the same
@@ -10,21 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medlib.attention.channel import check, fp32, narrow
+from medlib.attention._common import check, fp32, narrow
 
-OPEN = (
-    3.0  # a gate's bias at the start: σ(3) = .95, so that the block passes what it gets
-)
+# A gate's bias at initialisation: σ(3) = .95, so that the block passes what it gets
+OPEN = 3.0
 
 
 class SpatialGate(nn.Module):
-    """The maximum and the mean over the maps show where something is; a wide
+    """The maximum and the mean over the channels show where something is; a wide
     convolution makes it a gate.
 
     Paper: Woo, Park, Lee & Kweon, "CBAM: convolutional block attention module", ECCV
     2018, arXiv:1807.06521. y = x · σ(conv_k×k[max; mean]), k = 7. 2k² = 98 parameters;
-    O((C + 2k²)N) work. At the start about x/2, not the identity. Differs: no BN, as in
-    the formula.
+    O((C + 2k²)N) work. At initialisation about x/2, not the identity. Differs: no BN,
+    as in the formula.
     """
 
     def __init__(self, channels: int, *, kernel_size: int = 7):
@@ -41,13 +40,13 @@ class SpatialGate(nn.Module):
 
 
 class AttentionGate(nn.Module):
-    """Attention U-Net: a coarser map that knows the context says which pixels of the
-    skip may pass.
+    """Attention U-Net: a coarser feature map that knows the context says which pixels
+    of the skip may pass.
 
     Paper: Oktay, Schlemper, Le Folgoc et al., "Attention U-Net", MIDL 2018,
     arXiv:1804.03999. α = σ(ψ · ReLU(W_x x + W_g g + b) + b_ψ), y = α · x, with h = C/2
-    values inside. g has `gating_channels` maps of any size; without one the gate is a
-    drop-in and x gates itself. h(C + G) + 2h + 1 parameters, C² + C + 1 without g;
+    values inside. g has `gating_channels` channels of any size; without one the gate is
+    a drop-in and x gates itself. h(C + G) + 2h + 1 parameters, C² + C + 1 without g;
     O(hCN) work. Near the identity: ψ's bias opens it. Differs: g is resized to x, so α
     has all of x's pixels (the paper thins x to g, and resizes α).
     """
@@ -73,8 +72,8 @@ class AttentionGate(nn.Module):
         gating = x if gating is None else gating
         if gating.ndim != 4 or gating.shape[1] != self.gating_channels:
             raise ValueError(
-                f"a gating signal {tuple(gating.shape)}; needs (B, "
-                f"{self.gating_channels}, H, W), any H, W"
+                f"AttentionGate got a gating signal {tuple(gating.shape)}; expected "
+                f"(B, {self.gating_channels}, H, W), any H, W"
             )
         g = self.from_gating(gating)
         if g.shape[2:] != x.shape[2:]:
@@ -85,15 +84,15 @@ class AttentionGate(nn.Module):
 
 
 class STN(nn.Module):
-    """Look at the map, choose an affine transform of the plane, and resample: attention
-    that moves pixels.
+    """Look at the feature map, choose an affine transform of the plane, and resample:
+    attention that moves pixels.
 
     Paper: Jaderberg, Simonyan, Zisserman & Kavukcuoglu, "Spatial transformer networks",
     NeurIPS 2015, arXiv:1506.02025. y(p) = x(A p + t), bilinear, p in [−1, 1]²; A and t
-    from a small network on x. 9Ch + 97h + 6 parameters with h maps inside; O((h + 1)CN)
-    work. The identity at the start. Differs: its network is ours, for any H and W: 3 ×
-    3 convolution with stride 2, means over a 4 × 4 grid, linear layer. `weights` (B, 2,
-    3): [A | t] of each image.
+    from a small network on x. 9Ch + 97h + 6 parameters with h channels inside; O((h +
+    1)CN) work. The identity at initialisation. Differs: its network is ours, for any H
+    and W: 3 × 3 convolution with stride 2, means over a 4 × 4 grid, linear layer.
+    `weights` (B, 2, 3): [A | t] of each image.
     """
 
     def __init__(self, channels: int, *, hidden: int = 16):
@@ -105,29 +104,28 @@ class STN(nn.Module):
             nn.AdaptiveAvgPool2d(4),
             nn.Flatten(),
         )
-        self.change = nn.Linear(16 * hidden, 6)  # from the identity
+        self.change = nn.Linear(16 * hidden, 6)  # added to the identity
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)
         self.weights = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
-        theta = torch.eye(2, 3, device=x.device) + fp32(self.change(self.look(x))).view(
-            -1, 2, 3
-        )
+        change = fp32(self.change(self.look(x))).view(-1, 2, 3)
+        theta = torch.eye(2, 3, device=x.device) + change
         self.weights = theta.detach()
         grid = F.affine_grid(theta, list(x.shape), align_corners=False)
         return F.grid_sample(fp32(x), grid, align_corners=False).type_as(x)
 
 
 class CoordinateAttention(nn.Module):
-    """Squeeze each map to a profile down and a profile across; a pixel's gate is row
-    gate times column gate.
+    """Squeeze each channel to a profile down and a profile across; a pixel's gate is
+    row gate times column gate.
 
     Paper: Hou, Zhou & Feng, "Coordinate attention for efficient mobile network design",
     CVPR 2021, arXiv:2103.02907. f = h-swish(BN(W₁ [mean over W; mean over H])), y = x ·
     σ(W_h f_h) · σ(W_w f_w). With m = max(C/r, 8) inside: 3Cm + 3m + 2C parameters; O(CN
-    + Cm(H + W)) work. At the start about x/4, not the identity. Differs: nothing.
+    + Cm(H + W)) work. At initialisation about x/4, not the identity. Differs: nothing.
     `weights` (B, C, H, W).
     """
 
@@ -143,14 +141,12 @@ class CoordinateAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
-        f = self.squeeze(
-            torch.cat([x.mean(3), x.mean(2)], 2)
-        )  # (B, C, H + W) → (B, m, H + W)
+        profiles = torch.cat([x.mean(3), x.mean(2)], 2)  # (B, C, H + W)
+        f = self.squeeze(profiles)  # → (B, m, H + W)
         down, across = f.split(x.shape[2:], 2)
-        gate = (
-            torch.sigmoid(self.rows(down))[..., None]
-            * torch.sigmoid(self.columns(across))[:, :, None]
-        )
+        rows = torch.sigmoid(self.rows(down))[..., None]  # (B, C, H, 1)
+        columns = torch.sigmoid(self.columns(across))[:, :, None]  # (B, C, 1, W)
+        gate = rows * columns
         self.weights = gate.detach()
         return x * gate.type_as(x)
 
@@ -163,8 +159,9 @@ class ReverseAttention(nn.Module):
     2018, arXiv:1807.09940; Fan, Ji, Zhou et al., "PraNet", MICCAI 2020,
     arXiv:2006.11392. y = x · (1 − σ(s)), s the logits (B, 1, any H, any W) of a deeper
     stage; without them, those of a 1 × 1 convolution of x. C + 1 parameters; O(CN)
-    work. Near the identity at the start as a drop-in: nothing is found yet. Differs:
-    the convolutions behind the gate and their sum with s are the decoder's, not here.
+    work. Near the identity at initialisation as a drop-in: nothing is found yet.
+    Differs: the convolutions behind the gate and their sum with s are the decoder's,
+    not here.
     """
 
     def __init__(self, channels: int):

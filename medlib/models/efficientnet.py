@@ -22,7 +22,12 @@ import math
 
 from torch import Tensor, nn
 
-from medlib.models.mobilenet import Conv, check_images, initialise, small_image_strides
+from medlib.models._blocks import (
+    Conv,
+    check_images,
+    mobile_initialise,
+    small_image_strides,
+)
 from medlib.models.mobilenet_v3 import (
     InvertedResidual,
     SqueezeExcitation,
@@ -118,8 +123,7 @@ class EfficientNet(nn.Module):
         super().__init__()
         if width <= 0 or depth <= 0:
             raise ValueError(
-                f"width {width}, depth {depth}; EfficientNet needs both above 0, B0 "
-                "has 1 and 1"
+                f"width {width}, depth {depth}; expected both above 0, B0 has 1 and 1"
             )
         self.in_channels = in_channels
         strides = [2, *(stage[4] for stage in stages)]
@@ -142,15 +146,13 @@ class EfficientNet(nn.Module):
         self.classifier = nn.Sequential(
             nn.Dropout(dropout, inplace=True), nn.Linear(4 * channels, num_classes)
         )
-        initialise(self)
-        # The authors' code starts the last layer so, and torchvision with it.
-        nn.init.uniform_(
-            self.classifier[1].weight, -(num_classes**-0.5), num_classes**-0.5
-        )
+        mobile_initialise(self)
+        # The last layer as in the authors' code, and in torchvision.
+        bound = num_classes**-0.5
+        nn.init.uniform_(self.classifier[1].weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(x, self.in_channels, "EfficientNet")
-        x = self.features(
-            x
-        )  # → (B, 1280 · width, H / 32, W / 32), with small_images H / 8, W / 8
+        check_images(self, x)
+        # → (B, 1280 · width, H / 32, W / 32), with small_images H / 8, W / 8
+        x = self.features(x)
         return self.classifier(x.mean((2, 3)))

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medlib.models.mobilenet import check_images
+from medlib.models._blocks import check_images
 from medlib.models.vgg import VGG, A, D
 
 
@@ -32,7 +32,7 @@ def convolutionise(classifier: VGG) -> nn.Sequential:
     """The same network, sharing its weights, with each dense layer as a convolution.
 
     (B, C, H, W) → (B, num_classes, h, w): 1 × 1 where H × W is the size that the
-    classifier was made for, else the answers at every place, a pooling's worth of
+    classifier was made for, else the answers at every position, a pooling's worth of
     pixels apart. Answers on a larger image equal those on its cut-outs where no
     convolution pads; where one does, a cut-out sees zeros instead of its surroundings.
     """
@@ -41,22 +41,20 @@ def convolutionise(classifier: VGG) -> nn.Sequential:
     channels, side = convs[-1].out_channels, classifier.pool.output_size
     if len(dense) < 2:
         raise ValueError(
-            "a classifier with one dense layer on the mean of each map; needs a dense "
-            "head"
+            "a classifier with one dense layer on the mean of each channel; expected "
+            "a dense head"
         )
     layers = [*classifier.features]
     for layer in classifier.classifier:
         if isinstance(layer, nn.Linear):
-            kernel = layer.weight.detach().view(
-                layer.out_features, channels, side, side
-            )
-            layer, linear = (
-                nn.Conv2d(channels, layer.out_features, side, device=kernel.device),
-                layer,
-            )
-            layer.weight, layer.bias = nn.Parameter(kernel), linear.bias
-            channels, side = layer.out_channels, 1
-        layers.append(layer)
+            units = layer.out_features
+            kernel = layer.weight.detach().view(units, channels, side, side)
+            conv = nn.Conv2d(channels, units, side, device=kernel.device)
+            conv.weight, conv.bias = nn.Parameter(kernel), layer.bias
+            layers.append(conv)
+            channels, side = units, 1
+        else:
+            layers.append(layer)
     return nn.Sequential(*layers)
 
 
@@ -69,16 +67,16 @@ def bilinear(factor: int) -> Tensor:
 
 
 class Upsample(nn.Module):
-    """(B, C, H, W) → (B, C, factor · H, factor · W): a transposed convolution that
-    starts as bilinear interpolation.
+    """(B, C, H, W) → (B, C, factor · H, factor · W): a transposed convolution,
+    initialised as bilinear interpolation.
     """
 
     def __init__(self, channels: int, factor: int):
         super().__init__()
         if factor % 2:
             raise ValueError(
-                f"factor {factor}; a kernel of 2 · factor needs an even one to stay "
-                "centred"
+                f"factor {factor}; expected an even one, for a kernel of 2 · factor "
+                "to stay centred"
             )
         self.factor = factor
         self.weight = nn.Parameter(
@@ -98,34 +96,49 @@ class FCN(nn.Module):
     """(B, in_channels, H, W) → logits (B, num_classes, H, W), any H and W. By default
     FCN-8s on VGG-16.
 
-    skips  how many finer maps are scored and added: 0, 1, 2, … With five stages
-           FCN-32s, 16s, 8s
+    skips  how many finer feature maps are scored and added: 0, 1, 2, … With five
+           stages FCN-32s, 16s, 8s
     convs, width, head, batch_norm, dropout  the VGG's own
     """
 
-    def __init__(self, in_channels: int = 3, num_classes: int = 21, *, skips: int = 2, convs: Sequence[int] = D,
-                 width: int = 64, head: tuple[int, int] = (7, 4096), batch_norm: bool = False,
-                 dropout: float = 0.5):  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int = 3,
+        num_classes: int = 21,
+        *,
+        skips: int = 2,
+        convs: Sequence[int] = D,
+        width: int = 64,
+        head: tuple[int, int] = (7, 4096),
+        batch_norm: bool = False,
+        dropout: float = 0.5,
+    ):
         super().__init__()
         if not 0 <= skips < len(convs) or head[0] % 2 == 0:
             raise ValueError(
-                f"skips {skips}, head {head}, {len(convs)} stages; needs 0 to "
-                f"{len(convs) - 1} skips, and a kernel "
-                "of odd side in the head, to keep the map's size"
+                f"skips {skips}, head {head}, {len(convs)} stages; expected 0 to "
+                f"{len(convs) - 1} skips, and a kernel of odd side in the head, to "
+                "keep the size of the feature map"
             )
-        vgg = VGG(in_channels, num_classes, convs=convs, width=width, head=head, batch_norm=batch_norm, dropout=dropout)  # fmt: skip
+        vgg = VGG(
+            in_channels,
+            num_classes,
+            convs=convs,
+            width=width,
+            head=head,
+            batch_norm=batch_norm,
+            dropout=dropout,
+        )
         layers = convolutionise(vgg)
-        cuts = [
-            0,
-            *(i + 1 for i, m in enumerate(layers) if isinstance(m, nn.MaxPool2d)),
-        ]
+        pools = [i for i, m in enumerate(layers) if isinstance(m, nn.MaxPool2d)]
+        cuts = [0, *(i + 1 for i in pools)]
         self.in_channels, self.stride = in_channels, 2 ** len(convs)
         self.stages = nn.ModuleList(layers[a:b] for a, b in pairwise(cuts))
         self.head = layers[cuts[-1] :]
         self.head[0].padding = (head[0] // 2,) * 2
-        maps = [width * min(2**stage, 8) for stage in range(len(convs))]
+        widths = [width * min(2**stage, 8) for stage in range(len(convs))]
         self.scores = nn.ModuleList(
-            nn.Conv2d(m, num_classes, 1) for m in maps[::-1][1 : 1 + skips]
+            nn.Conv2d(w, num_classes, 1) for w in widths[::-1][1 : 1 + skips]
         )
         for score in self.scores:  # a new skip changes nothing at first (section 4.2)
             nn.init.zeros_(score.weight)
@@ -136,7 +149,7 @@ class FCN(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(x, self.in_channels, "FCN")
+        check_images(self, x)
         h, w = x.shape[-2:]
         x = F.pad(x, (0, -w % self.stride, 0, -h % self.stride), mode="replicate")
         pools = []
@@ -158,5 +171,12 @@ def small_fcn(
     16, 8, 4 for 0, 1, 2 skips.
     """
     return FCN(
-        in_channels, num_classes, skips=skips, convs=A[:4], width=width, head=(3, 8 * width), batch_norm=True, dropout=0.0
-    )  # fmt: skip
+        in_channels,
+        num_classes,
+        skips=skips,
+        convs=A[:4],
+        width=width,
+        head=(3, 8 * width),
+        batch_norm=True,
+        dropout=0.0,
+    )

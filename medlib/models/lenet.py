@@ -4,11 +4,11 @@ convolutional standard.
 Paper: LeCun, Bottou, Bengio & Haffner, "Gradient-based learning applied to document
 recognition", Proc. IEEE 86 (1998), section II.B. Read with chapter 02.
 
-LeNet5 is the network of 1998: trainable subsampling, a sparse C3, scaled tanh, an
-output of distances to fixed codes. 60,000 trainable parameters. Differs from the paper
-in that the distances leave with a minus sign, as logits, so that cross-entropy (the
-paper's Eq. 9 with its constant at 1) trains it, and in the drawing of the ten digit
-codes, which is ours.
+LeNet5 is the network of 1998: trainable subsampling, a sparse C3, a squashing function
+behind each of the six layers from C1 to F6, an output of distances to fixed codes.
+60,000 trainable parameters. Differs from the paper in that the distances leave with a
+minus sign, as logits, so that cross-entropy (the paper's Eq. 9 with its constant at 1)
+trains it, and in the drawing of the ten digit codes, which is ours.
 
 LeNet is the port that tutorials use: dense C3, ReLU, max pooling, a linear output.
 61,706 parameters for 1 × 28 × 28 images and 10 classes.
@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Table I of the paper: the maps of S2 that each of the 16 maps of C3 sees.
+from medlib.models._blocks import check_images
+
+# Table I of the paper: the channels of S2 that each of the 16 channels of C3 sees.
 C3_INPUTS = (
     *((i % 6, (i + 1) % 6, (i + 2) % 6) for i in range(6)),
     *((i % 6, (i + 1) % 6, (i + 2) % 6, (i + 3) % 6) for i in range(6)),
@@ -41,14 +43,16 @@ GLYPHS = (
 
 
 def scaled_tanh(x: Tensor) -> Tensor:
-    """1.7159 tanh(2x/3): close to ±1 at ±1, where its curvature is largest (appendix
-    A).
+    """The squashing function 1.7159 tanh(2x/3): ±1 at ±1, where its curvature is
+    largest (appendix A).
     """
     return 1.7159 * torch.tanh(2 / 3 * x)
 
 
 class Subsample(nn.Module):
-    """S2 and S4: the sum of each 2 × 2 block, times one weight and plus one bias a map."""
+    """S2 and S4: the sum of each 2 × 2 block, times one weight and plus one bias per
+    channel.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -60,8 +64,8 @@ class Subsample(nn.Module):
 
 
 class SparseConv(nn.Module):
-    """C3: each output map sees only some of the input maps, so that the maps cannot all
-    learn the same.
+    """C3: each output channel sees only some of the input channels, so that they cannot
+    all learn the same.
     """
 
     def __init__(
@@ -72,15 +76,13 @@ class SparseConv(nn.Module):
     ):
         super().__init__()
         self.shape = (len(inputs), in_channels, kernel_size, kernel_size)
-        pairs = [(o, i) for o, row in enumerate(inputs) for i in row]
-        self.register_buffer(
-            "pairs", torch.tensor(pairs).T, persistent=False
-        )  # (2, connections)
+        pairs = torch.tensor([(o, i) for o, row in enumerate(inputs) for i in row])
+        self.register_buffer("pairs", pairs.T, persistent=False)  # (2, connections)
         self.weight = nn.Parameter(torch.empty(len(pairs), kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(len(inputs)))
 
     def forward(self, x: Tensor) -> Tensor:
-        dense = self.weight.new_zeros(self.shape)
+        dense = self.weight.new_zeros(self.shape)  # 0 where nothing is connected
         dense[self.pairs[0], self.pairs[1]] = self.weight
         return F.conv2d(x, dense, self.bias)
 
@@ -116,6 +118,7 @@ class LeNet5(nn.Module):
 
     def __init__(self, in_channels: int = 1, num_classes: int = 10):
         super().__init__()
+        self.in_channels = in_channels
         self.c1 = nn.Conv2d(in_channels, 6, 5)
         self.s2 = Subsample(6)
         self.c3 = SparseConv(6, C3_INPUTS)
@@ -123,7 +126,7 @@ class LeNet5(nn.Module):
         self.c5 = nn.Conv2d(16, 120, 5)
         self.f6 = nn.Linear(120, 84)
         self.output = RBFOutput(num_classes)
-        # The paper starts the weights uniform within 2.4 / fan-in.
+        # The paper's initialisation (appendix A): uniform within 2.4 / fan-in
         with torch.no_grad():
             for layer, fan_in in (
                 (self.c1, 25 * in_channels),
@@ -135,15 +138,13 @@ class LeNet5(nn.Module):
                 layer.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-2:] != (32, 32):
-            raise ValueError(
-                f"images {tuple(x.shape[-2:])}; LeNet5 needs (32, 32): pad 28 × 28 by "
-                "2 on each side"
-            )
-        x = scaled_tanh(
-            self.s2(self.c1(x))
-        )  # (B, 1, 32, 32) → (B, 6, 28, 28) → (B, 6, 14, 14)
-        x = scaled_tanh(self.s4(self.c3(x)))  # → (B, 16, 10, 10) → (B, 16, 5, 5)
+        check_images(
+            self, x, size=(32, 32), advice=": pad 28 × 28 by 2 pixels on each side"
+        )
+        x = scaled_tanh(self.c1(x))  # (B, 1, 32, 32) → (B, 6, 28, 28)
+        x = scaled_tanh(self.s2(x))  # → (B, 6, 14, 14)
+        x = scaled_tanh(self.c3(x))  # → (B, 16, 10, 10)
+        x = scaled_tanh(self.s4(x))  # → (B, 16, 5, 5)
         x = scaled_tanh(self.c5(x)).flatten(1)  # → (B, 120, 1, 1) → (B, 120)
         x = scaled_tanh(self.f6(x))  # → (B, 84)
         return self.output(x.float())
@@ -158,12 +159,16 @@ class LeNet(nn.Module):
         self, in_channels: int = 1, num_classes: int = 10, *, width: float = 1.0
     ):
         super().__init__()
+        self.in_channels = in_channels
         c1, c3, c5, f6 = (round(width * units) for units in (6, 16, 120, 84))
         self.features = nn.Sequential(
-            # → (B, 6, 14, 14)
-            nn.Conv2d(in_channels, c1, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(c1, c3, 5), nn.ReLU(), nn.MaxPool2d(2),  # → (B, 16, 5, 5)
-        )  # fmt: skip
+            nn.Conv2d(in_channels, c1, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),  # → (B, 6, 14, 14)
+            nn.Conv2d(c1, c3, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),  # → (B, 16, 5, 5)
+        )
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Linear(25 * c3, c5),
@@ -174,6 +179,5 @@ class LeNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-2:] != (28, 28):
-            raise ValueError(f"images {tuple(x.shape[-2:])}; LeNet needs (28, 28)")
+        check_images(self, x, size=(28, 28))
         return self.classifier(self.features(x))

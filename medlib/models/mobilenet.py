@@ -8,14 +8,24 @@ arXiv:1704.04861 (2017). Read with chapter 06.
 A dense D × D convolution from M to N channels costs D²·M·N multiply-adds a pixel, a
 separable one D²·M + M·N: the ratio is 1/N + 1/D² (section 3.1).
 
-Differs from the paper in two places. The last stride 2 of its Table 1 keeps a map of 7
-× 7, so it is a stride of 1 here. A layer keeps at least 8 channels at any width.
+Differs from the paper in two points. The last stride 2 of its Table 1 keeps a feature
+map of 7 × 7, so it is a stride of 1 here. A layer keeps at least 8 channels at any
+width.
 
 4,231,976 parameters for 3 channels, 1000 classes and width 1; 2,585,560, 1,331,592 and
 470,072 for widths .75, .5 and .25.
 """
 
+from itertools import pairwise
+
 from torch import Tensor, nn
+
+from medlib.models._blocks import (
+    Conv,
+    check_images,
+    mobile_initialise,
+    small_image_strides,
+)
 
 # Table 1: filters, stride. The first row is a dense convolution, the others are
 # separable.
@@ -33,74 +43,28 @@ LAYERS = (
 )
 
 
-class Conv(nn.Sequential):
-    """Convolution, BatchNorm, activation; padded so that only the stride changes the
-    size of the map.
+class DepthwiseSeparable(nn.Sequential):
+    """One 3 × 3 filter for each channel, then a 1 × 1 convolution over the channels
+    (Fig. 3, right): (B, in_channels, H, W) → (B, out_channels, H / stride, W / stride).
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int = 3,
         *,
         stride: int = 1,
-        groups: int = 1,
-        activation: type[nn.Module] | None = nn.ReLU,
+        dilation: int = 1,
     ):
         super().__init__(
-            nn.Conv2d(
+            Conv(
                 in_channels,
-                out_channels,
-                kernel_size,
-                stride,
-                kernel_size // 2,
-                groups=groups,
-                bias=False,
+                in_channels,
+                stride=stride,
+                dilation=dilation,
+                groups=in_channels,
             ),
-            nn.BatchNorm2d(out_channels),
-        )
-        if activation:
-            self.append(activation(inplace=True))
-
-
-class DepthwiseSeparable(nn.Sequential):
-    """One 3 × 3 filter for each channel, then a 1 × 1 convolution over the channels
-    (Fig. 3, right).
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1):
-        super().__init__(
-            Conv(in_channels, in_channels, stride=stride, groups=in_channels),
             Conv(in_channels, out_channels, 1),
-        )
-
-
-def small_image_strides(strides: list[int]) -> list[int]:
-    """The same strides with the first two of 2 set to 1, so that 28 pixels end as 4 and
-    not as 1.
-    """
-    first = [i for i, stride in enumerate(strides) if stride == 2][:2]
-    return [1 if i in first else stride for i, stride in enumerate(strides)]
-
-
-def initialise(net: nn.Module) -> None:
-    """As torchvision starts its mobile networks (the papers do not say): He et al. over
-    the outputs.
-    """
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
-        elif isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=0.01)
-        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-
-
-def check_images(x: Tensor, in_channels: int, name: str) -> None:
-    if x.ndim != 4 or x.shape[1] != in_channels:
-        raise ValueError(
-            f"images {tuple(x.shape)}; {name} needs (B, {in_channels}, H, W)"
         )
 
 
@@ -125,27 +89,22 @@ class MobileNetV1(nn.Module):
         super().__init__()
         if width <= 0:
             raise ValueError(
-                f"width {width}; MobileNetV1 needs a width above 0, the paper's are "
-                ".25 to 1"
+                f"width {width}; expected one above 0, the paper's are .25 to 1"
             )
         self.in_channels = in_channels
         channels = [max(8, int(width * filters)) for filters, _ in LAYERS]
         strides = [stride for _, stride in LAYERS]
         strides = small_image_strides(strides) if small_images else strides
         block = DepthwiseSeparable if separable else Conv
-        self.features = nn.Sequential(
-            Conv(in_channels, channels[0], stride=strides[0]),
-            *(
-                block(i, o, stride=s)
-                for i, o, s in zip(channels, channels[1:], strides[1:], strict=False)
-            ),
-        )
+        layers = [Conv(in_channels, channels[0], stride=strides[0])]
+        for (a, b), stride in zip(pairwise(channels), strides[1:], strict=True):
+            layers.append(block(a, b, stride=stride))
+        self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels[-1], num_classes)
-        initialise(self)
+        mobile_initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(x, self.in_channels, "MobileNetV1")
-        x = self.features(
-            x
-        )  # → (B, 1024 · width, H / 32, W / 32), with small_images H / 8, W / 8
+        check_images(self, x)
+        # → (B, 1024 · width, H / 32, W / 32), with small_images H / 8, W / 8
+        x = self.features(x)
         return self.classifier(x.mean((2, 3)))

@@ -23,11 +23,16 @@ and less than half of its multiply-adds.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medlib.models.mobilenet import Conv, check_images, initialise, small_image_strides
+from medlib.models._blocks import (
+    Conv,
+    check_images,
+    mobile_initialise,
+    small_image_strides,
+)
 
-# Tables 1 and 2: kernel, exp size, #out, SE, NL, s; a line for each size of map. The
-# rows are inverted residuals, except the last: a 1 × 1 convolution to "exp size" and,
-# behind the pool, a linear layer to "#out".
+# Tables 1 and 2: kernel, exp size, #out, SE, NL, s; a line for each size of the feature
+# map. The rows are inverted residuals, except the last: a 1 × 1 convolution to "exp
+# size" and, behind the pool, a linear layer to "#out".
 RE, HS = "ReLU", "h-swish"
 LARGE = (
     (3, 16, 16, False, RE, 1),  # (B, 16, 112, 112)
@@ -62,8 +67,8 @@ def make_divisible(channels: float) -> int:
 
 
 class SqueezeExcitation(nn.Sequential):
-    """One number a channel (squeeze) → a small network → one weight in [0, 1] for each
-    channel (excite).
+    """One number per channel (squeeze) → a small network → one weight in [0, 1] per
+    channel (excite). (B, C, H, W) → (B, C, H, W).
     """
 
     def __init__(
@@ -105,13 +110,10 @@ class InvertedResidual(nn.Module):
     ):
         super().__init__()
         self.shortcut = stride == 1 and in_channels == out_channels
-        widen = (
-            [Conv(in_channels, hidden, 1, activation=activation)]
-            if hidden != in_channels
-            else []
-        )
-        self.layers = nn.Sequential(
-            *widen,
+        self.layers = nn.Sequential()
+        if hidden != in_channels:
+            self.layers.append(Conv(in_channels, hidden, 1, activation=activation))
+        self.layers.append(
             Conv(
                 hidden,
                 hidden,
@@ -119,10 +121,11 @@ class InvertedResidual(nn.Module):
                 stride=stride,
                 groups=hidden,
                 activation=activation,
-            ),
-            *([se] if se else []),
-            Conv(hidden, out_channels, 1, activation=None),
+            )
         )
+        if se:
+            self.layers.append(se)
+        self.layers.append(Conv(hidden, out_channels, 1, activation=None))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.layers(x)
@@ -136,7 +139,7 @@ class MobileNetV3(nn.Module):
     se=False leaves out the squeeze-and-excitations; activation stands where the table
     says h-swish. BatchNorm has torchvision's eps and momentum, the paper's decay of .99
     (6.1): a run of some hundred steps needs momentum=0.1, or eval() still uses the
-    averages of the start.
+    averages from before the training.
     """
 
     def __init__(
@@ -154,8 +157,7 @@ class MobileNetV3(nn.Module):
         super().__init__()
         if width <= 0:
             raise ValueError(
-                f"width {width}; MobileNetV3 needs one above 0, the paper's are .35 "
-                "to 1.25"
+                f"width {width}; expected one above 0, the paper's are .35 to 1.25"
             )
         self.in_channels = in_channels
         strides = [2, *(row[5] for row in table[:-1])]
@@ -187,16 +189,15 @@ class MobileNetV3(nn.Module):
             nn.Dropout(0.2),
             nn.Linear(hidden, num_classes),
         )
-        initialise(self)
+        mobile_initialise(self)
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.eps, layer.momentum = 0.001, momentum
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(x, self.in_channels, "MobileNetV3")
-        x = self.features(
-            x
-        )  # → (B, 960 · width, H / 32, W / 32), with small_images H / 8, W / 8
+        check_images(self, x)
+        # → (B, 960 · width, H / 32, W / 32), with small_images H / 8, W / 8
+        x = self.features(x)
         return self.classifier(x.mean((2, 3)))
 
 
@@ -204,8 +205,8 @@ class LRASPP(nn.Module):
     """Segmentation (section 6.4): (B, in_channels, H, W) → logits (B, num_classes, H,
     W).
 
-    The last stride of 2 becomes a dilation of 2, so that the deep map has H / 16. It
-    says what is there; the map of H / 8 says where.
+    The last stride of 2 becomes a dilation of 2, so that the deep feature map has
+    H / 16. It says what is there; the feature map of H / 8 says where.
     """
 
     def __init__(
@@ -223,8 +224,8 @@ class LRASPP(nn.Module):
         strided = [i for i, row in enumerate(table, start=1) if row[5] == 2]
         if len(strided) < 3:
             raise ValueError(
-                f"a table with {len(strided)} strides of 2; LRASPP needs 3, to find H "
-                "/ 8"
+                f"a table with {len(strided)} strides of 2; expected 3 or more, to "
+                "find H / 8"
             )
         self.in_channels = in_channels
         features = MobileNetV3(
@@ -241,10 +242,8 @@ class LRASPP(nn.Module):
                 layer.padding = (layer.kernel_size[0] - 1,) * 2
         cut = strided[-3] + 1
         self.early, self.late = features[:cut], features[cut:]
-        low, high = (
-            make_divisible(table[cut - 2][2] * width),
-            make_divisible(table[-1][1] * width),
-        )
+        low = make_divisible(table[cut - 2][2] * width)
+        high = make_divisible(table[-1][1] * width)
         self.project = Conv(high, head, 1)
         self.attend = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(high, head, 1, bias=False), nn.Sigmoid()
@@ -253,11 +252,10 @@ class LRASPP(nn.Module):
         self.high_logits = nn.Conv2d(head, num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_images(x, self.in_channels, "LRASPP")
+        check_images(self, x)
         low = self.early(x)  # → (B, 40 · width, H / 8, W / 8)
         high = self.late(low)  # → (B, 960 · width, H / 16, W / 16)
         high = self.project(high) * self.attend(high)
         high = F.interpolate(high, low.shape[-2:], mode="bilinear")
-        return F.interpolate(
-            self.low_logits(low) + self.high_logits(high), x.shape[-2:], mode="bilinear"
-        )
+        logits = self.low_logits(low) + self.high_logits(high)
+        return F.interpolate(logits, x.shape[-2:], mode="bilinear")

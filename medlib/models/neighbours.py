@@ -7,14 +7,15 @@ neighbours, at the ends of the stack, are zeros. Chapter 18.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from medlib.models._blocks import check_stacks, each
 from medlib.models.unet import SmallUNet
 
 
 class Neighbours(nn.Module):
-    """(B, 1, D, H, W) → logits (B, num_classes, D, H, W).
+    """(B, in_channels, D, H, W) → logits (B, num_classes, D, H, W).
 
     reach    how many slices are seen above, and as many below
     width    of the `SmallUNet` that does the work
@@ -29,27 +30,12 @@ class Neighbours(nn.Module):
         width: int = 16,
     ):
         super().__init__()
-        self.reach = reach
+        self.in_channels, self.reach = in_channels, reach
         self.net = SmallUNet(in_channels * (2 * reach + 1), num_classes, width=width)
 
     def forward(self, x: Tensor) -> Tensor:
-        d = check_stack(x).shape[2]
+        check_stacks(self, x)
+        d = x.shape[2]
         padded = F.pad(x, (0, 0, 0, 0, self.reach, self.reach))
-        x = torch.cat([padded[:, :, k : k + d] for k in range(2 * self.reach + 1)], 1)
-        return each(self.net, x)
-
-
-def check_stack(x: Tensor) -> Tensor:
-    if x.ndim != 5:
-        raise ValueError(
-            f"an input of shape {tuple(x.shape)}; the rule: stacks (B, C, D, H, W)"
-        )
-    return x
-
-
-def each(net: nn.Module, x: Tensor) -> Tensor:
-    """A network for images, on every slice of stacks (B, C, D, H, W)."""
-    slices = (
-        x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-    )
-    return net(slices).unflatten(0, (len(x), -1)).transpose(1, 2)
+        shifted = [padded[:, :, k : k + d] for k in range(2 * self.reach + 1)]
+        return each(self.net, torch.cat(shifted, 1))  # (B, C · (2 reach + 1), D, H, W)

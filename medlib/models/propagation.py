@@ -10,18 +10,18 @@ context, another network for where to start, and distinct nets for LV and RV. Ch
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from medlib.models.neighbours import check_stack, each
+from medlib.models._blocks import check_stacks, each
 from medlib.models.unet import SmallUNet
 
 
 class Propagation(nn.Module):
-    """(B, 1, D, H, W), base first → logits (B, num_classes, D, H, W), from slice to
-    slice with its own masks.
+    """(B, in_channels, D, H, W), base first → logits (B, num_classes, D, H, W), from
+    slice to slice with its own masks.
 
-    With a second channel that holds the true labels, as `taught` makes it, the true
+    With one more channel that holds the true labels, as `taught` makes it, the true
     mask of the slice before is handed on instead (teacher forcing), and all slices are
     done at once.
     """
@@ -35,32 +35,26 @@ class Propagation(nn.Module):
 
     def forward(self, x: Tensor, faults: dict[int, Tensor] | None = None) -> Tensor:
         """faults   {slice: labels (B, H, W)} put in place of the network's own mask
-        before
-                 it is handed on
+        before it is handed on
         """
-        image, labels = check_stack(x).split(
-            (self.in_channels, x.shape[1] - self.in_channels), 1
-        )
-        above = F.pad(image, (0, 0, 0, 0, 1, 0))[:, :, :-1]
+        image, labels = x[:, : self.in_channels], x[:, self.in_channels :]
+        check_stacks(self, image)
+        above = F.pad(image, (0, 0, 0, 0, 1, 0))[:, :, :-1]  # the slice before
         if labels.shape[1]:
-            masks = self._maps(labels[:, 0].long())  # (B, C − 1, D, H, W)
-            return each(
-                self.net,
-                torch.cat(
-                    (image, above, F.pad(masks, (0, 0, 0, 0, 1, 0))[:, :, :-1]), 1
-                ),
-            )
+            masks = self._masks(labels[:, 0].long())  # (B, C − 1, D, H, W)
+            masks = F.pad(masks, (0, 0, 0, 0, 1, 0))[:, :, :-1]
+            return each(self.net, torch.cat((image, above, masks), 1))
         mask, logits = image.new_zeros(len(x), self.num_classes - 1, *x.shape[3:]), []
         for k in range(x.shape[2]):
             logits.append(
                 self.net(torch.cat((image[:, :, k], above[:, :, k], mask), 1))
             )
             found = (faults or {}).get(k, logits[-1].argmax(1))
-            mask = self._maps(found).to(mask.dtype)
+            mask = self._masks(found).to(mask.dtype)
         return torch.stack(logits, 2)
 
-    def _maps(self, labels: Tensor) -> Tensor:
-        """One map a structure, without the background's."""
+    def _masks(self, labels: Tensor) -> Tensor:
+        """One mask per structure, without the background's: (B, …) → (B, C − 1, …)."""
         return F.one_hot(labels, self.num_classes).movedim(-1, 1)[:, 1:].float()
 
 

@@ -7,13 +7,15 @@ chapter 13 asks why it works.
 ResNet-18/34/50: 11,689,512 / 21,797,672 / 25,557,032 parameters (shortcuts of option B:
 a 1 × 1 convolution where the shape changes). As in torchvision, a bottleneck strides in
 its 3 × 3 convolution, where the paper strides in the 1 × 1 before it. `shortcut=False`
-is the plain twin: the same layers without the addition.
+is the plain counterpart: the same layers without the addition.
 """
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from medlib.models._blocks import check_images, he_initialise
 
 
 def convolution(
@@ -22,8 +24,26 @@ def convolution(
     return nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False)
 
 
-class BasicBlock(nn.Module):
-    """Two 3 × 3 convolutions F, and the shortcut: H(x) = F(x) + x (Eq. 1), then ReLU."""
+class ResidualBlock(nn.Module):
+    """H(x) = F(x) + x (Eq. 1), then ReLU: (B, in_channels, H, W) → (B, expansion ·
+    channels, H / stride, W / stride). A block defines F as `residual`; where `shortcut`
+    is None, F stands alone.
+    """
+
+    expansion: int
+    relu: nn.Module
+    shortcut: nn.Module | None
+
+    def residual(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.residual(x)
+        return self.relu(f if self.shortcut is None else f + self.shortcut(x))
+
+
+class BasicBlock(ResidualBlock):
+    """F: two 3 × 3 convolutions."""
 
     expansion = 1
 
@@ -39,19 +59,13 @@ class BasicBlock(nn.Module):
         self.shortcut = projection(in_channels, channels, stride) if shortcut else None
 
     def residual(self, x: Tensor) -> Tensor:
-        x = self.relu(
-            self.bn1(self.conv1(x))
-        )  # → (B, channels, H / stride, W / stride)
+        x = self.relu(self.bn1(self.conv1(x)))  # → (B, channels, H / stride, …)
         return self.bn2(self.conv2(x))
 
-    def forward(self, x: Tensor) -> Tensor:
-        f = self.residual(x)
-        return self.relu(f if self.shortcut is None else f + self.shortcut(x))
 
-
-class Bottleneck(BasicBlock):
-    """1 × 1 to fewer maps, 3 × 3, 1 × 1 to four times as many (section 4.1, "deeper
-    bottleneck").
+class Bottleneck(ResidualBlock):
+    """F: 1 × 1 to fewer channels, 3 × 3, 1 × 1 to four times as many (section 4.1,
+    "deeper bottleneck").
     """
 
     expansion = 4
@@ -59,7 +73,7 @@ class Bottleneck(BasicBlock):
     def __init__(
         self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True
     ):
-        nn.Module.__init__(self)
+        super().__init__()
         wide = channels * self.expansion
         self.conv1 = convolution(in_channels, channels, 1)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -72,9 +86,7 @@ class Bottleneck(BasicBlock):
 
     def residual(self, x: Tensor) -> Tensor:
         x = self.relu(self.bn1(self.conv1(x)))
-        x = self.relu(
-            self.bn2(self.conv2(x))
-        )  # → (B, channels, H / stride, W / stride)
+        x = self.relu(self.bn2(self.conv2(x)))  # → (B, channels, H / stride, …)
         return self.bn3(self.conv3(x))
 
 
@@ -92,46 +104,50 @@ def projection(in_channels: int, channels: int, stride: int) -> nn.Module:
 class ResNet(nn.Module):
     """(B, in_channels, H, W) → logits (B, num_classes). By default ResNet-18.
 
-    layers        blocks in each stage; maps double and sides halve from stage to stage
-    width         maps of the first stage
+    layers        blocks in each stage; channels double and sides halve from stage to
+                  stage
+    width         channels of the first stage
     small_images  a 3 × 3 stem without stride or pooling, for images of 28 to 64 pixels
                   (section 4.2)
-    shortcut      False: the plain twin
+    shortcut      False: the plain counterpart
     """
 
-    def __init__(self, in_channels: int = 3, num_classes: int = 1000, *, block: type[BasicBlock] = BasicBlock,
-                 layers: Sequence[int] = (2, 2, 2, 2), width: int = 64, small_images: bool = False,
-                 shortcut: bool = True):  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int = 3,
+        num_classes: int = 1000,
+        *,
+        block: type[ResidualBlock] = BasicBlock,
+        layers: Sequence[int] = (2, 2, 2, 2),
+        width: int = 64,
+        small_images: bool = False,
+        shortcut: bool = True,
+    ):
         super().__init__()
-        self.conv1 = (
-            convolution(in_channels, width, 3)
-            if small_images
-            else convolution(in_channels, width, 7, 2)
-        )
+        self.in_channels = in_channels
+        if small_images:
+            self.conv1 = convolution(in_channels, width, 3)
+            self.pool = nn.Identity()
+        else:
+            self.conv1 = convolution(in_channels, width, 7, 2)
+            self.pool = nn.MaxPool2d(3, 2, 1)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.pool = nn.Identity() if small_images else nn.MaxPool2d(3, 2, 1)
-        stages, channels = [], width
+        self.stages, last = nn.Sequential(), width
         for stage, repeats in enumerate(layers):
-            blocks, maps = [], width * 2**stage
+            blocks, channels = nn.Sequential(), width * 2**stage
             for i in range(repeats):
                 stride = 2 if stage and not i else 1
-                blocks.append(block(channels, maps, stride, shortcut=shortcut))
-                channels = maps * block.expansion
-            stages.append(nn.Sequential(*blocks))
-        self.stages = nn.Sequential(*stages)
-        self.fc = nn.Linear(channels, num_classes)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(
-                    layer.weight, mode="fan_out", nonlinearity="relu"
-                )
+                blocks.append(block(last, channels, stride, shortcut=shortcut))
+                last = channels * block.expansion
+            self.stages.append(blocks)
+        self.fc = nn.Linear(last, num_classes)
+        he_initialise(self, mode="fan_out")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(
-            self.relu(self.bn1(self.conv1(x)))
-        )  # (B, 3, 224, 224) → (B, 64, 56, 56)
-        x = self.stages(x)  # → (B, 512, 7, 7)
+        check_images(self, x)
+        x = self.relu(self.bn1(self.conv1(x)))  # (B, 3, 224, 224) → (B, 64, 112, 112)
+        x = self.stages(self.pool(x))  # → (B, 512, 7, 7)
         return self.fc(torch.mean(x, (2, 3)))
 
 
@@ -143,12 +159,18 @@ def resnet50(in_channels: int = 3, num_classes: int = 1000) -> ResNet:
     return ResNet(in_channels, num_classes, block=Bottleneck, layers=(3, 4, 6, 3))
 
 
-def small_resnet(depth: int = 8, in_channels: int = 1, num_classes: int = 2, *, width: int = 16,
-                 shortcut: bool = True) -> ResNet:  # fmt: skip
+def small_resnet(
+    depth: int = 8,
+    in_channels: int = 1,
+    num_classes: int = 2,
+    *,
+    width: int = 16,
+    shortcut: bool = True,
+) -> ResNet:
     """ResNet of 6n + 2 layers for small images (section 4.2): 8, 14, 20, 32, …"""
     n, rest = divmod(depth - 2, 6)
     if rest or n < 1:
-        raise ValueError(f"depth {depth}; the rule: 6n + 2, such as 8, 14, 20 or 32")
+        raise ValueError(f"depth {depth}; expected 6n + 2, such as 8, 14, 20 or 32")
     return ResNet(
         in_channels,
         num_classes,

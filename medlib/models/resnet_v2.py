@@ -7,8 +7,8 @@ CVPR 2016, section 4.1 (shortcut options A, B, C). Read with chapter 13; the net
 itself and option B are in resnet.py.
 
 With option A, the networks of 20, 32, 56 and 110 layers for 3 × 32 × 32 images and 10
-classes have 269,722; 464,154; 853,018 and 1,727,962 parameters. `ResNetV2` differs from
-the paper in no layer; it is the small one.
+classes have 269,722; 464,154; 853,018 and 1,727,962 parameters. `ResNetV2` is the
+paper's small network; nothing differs.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medlib.models._blocks import check_images
 from medlib.models.resnet import BasicBlock, ResNet, convolution
 
 
@@ -27,12 +28,17 @@ class ReLUBefore(BasicBlock):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.residual(x)) + self.shortcut(x)
+        f = self.relu(self.residual(x))
+        return f if self.shortcut is None else f + self.shortcut(x)
 
 
 class PreActivation(BasicBlock):
     """Norm, ReLU and convolution, twice; nothing follows the addition, so that x goes
     through unchanged (Fig. 4 e).
+
+    shares_activation  whether the first norm and ReLU come before the paths split, so
+                       that the shortcut sees what the convolutions see: as it is where
+                       the shape changes, and in the first block of a network
     """
 
     def __init__(
@@ -40,60 +46,59 @@ class PreActivation(BasicBlock):
     ):
         super().__init__(in_channels, channels, stride, shortcut=shortcut)
         self.bn1 = nn.BatchNorm2d(in_channels)
-        if isinstance(self.shortcut, nn.Sequential):
+        self.shares_activation = isinstance(self.shortcut, nn.Sequential)
+        if self.shares_activation:
             self.shortcut = convolution(in_channels, channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         a = self.relu(self.bn1(x))
         f = self.conv2(self.relu(self.bn2(self.conv1(a))))
-        # Where the shape changes, the projection sees what the convolutions see.
-        return (
-            f
-            if self.shortcut is None
-            else f + self.shortcut(x if isinstance(self.shortcut, nn.Identity) else a)
-        )
+        if self.shortcut is None:
+            return f
+        return f + self.shortcut(a if self.shares_activation else x)
 
 
 class Concatenate(BasicBlock):
     """“Stacked with the original input”: F(x) beside x, and a 1 × 1 convolution back to
-    as many maps.
+    as many channels.
     """
 
     def __init__(
         self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True
     ):
         super().__init__(in_channels, channels, stride, shortcut=False)
-        self.stride, self.join = (
-            stride,
-            convolution(channels + in_channels, channels, 1),
-        )
+        self.stride = stride
+        self.join = convolution(channels + in_channels, channels, 1)
         self.bn3 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        f = self.relu(self.residual(x))
         aside = F.avg_pool2d(x, self.stride, ceil_mode=True)
-        both = torch.cat(
-            (self.relu(self.residual(x)), aside), 1
-        )  # → (B, channels + in_channels, …)
+        both = torch.cat((f, aside), 1)  # → (B, channels + in_channels, …)
         return self.relu(self.bn3(self.join(both)))
 
 
 class Pad(nn.Module):
-    """Option A: every second pixel, and maps of zeros in place of the missing ones. No
-    parameter.
+    """Option A: every second pixel, and channels of zeros in place of the missing ones.
+    No parameter.
     """
 
     def __init__(self, missing: int, stride: int):
         super().__init__()
+        if missing < 0:
+            raise ValueError(
+                f"{-missing} channels fewer behind the block than before it; expected "
+                "as many or more, for a shortcut that pads"
+            )
         self.missing, self.stride = missing, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(
-            x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.missing)
-        )
+        x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, 0, self.missing))
 
 
 class OptionA(BasicBlock):
-    """Identity shortcuts alone, padded with zeros where the number of maps grows."""
+    """Identity shortcuts alone, padded with zeros where the channels grow in number."""
 
     def __init__(
         self, in_channels: int, channels: int, stride: int = 1, *, shortcut: bool = True
@@ -118,7 +123,9 @@ class OptionC(BasicBlock):
 
 class ResNetV2(ResNet):
     """(B, in_channels, H, W) → logits (B, num_classes): pre-activation blocks for small
-    images; one norm and ReLU at the end, none after the first convolution.
+    images, and a norm and ReLU behind the last one. The first block's norm and ReLU
+    come right after the first convolution, before its two paths split (the paper's
+    appendix).
     """
 
     def __init__(
@@ -137,8 +144,10 @@ class ResNetV2(ResNet):
             width=width,
             small_images=True,
         )
+        self.stages[0][0].shares_activation = True
         self.bn1 = nn.BatchNorm2d(self.fc.in_features)
 
     def forward(self, x: Tensor) -> Tensor:
+        check_images(self, x)
         x = self.stages(self.conv1(x))
         return self.fc(torch.mean(self.relu(self.bn1(x)), (2, 3)))

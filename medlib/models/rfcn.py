@@ -1,17 +1,17 @@
 """RFCN: a memory that reads the stack slice by slice, from the base to the apex.
 
 Poudel, Lamata, Montana, "Recurrent Fully Convolutional Neural Networks for Multi-slice
-MRI Cardiac Segmentation", RAMBO 2016. A U-Net whose coarsest maps pass through a gated
-recurrent unit (GRU; Cho et al. 2014) along the slices: what the unit has seen above
-helps below. Features recur, never masks. Ours works on the book's `SmallUNet`, and its
-GRU is convolutional, so that a memory has a place in the image. Chapter 18.
+MRI Cardiac Segmentation", RAMBO 2016. A U-Net whose coarsest feature maps pass through
+a gated recurrent unit (GRU; Cho et al. 2014) along the slices: what the unit has seen
+above helps below. Features recur, never masks. Ours works on the book's `SmallUNet`,
+and its GRU is convolutional, so that a memory has a position in the image. Chapter 18.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from medlib.models.neighbours import check_stack
+from medlib.models._blocks import check_stacks
 from medlib.models.unet import SmallUNet
 
 
@@ -39,22 +39,23 @@ class ConvGRU(nn.Module):
 
 class RFCN(nn.Module):
     """(B, in_channels, D, H, W), base first → logits (B, num_classes, D, H, W); H and W
-    are multiples of 2.
+    are multiples of the `SmallUNet`'s patch, 2.
     """
 
     def __init__(self, in_channels: int = 1, num_classes: int = 4, *, width: int = 16):
         super().__init__()
+        self.in_channels = in_channels
         self.net = SmallUNet(in_channels, num_classes, width=width)
         self.gru = ConvGRU(self.net.unet.bottleneck[0].out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, _, _, height, width = check_stack(x).shape
-        slices = (
-            x.transpose(1, 2)
-            .flatten(0, 1)
-            .contiguous(memory_format=torch.channels_last)
-        )
-        asides, bottom = self.net.unet.encode(F.pixel_unshuffle(slices, self.net.patch))
+        unet, patch = self.net.unet, self.net.patch
+        check_stacks(self, x, (1, patch, patch))
+        batch, _, _, height, width = x.shape
+        slices = x.transpose(1, 2).flatten(0, 1)  # → (B · D, C, H, W)
+        slices = slices.contiguous(memory_format=torch.channels_last)
+        asides, bottom = unet.encode(F.pixel_unshuffle(slices, patch))
         bottom = self.gru(bottom.unflatten(0, (batch, -1))).flatten(0, 1)
-        logits = F.pixel_shuffle(self.net.unet.decode(asides, bottom), self.net.patch)
-        return logits[..., :height, :width].unflatten(0, (batch, -1)).transpose(1, 2)
+        logits = F.pixel_shuffle(unet.decode(asides, bottom), patch)
+        logits = logits[..., :height, :width]  # without what `encode` padded
+        return logits.unflatten(0, (batch, -1)).transpose(1, 2)

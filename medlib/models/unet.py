@@ -1,5 +1,5 @@
-"""U-Net: a contracting path sees context, an expanding path restores place, and skips
-join them.
+"""U-Net: a contracting path sees context, an expanding path restores positions, and
+skips join them.
 
 Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image
 Segmentation", MICCAI 2015. By default the paper's network, 31,030,658 parameters from
@@ -10,8 +10,10 @@ for the skips, resizing for the up-convolution. Chapter 11.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medlib.models._blocks import Conv, check_images, he_initialise
 
 SKIPS = ("concatenate", "add", "none")
 
@@ -22,14 +24,10 @@ def double(
     """Twice: 3 × 3 convolution, (batch norm,) ReLU. Unpadded, each takes a frame of one
     pixel away.
     """
-    layers = []
-    for channels in (in_channels, out_channels):
-        layers.append(
-            nn.Conv2d(channels, out_channels, 3, padding=int(padded), bias=not norm)
-        )
-        layers += [nn.BatchNorm2d(out_channels)] if norm else []
-        layers.append(nn.ReLU(inplace=True))
-    return nn.Sequential(*layers)
+    return nn.Sequential(
+        *Conv(in_channels, out_channels, padded=padded, norm=norm),
+        *Conv(out_channels, out_channels, padded=padded, norm=norm),
+    )
 
 
 def crop(x: Tensor, size: torch.Size) -> Tensor:
@@ -50,17 +48,16 @@ class Up(nn.Module):
         half = channels // 2
         self.skip = skip
         self.up = nn.ConvTranspose2d(channels, half, 2, stride=2)
-        # as many parameters: 2 × 2 weights from `channels` to `half`, and padding to
-        # keep the size
         if resize:
+            # As many parameters as the transposed convolution: 2 × 2 weights, and a
+            # row and a column of padding to keep the size.
             self.up = nn.Sequential(
                 nn.Upsample(scale_factor=2),
                 nn.ZeroPad2d((0, 1, 0, 1)),
                 nn.Conv2d(channels, half, 2),
             )
-        self.convolutions = double(
-            channels if skip == "concatenate" else half, half, padded, norm
-        )
+        joined = channels if skip == "concatenate" else half
+        self.convolutions = double(joined, half, padded, norm)
 
     def forward(self, x: Tensor, aside: Tensor) -> Tensor:
         x = self.up(x)
@@ -96,8 +93,8 @@ class UNet(nn.Module):
     ):
         super().__init__()
         if skip not in SKIPS:
-            raise ValueError(f"skip={skip!r}; the rule: one of {', '.join(SKIPS)}")
-        self.depth, self.padded = depth, padded
+            raise ValueError(f"skip={skip!r}; expected one of {', '.join(SKIPS)}")
+        self.in_channels, self.depth, self.padded = in_channels, depth, padded
         widths = [width * 2**level for level in range(depth + 1)]
         ins = [in_channels, *widths]
         self.down = nn.ModuleList(
@@ -109,21 +106,16 @@ class UNet(nn.Module):
             Up(w, padded, norm, skip, resize) for w in widths[:0:-1]
         )
         self.head = nn.Conv2d(width, num_classes, 1)
-        for layer in (
-            self.modules()
-        ):  # section 3: Gaussian of standard deviation √(2 / incoming nodes)
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        he_initialise(self)  # section 3 of the paper
 
     def forward(self, x: Tensor) -> Tensor:
+        check_images(self, x)
         height, width = x.shape[2:]
         x = self.decode(*self.encode(x))
         return x[:, :, :height, :width] if self.padded else x
 
     def encode(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The maps that go across, and those at the bottom."""
+        """The feature maps that go across, and those at the bottom."""
         x, asides = self._frame(x), []
         for level in self.down:
             asides.append(level(x))
@@ -131,6 +123,7 @@ class UNet(nn.Module):
         return asides, self.bottleneck(x)
 
     def decode(self, asides: list[Tensor], x: Tensor) -> Tensor:
+        """Logits from what `encode` gives."""
         for level, aside in zip(self.up, asides[::-1], strict=True):
             x = level(x, aside)
         return self.head(x)
@@ -144,16 +137,12 @@ class UNet(nn.Module):
             whole = 2**self.depth
             return F.pad(x, (0, -width % whole, 0, -height % whole))
         if self.output_size(height) is None or self.output_size(width) is None:
-            fits = [
-                n
-                for n in range(2**self.depth, 2 * max(height, width) + 1024)
-                if self.output_size(n)
-            ]
+            sides = range(2**self.depth, 2 * max(height, width) + 1024)
+            fits = [n for n in sides if self.output_size(n)]
             nearest = min(fits, key=lambda n: abs(n - height))
             raise ValueError(
-                f"an image of {height} × {width} pixels; the unpadded U-Net needs a "
-                "size that is even before each "
-                f"pooling, such as {nearest} × {nearest}, or padded=True"
+                f"an image of {height} × {width} pixels; expected a size that is even "
+                f"before each pooling, such as {nearest} × {nearest}, or padded=True"
             )
         return x
 
@@ -173,9 +162,9 @@ class UNet(nn.Module):
 
 
 class SmallUNet(nn.Module):
-    """The book's twin for small processors: a padded U-Net with batch norm that works
-    on patches of `patch` × `patch` pixels as channels (space-to-depth), and gives as
-    many pixels back at the end.
+    """The book's counterpart for small processors: a padded U-Net with batch norm that
+    works on patches of `patch` × `patch` pixels as channels (space-to-depth), and gives
+    as many pixels back at the end.
 
     (B, in_channels, H, W) → (B, num_classes, H, W); H and W are multiples of `patch`.
     Full resolution is where a U-Net spends its time, so the first level at half of it
@@ -194,10 +183,10 @@ class SmallUNet(nn.Module):
         resize: bool = False,
     ):
         super().__init__()
-        self.patch, area = patch, patch**2
-        channels = in_channels * area, num_classes * area
+        self.in_channels, self.patch = in_channels, patch
         self.unet = UNet(
-            *channels,
+            in_channels * patch**2,
+            num_classes * patch**2,
             width=width,
             depth=depth,
             padded=True,
@@ -207,9 +196,6 @@ class SmallUNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if any(n % self.patch for n in x.shape[2:]):
-            raise ValueError(
-                f"an image of {tuple(x.shape[2:])} pixels; the rule: multiples of "
-                f"{self.patch}"
-            )
-        return F.pixel_shuffle(self.unet(F.pixel_unshuffle(x, self.patch)), self.patch)
+        check_images(self, x, multiple=self.patch)
+        x = F.pixel_unshuffle(x, self.patch)  # → (B, patch² · C, H / patch, W / patch)
+        return F.pixel_shuffle(self.unet(x), self.patch)

@@ -18,10 +18,15 @@ Chapter 17.
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-Size = tuple[int, int, int]
+from medlib.models._blocks import (
+    Size,
+    channels_to_patches,
+    check_stacks,
+    patches_to_channels,
+)
 
 
 def double(
@@ -39,7 +44,7 @@ class UNet3D(nn.Module):
     """(B, in_channels, D, H, W) → logits (B, num_classes, D, H, W).
 
     width    channels of the first convolution; twice as many leave the first level
-    pool     one size a level on the way down
+    pool     one size per level on the way down
     patch    pixels of a patch in the plane that become channels; H and W are multiples
              of it
     """
@@ -55,11 +60,11 @@ class UNet3D(nn.Module):
         patch: int = 1,
     ):
         super().__init__()
-        self.pool, self.patch = pool, patch
+        self.in_channels, self.pool, self.patch = in_channels, pool, patch
         widths = [2 * width * 2**level for level in range(len(pool) + 1)]
         ins = [in_channels * patch**2, *widths]
         levels = [
-            double(a, b // 2, b, kernel) for a, b in zip(ins, widths, strict=False)
+            double(a, b // 2, b, kernel) for a, b in zip(ins[:-1], widths, strict=True)
         ]
         self.down, self.bottleneck = nn.ModuleList(levels[:-1]), levels[-1]
         self.raise_ = nn.ModuleList(
@@ -73,28 +78,18 @@ class UNet3D(nn.Module):
         self.head = nn.Conv3d(widths[0], num_classes * patch**2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 5 or any(n % self.patch for n in x.shape[3:]):
-            raise ValueError(
-                f"a stack of shape {tuple(x.shape)}; the rule: (B, C, D, H, W), H and "
-                f"W multiples of {self.patch}"
-            )
-        if self.patch > 1:
-            x = F.pixel_unshuffle(x.transpose(1, 2), self.patch).transpose(1, 2)
-        size = x.shape[2:]
-        x = self._frame(x)
-        asides = []
+        check_stacks(self, x, (1, self.patch, self.patch))
+        x = patches_to_channels(x, self.patch)
+        d, h, w = x.shape[2:]
+        x, asides = self._frame(x), []
         for level, pool in zip(self.down, self.pool, strict=True):
             asides.append(level(x))
             x = F.max_pool3d(asides[-1], pool)
         x = self.bottleneck(x)
         for raise_, level in zip(self.raise_, self.up, strict=True):
             x = level(torch.cat((asides.pop(), raise_(x)), 1))
-        x = self.head(x)[:, :, : size[0], : size[1], : size[2]]
-        return (
-            F.pixel_shuffle(x.transpose(1, 2), self.patch).transpose(1, 2)
-            if self.patch > 1
-            else x
-        )
+        x = self.head(x)[:, :, :d, :h, :w]
+        return channels_to_patches(x, self.patch)
 
     def _frame(self, x: Tensor) -> Tensor:
         """x grown at the end of each axis to a size that all the pools divide."""
