@@ -1,0 +1,33 @@
+"""Listings on the pages: medlib as it is now, whatever the stored notebook shows."""
+
+import json
+import sys
+
+import pytest
+
+from press import text
+
+sys.path.insert(0, str(text.ROOT / "book" / "_ext"))
+from medlib_book import listings  # noqa: E402 — it lies outside of the packages
+
+
+@pytest.mark.parametrize("source", text.sources(), ids=lambda p: p.stem)
+def test_every_listing_is_the_file_as_it_is(source):
+    stored = source.with_suffix(".ipynb").read_text(encoding="utf-8")
+    page = json.loads(listings.renew(source.stem, stored))
+    shown = [c["outputs"] for c in page["cells"] if c["cell_type"] == "code"]
+    for output in (o for outputs in shown for o in outputs):
+        words = output.get("data", {}).get("text/markdown", "")
+        if isinstance(words, str) and words.startswith("`medlib/"):  # made anew
+            file, _, code = words.partition("`\n\n```python\n")
+            whole = (text.ROOT / file[1:]).read_text(encoding="utf-8")
+            assert code.removesuffix("\n```") in whole
+    calls = sum("show_source(" in c["source"] for c in text.read(source).cells)
+    assert page["cells"] and (calls == 0 or "`medlib/" in json.dumps(page))
+
+
+def test_a_listing_starts_at_its_decorator_and_ends_with_its_body():
+    words = listings.output("medlib.train.predict")["data"]["text/markdown"]
+    lines = words.splitlines()
+    assert lines[0] == "`medlib/train.py`" and lines[3] == "@torch.no_grad()"
+    assert lines[-2].strip().startswith("return") and lines[-1] == "```"
