@@ -26,24 +26,25 @@ def renew(name: str, notebook: str) -> str:
     medlib().add(chapter)
     for cell in stored["cells"]:
         if cell["cell_type"] == "code":
-            if shown := listings("".join(cell["source"]), chapter):
-                cell["outputs"] = shown
+            shown = [output(path) for path in asked("".join(cell["source"]), chapter)]
+            others = [o for o in cell["outputs"] if not shown or not is_listing(o)]
+            cell["outputs"] = others + shown  # a cell shows its listings last
     return json.dumps(stored)
 
 
-def listings(code: str, chapter: Module) -> list[dict]:
-    """The outputs of a cell that does nothing but show sources; [] of any other."""
-    if "show_source(" not in code:
-        return []
-    outputs = []
-    for statement in ast.parse(code).body:
-        match statement:
-            case ast.Expr(ast.Call(ast.Attribute(attr="show_source"), args=shown)):
-                for thing in shown:
-                    outputs.append(output(f"{chapter.name}.{ast.unparse(thing)}"))
-            case _:
-                return []
-    return outputs
+def asked(code: str, chapter: Module) -> list[str]:
+    """The paths that a cell hands to `show_source`, in order."""
+    found = []
+    for node in ast.walk(ast.parse(code) if "show_source(" in code else ast.Module([])):
+        match node:
+            case ast.Call(ast.Attribute(attr="show_source"), args=things):
+                found += [f"{chapter.name}.{ast.unparse(thing)}" for thing in things]
+    return found
+
+
+def is_listing(output: dict) -> bool:
+    words = "".join(output.get("data", {}).get("text/markdown", ""))
+    return words.startswith("`medlib/") and "```python" in words
 
 
 def output(path: str) -> dict:
