@@ -58,7 +58,14 @@ def test_response_norm_is_that_of_the_paper():
     )
 
 
-def test_a_group_sees_half_of_the_maps():
+def test_response_norm_keeps_the_type():
+    x = torch.randn(2, 7, 3, 4)
+    low = LocalResponseNorm()(x.bfloat16())
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), LocalResponseNorm()(x), rtol=0.02, atol=0)
+
+
+def test_a_group_sees_half_of_the_channels():
     net = small_alexnet()
     layer = net.features[4]
     assert layer.groups == 2 and layer.weight.shape[1] * 2 == layer.in_channels
