@@ -96,13 +96,11 @@ def read(folder: Path) -> nbformat.NotebookNode:
 
 def questions(folder: Path) -> list[dict]:
     """Name, points, minutes and what is tested, as the master says."""
-    cells = (
-        c.source for c in jupytext.read(folder / "master.py", fmt="py:percent").cells
-    )
+    notebook = jupytext.read(folder / "master.py", fmt="py:percent")
     return [
-        yaml.safe_load(source)
-        for source in cells
-        if source.startswith("# BEGIN QUESTION")
+        yaml.safe_load(cell.source)
+        for cell in notebook.cells
+        if cell.source.startswith("# BEGIN QUESTION")
     ]
 
 
@@ -132,16 +130,11 @@ def assign(folder: Path, result: Path, *, check: bool) -> None:
         for i, cell in enumerate(notebook.cells):
             cell["id"] = f"{folder.name[:2]}-{i:03}"
         nbformat.write(notebook, path)
-    tidy = [
-        "--quiet",
-        "--no-cache",
-        "--config",
-        str(ROOT / "pyproject.toml"),
-        str(result / "student" / "tests"),
-    ]
-    # Long lines stay: the messages of a master's tests are prose.
+    ruff = [sys.executable, "-m", "ruff"]
+    settings = ["--quiet", "--no-cache", "--config", str(ROOT / "pyproject.toml")]
+    tests = str(result / "student" / "tests")
     for command in (["check", "--fix", "--ignore", "E501"], ["format"]):
-        subprocess.run([sys.executable, "-m", "ruff", *command, *tidy], check=True)
+        subprocess.run([*ruff, *command, *settings, tests], check=True)
 
 
 def solutions(folder: Path, result: Path) -> None:
@@ -167,14 +160,16 @@ def publish(folder: Path, result: Path) -> None:
     shutil.copytree(result / "student" / "tests", folder / "tests")
 
 
-# ---------------------------------------------------------------- the tables of the two
-# pages
+# ---------------------------------------------------------------- the two pages' tables
 
 
 def title(folder: Path) -> str:
-    return re.search(
-        r"^# # (.+)$", (folder / "master.py").read_text(encoding="utf-8"), re.MULTILINE
-    )[1]
+    master = folder / "master.py"
+    text = master.read_text(encoding="utf-8")
+    found = re.search(r"^# # (.+)$", text, re.MULTILINE)
+    if not found:
+        raise ValueError(f"{master}: expected a line '# # Title'")
+    return found[1]
 
 
 def student_table() -> str:
@@ -183,10 +178,8 @@ def student_table() -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for folder in folders():
-        asked, path = (
-            questions(folder),
-            f"assignments/{folder.name}/{folder.name}.ipynb",
-        )
+        asked = questions(folder)
+        path = f"assignments/{folder.name}/{folder.name}.ipynb"
         minutes, points = (sum(q[key] for q in asked) for key in ("minutes", "points"))
         colab = "repo.replace('https://github.com', 'https://colab.research.google.com/github')"
         links = [f"{{{{ '[Colab](' ~ {colab} ~ '/blob/main/{path})' }}}}"]
@@ -231,14 +224,19 @@ MARKS = ("<!-- made by `make assignments` from here -->", "<!-- to here -->")
 def filled(page: str) -> str:
     """The page with its table made anew."""
     text = (ROOT / "book" / page).read_text(encoding="utf-8")
+    if any(text.count(mark) != 1 for mark in MARKS):
+        raise ValueError(f"book/{page}: expected {MARKS[0]!r} and {MARKS[1]!r}, once")
     before, rest = text.split(MARKS[0])
-    return (
-        f"{before}{MARKS[0]}\n\n{PAGES[page]()}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
-    )
+    after = rest.split(MARKS[1])[1]
+    return f"{before}{MARKS[0]}\n\n{PAGES[page]()}\n\n{MARKS[1]}{after}"
 
 
 def main(number: str = "") -> None:
-    for folder in folders(number):
+    chosen = folders(number)
+    if not chosen:
+        names = ", ".join(folder.name for folder in folders())
+        raise SystemExit(f"expected one of {names}, not {number!r}")
+    for folder in chosen:
         result = ROOT / "_build" / "assignments" / folder.name
         assign(folder, result, check=True)
         solutions(folder, result)

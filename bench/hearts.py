@@ -58,10 +58,8 @@ def torchio(data, s: int, limit: float) -> float:
         tio.SubjectsDataset(subjects, turn), batch_size=16, shuffle=True, drop_last=True
     )
     model = BasicUNet(2, 1, len(data.classes), features=(16, 16, 32, 64, 128, 16))
-    loss, adam = (
-        DiceLoss(softmax=True, to_onehot_y=True, include_background=False),
-        torch.optim.Adam(model.parameters(), 1e-3),
-    )
+    loss = DiceLoss(softmax=True, to_onehot_y=True, include_background=False)
+    adam = torch.optim.Adam(model.parameters(), 1e-3)
     spent = 0.0
     while spent < limit:
         started = time.process_time()

@@ -45,10 +45,8 @@ def protocol(name: str, s: int) -> float:
     data = load(name)
     torch.manual_seed(s)
     net = torchvision.models.resnet18(num_classes=2)
-    net.conv1, net.maxpool = (
-        torch.nn.Conv2d(1, 64, 3, 1, 1, bias=False),
-        torch.nn.Identity(),
-    )
+    net.conv1 = torch.nn.Conv2d(1, 64, 3, 1, 1, bias=False)
+    net.maxpool = torch.nn.Identity()
     batches = DataLoader(
         TensorDataset((data.train.x - 0.5) / 0.5, data.train.y), 128, shuffle=True
     )

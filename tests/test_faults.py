@@ -109,7 +109,7 @@ EDITS = st.lists(
 
 
 def mutate(content: bytes, edits, keep: float, early: bool) -> bytes:
-    """Bytes overwritten or put in, at the beginning if `early`, and the end cut off."""
+    """Bytes overwritten or put in, near the beginning if `early`, the end cut off."""
     for place, new, insert in edits:
         k = int(place * (min(len(content), 400) if early else len(content)))
         content = content[:k] + new + content[k + (0 if insert else len(new)) :]
@@ -235,11 +235,11 @@ SERVER = """
             asked.append(start)
             self.send_response(206 if start else 200)
             if start:
-                span = f"bytes {start}-{len(content) - 1}/{len(content)}"
-                self.send_header("Content-Range", span)
+                part = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                self.send_header("Content-Range", part)
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
-            # a slow line, so that a kill finds it at work
+            # A slow line, so that a kill finds it at work.
             for k in range(start, len(content), 20_000):
                 try:
                     self.wfile.write(content[k : k + 20_000])
@@ -250,8 +250,8 @@ SERVER = """
     threading.Thread(target=server.serve_forever, daemon=True).start()
     os.environ["MEDLIB_CACHE"] = str(Path.cwd() / "cache")
     good = hashlib.sha256(content).hexdigest()
-    url = f"http://127.0.0.1:{server.server_port}/x"
-    entry = {"path": "set/file.npz", "url": [url], "hash": [f"sha256:{good}"]}
+    address = f"http://127.0.0.1:{server.server_port}/x"
+    entry = {"path": "set/file.npz", "url": [address], "hash": [f"sha256:{good}"]}
     target = Path.cwd() / "cache" / "set" / "file.npz"
     def child(before=lambda: None):
         pid = os.fork()
@@ -336,16 +336,14 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path, 
     done = run(
         f"""
     import os, random, signal, time, torch
+    from torch import nn
     from medlib import fit, load, seed
     def train(name):
         seed(0)
-        net = torch.nn.Sequential(
-            torch.nn.Conv2d(1, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
-            torch.nn.Dropout(0.2), torch.nn.Flatten(), torch.nn.Linear(288, 10),
-        )
+        net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(),
+                            nn.Dropout(0.2), nn.Flatten(), nn.Linear(288, 10))
         digits = load("digits", device="cpu").standardise()
-        plan = dict(epochs=120, batch_size=64, validations=400)
-        fit(net, digits, store=name + ".pt", **plan)
+        fit(net, digits, epochs=120, batch_size=64, validations=400, store=name + ".pt")
         torch.save(net.state_dict(), name + ".weights")
     def child(name):
         pid = os.fork()
@@ -363,8 +361,8 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path, 
         if os.path.exists("broken.weights"):  # it was done: once more from the start
             os.remove("broken.weights"), os.remove("broken.pt")
     assert os.waitpid(child("broken"), 0)[1] == 0
-    broken, whole = (torch.load(name + ".weights") for name in ("broken", "whole"))
-    torch.testing.assert_close(broken, whole, rtol=0, atol=0)
+    weights = [torch.load(f"{{name}}.weights") for name in ("broken", "whole")]
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
     print(killed, "kills")
     """,
         tmp_path,
@@ -386,16 +384,16 @@ def test_a_chapter_killed_again_and_again_is_whole_or_not_there(tmp_path, kills)
     job += "text.FOLDER = Path.cwd(); run.run(text.FOLDER / '99_toy.py')"
     killed = 0
     while killed < {kills}:
-        quiet = dict(start_new_session=True, stderr=subprocess.DEVNULL)
-        p = subprocess.Popen([sys.executable, "-c", job], **quiet)
+        p = subprocess.Popen([sys.executable, "-c", job], start_new_session=True,
+                             stderr=subprocess.DEVNULL)
         try:
             p.wait(random.Random(killed).uniform(0.3, 6))
         except subprocess.TimeoutExpired:
             os.killpg(p.pid, signal.SIGKILL)
             killed += p.wait() == -signal.SIGKILL
         if os.path.exists("99_toy.ipynb"):
-            stored = nbformat.read("99_toy.ipynb", as_version=4)
-            assert stored.metadata.medlib.profile == "full"
+            whole = nbformat.read("99_toy.ipynb", as_version=4)
+            assert whole.metadata.medlib.profile == "full"
             os.remove("99_toy.ipynb")
     print(killed, "kills")
     """,

@@ -163,16 +163,13 @@ def test_q2_sizes(correlate):
 
     draw = torch.Generator().manual_seed(3)
     for size, window in (((6, 11), (2, 5)), ((11, 6), (4, 1)), ((5, 8), (5, 8))):
-        image, kernel = (
-            torch.rand(size, generator=draw),
-            torch.rand(window, generator=draw),
-        )
+        image = torch.rand(size, generator=draw)
+        kernel = torch.rand(window, generator=draw)
         expected = F.conv2d(image[None, None], kernel[None, None])[0, 0]
         with patch("torch.nn.functional.conv2d", None):
             output = correlate(image, kernel)
-        assert output.shape == expected.shape and torch.allclose(
-            output, expected, atol=1e-5
-        )
+        assert output.shape == expected.shape
+        assert torch.allclose(output, expected, atol=1e-5)
 
 
 # %% [raw]
@@ -259,10 +256,8 @@ def test_q3_padding(convolve):
     x, weight, bias = (
         torch.randn(s, generator=draw) for s in ((2, 3, 8, 11), (4, 3, 5, 5), (4,))
     )
-    output, expected = (
-        convolve(x, weight, bias, padding=2),
-        F.conv2d(x, weight, bias, padding=2),
-    )
+    output = convolve(x, weight, bias, padding=2)
+    expected = F.conv2d(x, weight, bias, padding=2)
     assert output.shape == expected.shape, (
         f"shape {tuple(output.shape)}, expected {tuple(expected.shape)}"
     )
@@ -289,17 +284,14 @@ def test_q3_stride(convolve):
         ((13, 8), (3, 5), 3),
         ((7, 7), (4, 2), 2),
     ):
-        x, bias = (
-            torch.randn(2, 3, *size, generator=draw),
-            torch.randn(5, generator=draw),
-        )
+        x = torch.randn(2, 3, *size, generator=draw)
+        bias = torch.randn(5, generator=draw)
         weight = torch.randn(5, 3, *window, generator=draw)
         expected = F.conv2d(x, weight, bias, stride, 1)
         with patch("torch.nn.functional.conv2d", None):
             output = convolve(x, weight, bias, stride, 1)
-        assert output.shape == expected.shape and torch.allclose(
-            output, expected, atol=1e-4
-        )
+        assert output.shape == expected.shape
+        assert torch.allclose(output, expected, atol=1e-4)
 
 
 # %% [raw]
@@ -327,7 +319,9 @@ def test_q3_stride(convolve):
 # %%
 def output_size(size, kernel, stride=1, padding=0):
     """Pixels along one axis behind a convolution."""
-    return (size + 2 * padding - kernel) // stride + 1  # SOLUTION gannet-on-the-ninth-stair  # fmt: skip
+    # BEGIN SOLUTION gannet-on-the-ninth-stair
+    return (size + 2 * padding - kernel) // stride + 1
+    # END SOLUTION
 
 
 # %% [raw]
@@ -555,10 +549,8 @@ def test_q6_value(cross_entropy):
     import torch.nn.functional as F
 
     draw = torch.Generator().manual_seed(9)
-    logits, target = (
-        3 * torch.randn(5, 4, generator=draw),
-        torch.tensor([0, 3, 1, 1, 2]),
-    )
+    logits = 3 * torch.randn(5, 4, generator=draw)
+    target = torch.tensor([0, 3, 1, 1, 2])
     assert torch.allclose(
         cross_entropy(logits, target), F.cross_entropy(logits, target), atol=1e-5
     )

@@ -139,10 +139,8 @@ def test_q2_training(BatchNorm):
     torch.manual_seed(1)
     ours, theirs, x = BatchNorm(4), nn.BatchNorm2d(4), 3 * torch.randn(3, 4, 2, 5) + 1
     for norm in (ours, theirs):
-        norm.weight.data, norm.bias.data = (
-            torch.tensor([1.0, 2, 3, 4]),
-            torch.tensor([0.0, 1, 2, 3]),
-        )
+        norm.weight.data = torch.tensor([1.0, 2, 3, 4])
+        norm.bias.data = torch.tensor([0.0, 1, 2, 3])
     assert torch.allclose(ours(x), theirs(x), atol=1e-4)
 
 
@@ -303,10 +301,8 @@ def test_q3_projection(Block):
 
     torch.manual_seed(5)
     for in_channels, channels, stride in ((4, 8, 2), (4, 8, 1), (6, 6, 2)):
-        block, x = (
-            Block(in_channels, channels, stride),
-            torch.randn(2, in_channels, 9, 12),
-        )
+        block = Block(in_channels, channels, stride)
+        x = torch.randn(2, in_channels, 9, 12)
         f = F.batch_norm(
             F.conv2d(x, block.conv1.weight, None, stride, 1), None, None, training=True
         )
@@ -368,14 +364,10 @@ def test_q4_zero(start_as_identity):
 
     torch.manual_seed(6)
     block = nn.Module()
-    block.conv1, block.bn1 = (
-        nn.Conv2d(4, 4, 3, padding=1, bias=False),
-        nn.BatchNorm2d(4),
-    )
-    block.conv2, block.bn2 = (
-        nn.Conv2d(4, 4, 3, padding=1, bias=False),
-        nn.BatchNorm2d(4),
-    )
+    block.conv1 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    block.bn1 = nn.BatchNorm2d(4)
+    block.conv2 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    block.bn2 = nn.BatchNorm2d(4)
     start_as_identity(block)
     f = block.bn2(block.conv2(block.bn1(block.conv1(torch.randn(2, 4, 5, 6))).relu()))
     assert f.abs().max() == 0
@@ -395,14 +387,10 @@ def test_q4_one(start_as_identity):
 
     torch.manual_seed(7)
     block = nn.Module()
-    block.conv1, block.bn1 = (
-        nn.Conv2d(4, 4, 3, padding=1, bias=False),
-        nn.BatchNorm2d(4),
-    )
-    block.conv2, block.bn2 = (
-        nn.Conv2d(4, 4, 3, padding=1, bias=False),
-        nn.BatchNorm2d(4),
-    )
+    block.conv1 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    block.bn1 = nn.BatchNorm2d(4)
+    block.conv2 = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+    block.bn2 = nn.BatchNorm2d(4)
     before = {name: p.detach().clone() for name, p in block.named_parameters()}
     start_as_identity(block)
     changed = [
@@ -553,10 +541,8 @@ def test_q6_mode(predict):
     import torch
     from torch import nn
 
-    network, x = (
-        nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(4, 2)),
-        torch.rand(3, 1, 2, 2),
-    )
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(4, 2))
+    x = torch.rand(3, 1, 2, 2)
     for training in (True, False):
         assert predict(network.train(training), x).shape == (3, 2)
         assert all(layer.training == training for layer in network.modules())

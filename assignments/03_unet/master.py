@@ -158,17 +158,14 @@ def test_q2_values(up_convolution):
 
     draw = torch.Generator().manual_seed(1)
     for c, o, size in ((3, 3, (4, 7)), (5, 2, (3, 3))):
-        x, weight = (
-            torch.randn(2, c, *size, generator=draw),
-            torch.randn(c, o, 2, 2, generator=draw),
-        )
+        x = torch.randn(2, c, *size, generator=draw)
+        weight = torch.randn(c, o, 2, 2, generator=draw)
         bias = torch.randn(o, generator=draw)
         expected = F.conv_transpose2d(x, weight, bias, stride=2)
         with patch("torch.nn.functional.conv_transpose2d", None):
             output = up_convolution(x, weight, bias)
-        assert output.shape == expected.shape and torch.allclose(
-            output, expected, atol=1e-4
-        )
+        assert output.shape == expected.shape
+        assert torch.allclose(output, expected, atol=1e-4)
 
 
 # %% [raw]
@@ -237,10 +234,8 @@ def test_q3_centre(crop_and_join):
     import torch
 
     draw = torch.Generator().manual_seed(2)
-    aside, x = (
-        torch.rand(2, 3, 9, 16, generator=draw),
-        torch.rand(2, 1, 6, 4, generator=draw),
-    )
+    aside = torch.rand(2, 3, 9, 16, generator=draw)
+    x = torch.rand(2, 1, 6, 4, generator=draw)
     expected = torch.cat((aside[:, :, 1:7, 6:10], x), 1)
     assert torch.equal(crop_and_join(aside, x), expected)
     assert torch.equal(crop_and_join(aside, aside), torch.cat((aside, aside), 1))
@@ -365,9 +360,8 @@ def test_q4_skips(UNet):
     torch.manual_seed(3)
     net, x = UNet(1, 2, 8), torch.rand(1, 1, 32, 32, requires_grad=True)
     for layer in net.modules():
-        if isinstance(
-            layer, (nn.Conv2d, nn.ConvTranspose2d)
-        ):  # no ReLU may block the way
+        # no ReLU may block the way
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
             layer.weight.data.abs_(), layer.bias.data.fill_(0.1)
     head = next(
         m for m in net.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)
@@ -478,20 +472,11 @@ failure_message: For some size the answer is wrong. Look at odd sides, at small 
 
 
 def test_q5_others(unet_output):
-    assert [unet_output(n, 1) for n in (12, 15, 16, 17, 18, 30)] == [
-        None,
-        None,
-        None,
-        None,
-        2,
-        14,
-    ]
+    assert [unet_output(n, 1) for n in (12, 15, 16, 17)] == [None] * 4
+    assert [unet_output(n, 1) for n in (18, 30)] == [2, 14]
     assert [unet_output(n, 2) for n in (48, 46, 44, 100)] == [8, None, 4, 60]
-    assert (
-        unet_output(570) is None
-        and unet_output(1, 0) is None
-        and unet_output(9, 0) == 5
-    )
+    assert unet_output(570) is None
+    assert unet_output(1, 0) is None and unet_output(9, 0) == 5
 
 
 # %% [raw]
@@ -545,10 +530,8 @@ def test_q6_ones(pixel_loss):
     import torch.nn.functional as F
 
     draw = torch.Generator().manual_seed(5)
-    logits, target = (
-        3 * torch.randn(2, 3, 4, 5, generator=draw),
-        torch.randint(3, (2, 4, 5), generator=draw),
-    )
+    logits = 3 * torch.randn(2, 3, 4, 5, generator=draw)
+    target = torch.randint(3, (2, 4, 5), generator=draw)
     assert torch.allclose(
         pixel_loss(logits, target, torch.ones(2, 4, 5)),
         F.cross_entropy(logits, target),
@@ -568,10 +551,8 @@ def test_q6_weights(pixel_loss):
     import torch
 
     draw = torch.Generator().manual_seed(6)
-    logits, target = (
-        torch.randn(1, 2, 3, 4, generator=draw),
-        torch.randint(2, (1, 3, 4), generator=draw),
-    )
+    logits = torch.randn(1, 2, 3, 4, generator=draw)
+    target = torch.randint(2, (1, 3, 4), generator=draw)
     weight = torch.rand(1, 3, 4, generator=draw)
     losses = -logits.log_softmax(1).gather(1, target[:, None])[:, 0]
     assert torch.allclose(

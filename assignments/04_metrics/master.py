@@ -399,9 +399,8 @@ def test_q5_hd95(summaries):
     import numpy as np
 
     ab, ba = np.arange(101.0), np.zeros(400)
-    assert (
-        abs(summaries(ab, ba)[1] - 95) < 1e-6 and abs(summaries(ba, ab)[1] - 95) < 1e-6
-    )
+    assert abs(summaries(ab, ba)[1] - 95) < 1e-6
+    assert abs(summaries(ba, ab)[1] - 95) < 1e-6
 
 
 # %%
@@ -445,12 +444,16 @@ def test_q5_average(summaries):
 # %%
 def volume(mask, spacing, label=3):
     """mL of one label."""
-    return float((np.asarray(mask) == label).sum() * np.prod(spacing) / 1000)  # SOLUTION gannet-on-the-ninth-stair  # fmt: skip
+    # BEGIN SOLUTION gannet-on-the-ninth-stair
+    return float((np.asarray(mask) == label).sum() * np.prod(spacing) / 1000)
+    # END SOLUTION
 
 
 def ejection_fraction(ed, es):
     """Two volumes in mL → %."""
-    return 100 * (ed - es) / ed if ed > 0 else float("nan")  # SOLUTION gannet-on-the-ninth-stair  # fmt: skip
+    # BEGIN SOLUTION gannet-on-the-ninth-stair
+    return 100 * (ed - es) / ed if ed > 0 else float("nan")
+    # END SOLUTION
 
 
 # %% [raw]
@@ -485,10 +488,8 @@ def test_q6_labels(volume):
 
     mask = np.random.default_rng(3).integers(0, 4, (5, 8, 6))
     for label in (1, 3):
-        assert (
-            abs(volume(mask, (8, 1.5, 1.5), label) - (mask == label).sum() * 0.018)
-            < 1e-6
-        )
+        expected = (mask == label).sum() * 0.018
+        assert abs(volume(mask, (8, 1.5, 1.5), label) - expected) < 1e-6
 
 
 # %%
@@ -513,10 +514,8 @@ failure_message: A heart of 0 mL has no ejection fraction, and that is not an er
 def test_q6_special(ejection_fraction):
     import math
 
-    assert (
-        math.isnan(ejection_fraction(0, 0))
-        and abs(ejection_fraction(100, 120) + 20) < 1e-6
-    )
+    assert math.isnan(ejection_fraction(0, 0))
+    assert abs(ejection_fraction(100, 120) + 20) < 1e-6
 
 
 # %% [raw]

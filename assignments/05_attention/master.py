@@ -161,9 +161,8 @@ def test_q2_values(SE):
     net, x = SE(12, 3), 3 * torch.randn(3, 12, 4, 6) + 1
     for p in net.parameters():
         p.data.normal_()
-    hidden = (x.flatten(2).mean(2) @ net.squeeze.weight.T + net.squeeze.bias).clamp(
-        min=0
-    )
+    means = x.flatten(2).mean(2)
+    hidden = (means @ net.squeeze.weight.T + net.squeeze.bias).clamp(min=0)
     gates = 1 / (1 + torch.exp(-(hidden @ net.excite.weight.T + net.excite.bias)))
     assert torch.allclose(net(x), x * gates[..., None, None], atol=1e-4)
 
@@ -291,7 +290,9 @@ def test_q3_values(attention):
 # %%
 def split(x, heads):
     """(B, N, C) → (B, heads, N, C / heads)."""
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)  # SOLUTION gannet-on-the-ninth-stair  # fmt: skip
+    # BEGIN SOLUTION gannet-on-the-ninth-stair
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+    # END SOLUTION
 
 
 def merge(x):
@@ -412,11 +413,9 @@ def test_q5_constant(SelfAttention):
     import torch
 
     net, x = SelfAttention(4), torch.randn(2, 4, 3, 5)
-    (
-        net.gamma.data.fill_(2),
-        net.value.weight.data.zero_(),
-        net.value.bias.data.copy_(torch.arange(4.0)),
-    )
+    net.gamma.data.fill_(2)
+    net.value.weight.data.zero_()
+    net.value.bias.data.copy_(torch.arange(4.0))
     expected = x + 2 * torch.arange(4.0)[:, None, None]
     assert torch.allclose(net(x), expected, atol=1e-5)
 

@@ -99,7 +99,9 @@ def to_slices(x):
 
 def to_stack(x, patients):
     """(B · D, C, H, W) → (B, C, D, H, W)."""
-    return x.unflatten(0, (patients, -1)).transpose(1, 2)  # SOLUTION gannet-on-the-ninth-stair  # fmt: skip
+    # BEGIN SOLUTION gannet-on-the-ninth-stair
+    return x.unflatten(0, (patients, -1)).transpose(1, 2)
+    # END SOLUTION
 
 
 # %% [raw]
@@ -118,10 +120,8 @@ failure_message: Check the two shapes. All sizes differ here.
 def test_q2_shape(to_slices, to_stack):
     import torch
 
-    slices, stack = (
-        to_slices(torch.rand(2, 3, 5, 6, 7)),
-        to_stack(torch.rand(10, 3, 6, 7), 2),
-    )
+    slices = to_slices(torch.rand(2, 3, 5, 6, 7))
+    stack = to_stack(torch.rand(10, 3, 6, 7), 2)
     assert tuple(slices.shape) == (10, 3, 6, 7), f"yours: {tuple(slices.shape)}"
     assert tuple(stack.shape) == (2, 3, 5, 6, 7), f"yours: {tuple(stack.shape)}"
 
@@ -468,11 +468,8 @@ def test_q6_once(split):
     train, test = split(
         torch.arange(10).repeat_interleave(6), 0.3, torch.Generator().manual_seed(0)
     )
-    assert (
-        train.dtype == test.dtype == torch.bool
-        and test.any()
-        and torch.equal(train, ~test)
-    )
+    assert train.dtype == test.dtype == torch.bool
+    assert test.any() and torch.equal(train, ~test)
 
 
 # %%

@@ -16,10 +16,8 @@ def test_q6_value(cross_entropy):
     import torch.nn.functional as F
 
     draw = torch.Generator().manual_seed(9)
-    logits, target = (
-        3 * torch.randn(5, 4, generator=draw),
-        torch.tensor([0, 3, 1, 1, 2]),
-    )
+    logits = 3 * torch.randn(5, 4, generator=draw)
+    target = torch.tensor([0, 3, 1, 1, 2])
     assert torch.allclose(
         cross_entropy(logits, target), F.cross_entropy(logits, target), atol=1e-05
     )

@@ -18,10 +18,8 @@ def test_q2_training(BatchNorm):
     torch.manual_seed(1)
     ours, theirs, x = (BatchNorm(4), nn.BatchNorm2d(4), 3 * torch.randn(3, 4, 2, 5) + 1)
     for norm in (ours, theirs):
-        norm.weight.data, norm.bias.data = (
-            torch.tensor([1.0, 2, 3, 4]),
-            torch.tensor([0.0, 1, 2, 3]),
-        )
+        norm.weight.data = torch.tensor([1.0, 2, 3, 4])
+        norm.bias.data = torch.tensor([0.0, 1, 2, 3])
     assert torch.allclose(ours(x), theirs(x), atol=0.0001)
 
 

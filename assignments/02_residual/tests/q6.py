@@ -32,10 +32,8 @@ def test_q6_mode(predict):
     import torch
     from torch import nn
 
-    network, x = (
-        nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(4, 2)),
-        torch.rand(3, 1, 2, 2),
-    )
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(4, 2))
+    x = torch.rand(3, 1, 2, 2)
     for training in (True, False):
         assert predict(network.train(training), x).shape == (3, 2)
         assert all(layer.training == training for layer in network.modules())

@@ -16,10 +16,8 @@ def test_q6_ones(pixel_loss):
     import torch.nn.functional as F
 
     draw = torch.Generator().manual_seed(5)
-    logits, target = (
-        3 * torch.randn(2, 3, 4, 5, generator=draw),
-        torch.randint(3, (2, 4, 5), generator=draw),
-    )
+    logits = 3 * torch.randn(2, 3, 4, 5, generator=draw)
+    target = torch.randint(3, (2, 4, 5), generator=draw)
     assert torch.allclose(
         pixel_loss(logits, target, torch.ones(2, 4, 5)),
         F.cross_entropy(logits, target),

@@ -27,10 +27,8 @@ def test_q5_constant(SelfAttention):
     import torch
 
     net, x = (SelfAttention(4), torch.randn(2, 4, 3, 5))
-    (
-        net.gamma.data.fill_(2),
-        net.value.weight.data.zero_(),
-        net.value.bias.data.copy_(torch.arange(4.0)),
-    )
+    net.gamma.data.fill_(2)
+    net.value.weight.data.zero_()
+    net.value.bias.data.copy_(torch.arange(4.0))
     expected = x + 2 * torch.arange(4.0)[:, None, None]
     assert torch.allclose(net(x), expected, atol=1e-05)

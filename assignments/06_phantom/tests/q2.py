@@ -14,10 +14,8 @@ points = 4
 def test_q2_shape(to_slices, to_stack):
     import torch
 
-    slices, stack = (
-        to_slices(torch.rand(2, 3, 5, 6, 7)),
-        to_stack(torch.rand(10, 3, 6, 7), 2),
-    )
+    slices = to_slices(torch.rand(2, 3, 5, 6, 7))
+    stack = to_stack(torch.rand(10, 3, 6, 7), 2)
     assert tuple(slices.shape) == (10, 3, 6, 7), f"yours: {tuple(slices.shape)}"
     assert tuple(stack.shape) == (2, 3, 5, 6, 7), f"yours: {tuple(stack.shape)}"
 

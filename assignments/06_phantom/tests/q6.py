@@ -17,8 +17,5 @@ def test_q6_once(split):
     train, test = split(
         torch.arange(10).repeat_interleave(6), 0.3, torch.Generator().manual_seed(0)
     )
-    assert (
-        train.dtype == test.dtype == torch.bool
-        and test.any()
-        and torch.equal(train, ~test)
-    )
+    assert train.dtype == test.dtype == torch.bool
+    assert test.any() and torch.equal(train, ~test)
