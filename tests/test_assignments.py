@@ -2,11 +2,15 @@
 loses what it should.
 """
 
+import ast
 import copy
 import gc
 import json
 import os
 import re
+import warnings
+from contextlib import suppress
+from types import SimpleNamespace
 
 import jupytext
 import nbformat
@@ -65,6 +69,30 @@ def grade(built, tmp_path, monkeypatch):
     return run
 
 
+def scores_here(built, folder, notebook):
+    """The same without otter's kernel, which takes seconds: the cells that it would
+    run, in this process, and its own test files.
+    """
+    from otter.test_files import ExceptionTestFile
+
+    tests = built / folder.name / "autograder" / "tests"
+    scores = {}
+
+    def check(name):
+        file = ExceptionTestFile.from_file(str(tests / f"{name}.py"))
+        file.run(names)
+        scores[name] = file.score
+
+    names = {"grader": SimpleNamespace(check=check)}
+    with warnings.catch_warnings(action="ignore"):
+        for cell in notebook.cells:
+            tags = set(cell.metadata.get("tags", ()))
+            if cell.cell_type == "code" and not tags & {"colab", "otter_ignore"}:
+                with suppress(Exception):  # otter goes on after a cell that fails
+                    exec(cell.source, names)  # noqa: S102
+    return scores
+
+
 def notebook(built, folder, part):
     return nbformat.read(
         built / folder.name / part / f"{folder.name}.ipynb", as_version=4
@@ -74,6 +102,15 @@ def notebook(built, folder, part):
 def points(folder):
     return {
         q["name"]: q["points"] for q in make.questions(folder) if not q.get("manual")
+    }
+
+
+def lost(folder, scores):
+    """{question: points lost}, of those that lost any."""
+    return {
+        name: full - scores[name]
+        for name, full in points(folder).items()
+        if scores[name] != full
     }
 
 
@@ -106,17 +143,27 @@ def test_untouched_notebook_gets_none(built, grade, folder):
     )
 
 
-@pytest.mark.parametrize("folder, wrong", WRONG)
-def test_wrong_solution_loses_what_it_should(built, grade, folder, wrong):
-    scores = grade(
-        folder, spoil(notebook(built, folder, "autograder"), wrong["change"])
+@each
+def test_without_a_kernel_the_points_are_the_same(built, folder):
+    reference, untouched = (
+        scores_here(built, folder, notebook(built, folder, part))
+        for part in ("autograder", "student")
     )
-    lost = {
-        name: full - scores[name]
-        for name, full in points(folder).items()
-        if scores[name] != full
-    }
-    assert lost == wrong["lost"]
+    assert reference == points(folder)
+    assert untouched == dict.fromkeys(points(folder), 0)
+
+
+@pytest.mark.parametrize("folder, wrong", WRONG)
+def test_wrong_solution_loses_what_it_should(built, folder, wrong):
+    wrongly = spoil(notebook(built, folder, "autograder"), wrong["change"])
+    assert lost(folder, scores_here(built, folder, wrongly)) == wrong["lost"]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("folder, wrong", WRONG)
+def test_wrong_solution_loses_the_same_in_otter(built, grade, folder, wrong):
+    wrongly = spoil(notebook(built, folder, "autograder"), wrong["change"])
+    assert lost(folder, grade(folder, wrongly)) == wrong["lost"]
 
 
 @each
@@ -157,6 +204,16 @@ def test_every_solution_holds_the_canary(folder):
             assert make.CANARY in cell.source
             marks = re.findall(r"# (?:BEGIN )?SOLUTION.*", cell.source)
             assert all(mark.endswith(make.CANARY) for mark in marks)
+
+
+@each
+def test_a_solution_in_one_line_is_a_whole_statement(folder):
+    """Of a statement over several lines otter would hide the last one alone."""
+    text = (folder / "master.py").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if "  # SOLUTION" in line]
+    for line in lines:
+        ast.parse(line.strip())
+    assert lines
 
 
 @each
