@@ -8,7 +8,7 @@ import pytest
 from press import text
 
 sys.path.insert(0, str(text.ROOT / "book" / "_ext"))
-from medlib_book import listings  # noqa: E402 — it lies outside of the packages
+from medlib_book import listings  # it lies outside of the packages
 
 
 @pytest.mark.parametrize("source", text.sources(), ids=lambda p: p.stem)

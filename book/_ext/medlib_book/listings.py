@@ -25,9 +25,9 @@ def renew(name: str, notebook: str) -> str:
     chapter = Module(f"chapters.{name}", code)
     medlib().add(chapter)
     for cell in stored["cells"]:
-        if cell["cell_type"] == "code":
-            if shown := listings("".join(cell["source"]), chapter):
-                cell["outputs"] = shown
+        code = "".join(cell["source"]) if cell["cell_type"] == "code" else ""
+        if shown := listings(code, chapter):
+            cell["outputs"] = shown
     return json.dumps(stored)
 
 
