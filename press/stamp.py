@@ -7,7 +7,6 @@ last; neither leaves a trace in the notebook. In between medlib's notes are hear
 import json
 import os
 import platform
-import resource
 import sys
 import tomllib
 from contextlib import ExitStack
@@ -55,6 +54,8 @@ def finish() -> None:
 
 def measured() -> dict:
     """This process: profile, device, arithmetic, versions, time and memory."""
+    import resource  # not on Windows, where all else of the press works
+
     import torch
 
     from medlib import device
