@@ -15,11 +15,8 @@ from medlib.models import SmallUNet
 from medlib.train import predict
 
 GOAL = "at least 3 times sooner than either"
-DICE, SEEDS, TIMES = (
-    0.85,
-    3,
-    4,
-)  # a peer is stopped after TIMES the length of our whole training
+DICE, SEEDS = 0.85, 3
+TIMES = 4  # a peer is stopped after so many times the length of our whole training
 HURRY = hearts.RECIPE | {"lr": 1e-2, "epochs": 8, "validations": 10}
 
 
