@@ -1,7 +1,7 @@
 # make book · pdf · check · test · nightly · run [CH=02] [J=2] · bench [Q=steps] · assignments · clean
 VENV ?= .venv
 PY := $(VENV)/bin/python
-BOOK_TOOLS := jupyter-book sphinx-exercise sphinx-mathjax-offline
+BOOK_TOOLS := jupyter-book numpy sphinx-exercise sphinx-mathjax-offline
 
 .PHONY: book pdf check test nightly run bench assignments clean
 book: $(VENV)/.book

@@ -353,7 +353,7 @@ plots.table(rows, ["answer", *names])
 
 # %% [markdown]
 # HD is the distance of that one voxel. DSC, AHD, ASSD and HD95 hardly notice it. Without the spacing, the numbers are of no unit at
-# all: a step between slices counts as much as a step within one, though it is 6.4 times as long.
+# all: a step between slices counts as much as a step within one, though it is several times as long.
 #
 # ### A mean of cases, or one case of all voxels?
 #
@@ -629,7 +629,7 @@ rows = [(name, *(f"{v:.3f}" for v in both[:, k].mean(0)), f"{np.abs(np.diff(both
 plots.table(rows, ["score, mean over hearts at ES", "ours, voxels", "theirs, areas", "largest difference"])
 
 # %% [markdown]
-# A voxel of the side wall shows a face of 1.56 × 10 mm, a voxel of the lid on the topmost slice one of 1.56 × 1.56 mm. By area the first weighs
+# In a heart with pixels of 1.56 mm and slices 10 mm apart, a voxel of the side wall shows a face of 1.56 × 10 mm, a voxel of the lid on the topmost slice one of 1.56 × 1.56 mm. By area the first weighs
 # 6.4 times as much; by voxels they weigh the same. So a surface score compares only with scores of the same program. Name it.
 #
 # ## Verdicts
@@ -738,8 +738,7 @@ for name, other in (("HD", "MONAI"), ("ASSD", "MONAI"), ("all five", "surface-di
     print(f"{name:8} ours {ours:6.1f} ms, {other} {rival:6.1f} ms: {rival / ours:.1f} times")
 
 # %% [markdown]
-# Ours asks, for the surface voxels alone: is the nearest place of the grid in the other surface, is the second nearest, …? Most answers come early.
-# A distance transform visits every voxel of a box. Where the masks lie far apart, that advantage is gone.
+# All of them look each surface voxel up in a **distance transform**, which says for every voxel how far the nearest voxel of the other surface is. It visits every voxel of a box around the two masks, and most of the time goes there.
 #
 # ## Pitfalls in medicine
 #
@@ -908,7 +907,7 @@ for name, other in (("HD", "MONAI"), ("ASSD", "MONAI"), ("all five", "surface-di
 #     print(tolerance, {n: round(surface_dice(f(lv), lv, tolerance, first.spacing), 3) for n, f in ERRORS.items()})
 # ```
 #
-# Only the column of the surface Dice changes. A pixel is 1.56 mm, so at 1 mm an error of one pixel is
+# Only the column of the surface Dice changes. A pixel is about 1.5 mm, so at 1 mm an error of one pixel is
 # punished like any other; at 4 mm an error of two pixels is forgiven, and the shift and the patchy border
 # look nearly perfect. The hole, the missing slice and the tips of the spikes remain.
 # ````

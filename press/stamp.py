@@ -7,7 +7,6 @@ last; neither leaves a trace in the notebook. In between medlib's notes are hear
 import json
 import os
 import platform
-import resource
 import sys
 import tomllib
 from contextlib import ExitStack
@@ -55,6 +54,8 @@ def finish() -> None:
 
 def measured() -> dict:
     """This process: profile, device, arithmetic, versions, time and memory."""
+    import resource  # not on Windows, where all else of the press works
+
     import torch
 
     from medlib import device
@@ -125,12 +126,13 @@ def card(stamp: dict) -> str:
             f"seed{'s' * (len(set(made['seeds'])) > 1)} {_span(made['seeds'])}"
         )
     precision = stamp["precision"] if stamp["precision"] != "no" else "fp32"
+    profile = stamp["profile"].replace("cpu", "full")  # its name in older stamps
     text = (
         f"> **This chapter's run.** About {minutes} "
         f"CPU-minute{'s' if minutes > 1 else ''} and "
         f"{stamp['peak_mb'] / 1024:.1f} GB of memory{trained} · data: "
         f"{sets or 'simulated or shipped with packages'} · "
-        f"profile `{stamp['profile']}` on {stamp['device']}, {stamp['threads']} "
+        f"profile `{profile}` on {stamp['device']}, {stamp['threads']} "
         f"thread(s), forward pass in {precision}, torch {stamp['torch']} · run on "
         f"{stamp['date']}"
     )

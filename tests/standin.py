@@ -2,15 +2,14 @@
 processor computes them. What mixes both devices fails here as it would on a GPU, in the
 forward and the backward pass, in scores and figures.
 
-Once it is imported, as startup.py does in a notebook's kernel, medlib.train.device() is
-the stand-in. Unlike on a GPU, net.to(device) makes new parameters: an optimizer that
-was made before it goes on with the old ones.
+Once it is imported, as startup.py does in a notebook's kernel, it is the accelerator
+that torch names, and so medlib's device. Unlike on a GPU, net.to(device) makes new
+parameters: an optimizer that was made before it goes on with the old ones.
 """
 
 import os
 
 import torch
-from accelerate.state import PartialState
 from torch._utils import _rebuild_device_tensor_from_cpu_tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import return_and_correct_aliasing
@@ -24,7 +23,8 @@ INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
 # A tensor of the processor without axes will do, except in these and where it is
 # written.
 TOGETHER = "cat stack embedding equal gather index_select nll_loss_forward take"
-FLOATS = "mm bmm addmm mv dot convolution avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices"
+FLOATS = """mm bmm addmm mv dot convolution avg_pool2d avg_pool3d
+max_pool2d_with_indices max_pool3d_with_indices"""
 TOGETHER, FLOATS = (
     {getattr(aten, name).default for name in names.split()}
     for names in (TOGETHER, FLOATS)
@@ -164,15 +164,15 @@ def gru_cell(inputs, hidden, h, *biases):
 
 _setup_privateuseone_for_python_backend("standin", backend_module=Backend())
 DEVICE = torch.device("standin", 0)
-PartialState.default_device = DEVICE
 os.environ["MEDLIB_PRECISION"] = "no"  # torch knows no autocast for it
 library = torch.library.Library("aten", "IMPL")
 library.impl("_copy_from", copy_from, "PrivateUse1")
 library.impl("_thnn_fused_gru_cell", gru_cell, "AutogradPrivateUse1")
 # torch.tensor([loss, loss])
 library.impl("_local_scalar_dense", lambda there: there.here.item(), "PrivateUse1")
-MAKERS = """arange arange.start arange.start_step empty.memory_format empty_strided eye eye.m fft_fftfreq full linspace
-randperm randperm.generator scalar_tensor tril_indices triu_indices"""
+MAKERS = """arange arange.start arange.start_step empty.memory_format empty_strided eye
+eye.m fft_fftfreq full linspace randperm randperm.generator scalar_tensor tril_indices
+triu_indices"""
 for name in MAKERS.split():
     packet, _, overload = name.partition(".")
     library.impl(

@@ -1,4 +1,4 @@
-"""What a notebook's kernel runs first in the stage of run.py that gives it a stand-in
+"""What a notebook's kernel runs first in the nightly stage that gives it a stand-in
 for a GPU.
 """
 

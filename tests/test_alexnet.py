@@ -19,13 +19,13 @@ def test_parameter_count(options, parameters):
     assert count(lambda: AlexNet(**options), (3, 227, 227))[0] == parameters
 
 
-def test_small_twin():
+def test_small_counterpart():
     assert count(small_alexnet, (1, 28, 28))[0] == 144_642
     assert small_alexnet(3, 5)(torch.zeros(2, 3, 28, 28)).shape == (2, 5)
     assert small_alexnet(overlap=False)(torch.zeros(1, 1, 31, 40)).shape == (1, 2)
 
 
-def test_maps_of_2012_have_the_sides_of_the_paper():
+def test_feature_maps_of_2012_have_the_sides_of_the_paper():
     with torch.device("meta"):
         net, x, sides = AlexNet(), torch.empty(1, 3, 227, 227), []
         for layer in net.features:
@@ -58,7 +58,14 @@ def test_response_norm_is_that_of_the_paper():
     )
 
 
-def test_a_group_sees_half_of_the_maps():
+def test_response_norm_keeps_the_type():
+    x = torch.randn(2, 7, 3, 4)
+    low = LocalResponseNorm()(x.bfloat16())
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low.float(), LocalResponseNorm()(x), rtol=0.02, atol=0)
+
+
+def test_a_group_sees_half_of_the_channels():
     net = small_alexnet()
     layer = net.features[4]
     assert layer.groups == 2 and layer.weight.shape[1] * 2 == layer.in_channels

@@ -100,7 +100,7 @@ def test_sk_chooses_between_its_kernels():
 
 
 @torch.no_grad()
-def test_gsop_sees_how_maps_move_together():
+def test_gsop_sees_how_channels_move_together():
     net, wave = GSoP(4, hidden=4).eval(), torch.randn(1, 1, 6, 6)
     net.reduce = torch.nn.Identity()
     seen = []

@@ -44,7 +44,7 @@ from medlib.cost import parameters
 ALL = SOFT + HARD
 PAIRED = (SK, BAM)  # BatchNorm behind a global pool: no training on one image
 
-# Parameters at C maps, as in the docstrings; h = C/r.
+# Parameters at C channels, as in the docstrings; h = C/r.
 FORMULAS = {
     "SE": lambda c: c * c // 8,
     "FCA": lambda c: c * c // 8,
@@ -84,7 +84,7 @@ FORMULAS = {
 
 
 def warm(cls, channels=8):
-    """A module off its starting point, where scales of 0 would hide what is behind
+    """A module off its initialisation, where scales of 0 would hide what is behind
     them.
     """
     torch.manual_seed(0)
@@ -138,7 +138,7 @@ def test_parameters_follow_the_formula_of_the_docstring(cls):
 
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize("channels", [1, 2, 3, 6, 20])
-def test_thin_maps(cls, channels):
+def test_few_channels(cls, channels):
     assert cls(channels)(torch.randn(2, channels, 8, 8)).shape == (2, channels, 8, 8)
 
 
@@ -255,7 +255,7 @@ def test_weights_are_kept_without_their_graph_and_the_module_can_be_copied(cls):
 
 
 @pytest.mark.parametrize("cls", [*SELF, VariationalAttention, BayesianAttention])
-def test_the_identity_at_the_start(cls):
+def test_the_identity_at_initialisation(cls):
     x = torch.randn(2, 8, 7, 9)
     assert torch.equal(cls(8)(x), x)
 
@@ -264,7 +264,7 @@ def test_the_identity_at_the_start(cls):
     "cls",
     [AttentionGate, ReverseAttention, BernoulliGate, GumbelGate, GaussianContext, STN],
 )
-def test_near_the_identity_at_the_start(cls):
+def test_near_the_identity_at_initialisation(cls):
     torch.manual_seed(0)
     net, x = cls(8), torch.randn(2, 8, 20, 23)
     x = x / x.norm()
@@ -308,12 +308,12 @@ def test_permuted_pixels_go_through(cls):
 
 
 @pytest.mark.parametrize("cls", [SimAM, GaussianContext, SpatialGate])
-def test_permuted_maps_go_through(cls):
+def test_permuted_channels_go_through(cls):
     equivariant(warm(cls).eval(), torch.randn(2, 8, 7, 9), 1)
 
 
 @pytest.mark.parametrize("cls", [ECA, FCA, SE])
-def test_maps_have_an_order_where_layers_know_them(cls):
+def test_channels_have_an_order_where_layers_know_them(cls):
     with pytest.raises(AssertionError):
         equivariant(warm(cls).eval(), torch.randn(2, 8, 7, 9), 1)
 

@@ -246,7 +246,7 @@ def test_a_window_outside_the_image_is_still_finite():
     assert glimpse.isfinite().all()
 
 
-def test_at_the_start_the_window_spans_the_image():
+def test_at_initialisation_the_window_spans_the_image():
     net = GaussianWindow(4)
     net(torch.randn(2, 4, 33, 21))
     assert net.weights.min() > 0.65 and net.weights.amax((1, 2, 3)).tolist() == [1, 1]
@@ -340,7 +340,7 @@ def test_bayesian_weights_vary_and_have_the_softmax_as_mean(lognormal):
 
 
 @pytest.mark.parametrize("lognormal", [True, False])
-def test_both_posteriors_have_mean_exp_phi_and_the_same_spread(lognormal):
+def test_both_posteriors_have_mean_exp_phi_and_the_same_variance(lognormal):
     torch.manual_seed(0)
     net = BayesianAttention(8, lognormal=lognormal, shape=3.0)
     s = net.noise(torch.zeros(200_000)).exp()
@@ -401,8 +401,11 @@ def test_a_large_shape_is_plain_attention(lognormal):
 def test_a_copy_leaves_the_graph_behind(cls):
     net = cls(8)
     net(torch.randn(2, 8, 5, 5))
-    twin = copy.deepcopy(net)
-    assert getattr(twin, "kl", None) is None and getattr(twin, "log_prob", None) is None
+    copied = copy.deepcopy(net)
+    assert (
+        getattr(copied, "kl", None) is None
+        and getattr(copied, "log_prob", None) is None
+    )
     assert getattr(net, "log_prob" if cls is BernoulliGate else "kl").requires_grad
 
 

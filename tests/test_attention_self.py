@@ -31,7 +31,7 @@ def randomise(net, std=0.3):
 
 
 def seen(net, size=(7, 9), at=(2, 5), channels=8):
-    """Pixels (H, W) on which the output at one place depends."""
+    """Pixels (H, W) on which the output at one position depends."""
     x = torch.randn(1, channels, *size, requires_grad=True)
     net(x)[0, :, at[0], at[1]].sum().backward()
     return x.grad.abs().sum((0, 1)) > 1e-9
@@ -93,7 +93,7 @@ def test_dual_attention_by_hand():
     )
 
 
-def test_dual_attentions_channel_branch_has_no_layers_and_permutes_with_the_maps():
+def test_dual_attentions_channel_branch_has_no_layers_and_permutes_with_the_channels():
     net, x, order = DualAttention(8), torch.randn(2, 8, 3, 5), torch.randperm(8)
     nn.init.ones_(net.channel_scale)
     close(net(x[:, order]), net(x)[:, order])

@@ -84,7 +84,7 @@ def test_coordinate_attention_is_row_gate_times_column_gate():
     )  # a matrix of rank 1 for each map
 
 
-def test_coordinate_attention_knows_the_place_of_a_spot():
+def test_coordinate_attention_knows_the_position_of_a_spot():
     net, x = randomise(CoordinateAttention(8)).eval(), torch.zeros(1, 8, 9, 9)
     x[..., 2, 6] = 9
     net(x)

@@ -29,10 +29,13 @@ ROLE = re.compile(r"\{[a-z:]+\}`")
 LOOK = r"""async () => {
   if (window.MathJax?.startup) await MathJax.startup.promise;
   const body = document.body.cloneNode(true);
-  body.querySelectorAll("code, pre, script, style, mjx-container").forEach(e => e.remove());
-  const maths = [...document.querySelectorAll(".math")].filter(e => !e.querySelector("mjx-container"));
+  const other = "code, pre, script, style, mjx-container";
+  body.querySelectorAll(other).forEach(e => e.remove());
+  const raw = e => !e.querySelector("mjx-container");
+  const maths = [...document.querySelectorAll(".math")].filter(raw);
   return {
-    text: body.textContent, unrendered: maths.map(e => e.textContent), links: [...document.links].map(e => e.href),
+    text: body.textContent, unrendered: maths.map(e => e.textContent),
+    links: [...document.links].map(e => e.href),
     images: [...document.images].filter(e => !(e.alt ?? "").trim()).map(e => e.src) };
 }"""
 
@@ -291,6 +294,7 @@ def test_pages_fit_their_window(book, browser, serve, width, scheme):
     assert wide == []
 
 
+@pytest.mark.nightly
 def test_pdf_has_every_page_in_its_outline(book):
     from pypdf import PdfReader
 
@@ -320,8 +324,11 @@ def test_page_in_a_browser(book, browser, serve, page):
 
 
 def test_checker_sees_each_problem(browser, serve, tmp_path):
-    bad = r"""<!doctype html><body><script>console.error("one"); throw Error("two")</script><a href="none.html">a</a>
-      <a href="#none">b</a><img src="https://example.org/x.png"> {cite:p}`key` \(x\) <span class="math">y</span>"""
+    bad = r"""<!doctype html><body>
+      <script>console.error("one"); throw Error("two")</script>
+      <a href="none.html">a</a> <a href="#none">b</a>
+      <img src="https://example.org/x.png">
+      {cite:p}`key` \(x\) <span class="math">y</span>"""
     (tmp_path / "bad.html").write_text(bad, encoding="utf-8")
     found = problems(browser, serve(tmp_path), "bad.html", tmp_path)
     kinds = [problem.split(":")[0] for problem in found]

@@ -136,11 +136,13 @@ def ran(colab, tmp_path_factory) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("source", sources(), ids=lambda p: p.stem)
 def test_first_cells_run_on_colab(ran, source):
     assert f"{source.stem} runs" in ran, ran
 
 
+@pytest.mark.nightly
 def test_torch_and_what_colab_carries_stay(ran, colab):
     python, _ = colab
     new = {

@@ -18,17 +18,17 @@ def test_parameter_count_is_the_same_at_every_output_stride():
 
 
 @torch.no_grad()
-def test_a_convolution_with_holes_is_one_on_each_sub_grid():
-    x, holes, plain = (
+def test_a_dilated_convolution_is_one_on_each_sub_grid():
+    x, dilated, plain = (
         torch.randn(1, 2, 12, 18),
         nn.Conv2d(2, 3, 3, padding=3, dilation=3),
         nn.Conv2d(2, 3, 3, padding=1),
     )
-    plain.load_state_dict(holes.state_dict())
+    plain.load_state_dict(dilated.state_dict())
     for i in range(3):
         for j in range(3):
             torch.testing.assert_close(
-                holes(x)[..., i::3, j::3], plain(x[..., i::3, j::3])
+                dilated(x)[..., i::3, j::3], plain(x[..., i::3, j::3])
             )
 
 
@@ -100,7 +100,7 @@ def test_the_decoder_joins_low_and_deep_features():
 
 
 def seen(net, x):
-    """Rows of `x` on which the middle place of the output depends."""
+    """Rows of `x` on which the middle position of the output depends."""
     y = net(x.requires_grad_()).sum(1)[0]
     (grad,) = torch.autograd.grad(y[y.shape[0] // 2, y.shape[1] // 2], x)
     rows = grad.abs().sum((0, 1, 3)).nonzero()
@@ -116,20 +116,20 @@ def test_the_field_of_view_grows_with_the_rate(rate):
 
 def test_dilation_gives_back_the_field_that_a_missing_stride_would_lose():
     torch.manual_seed(0)
-    plain, holes, strided = [
+    plain, dilated, strided = [
         ResNet(1, 1, layers=(1, 1, 1, 1), width=4, small_images=True)
         .eval()
         .double()
         .stages
         for _ in range(3)
     ]
-    dilate(holes)
+    dilate(dilated)
     for layer in plain.modules():
         if isinstance(layer, nn.Conv2d):
             layer.stride = (1, 1)
     fields = [
         seen(net, torch.randn(1, 4, 129, 129).double())
-        for net in (plain, holes, strided)
+        for net in (plain, dilated, strided)
     ]
     assert fields[0] < fields[1] == fields[2]
 

@@ -202,16 +202,22 @@ from medlib.data import Dataset, Split
 x, y = torch.randn(64, 1, 8, 8), torch.arange(64) % 2
 parts = [Split(x + y[:, None, None, None], y)] * 3
 data = Dataset("made", ("a", "b"), *parts, "made")
-net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()
+net = nn.Sequential(*layers, nn.Linear(144, 2))
 losses = fit(net, data, epochs=20, batch_size=16, lr=1e-2).train_loss
 there = device()
-assert there.type == next(net.parameters()).device.type == "standin" and losses[-1] < losses[0] / 2
+assert there.type == next(net.parameters()).device.type == "standin"
+assert losses[-1] < losses[0] / 2
 x, y = x.to(there), y.to(there)
-assert np.array_equal(net(x).detach().cpu().numpy(), net.cpu()(x.cpu()).detach().numpy())
+on_it = net(x).detach().cpu().numpy()
+assert np.array_equal(on_it, net.cpu()(x.cpu()).detach().numpy())
 assert torch.equal(torch.meshgrid(y, y, indexing="ij")[0].cpu()[:, 0], y.cpu())
 net.to(there)
-reader, words = nn.GRU(3, 4, batch_first=True, bidirectional=True).double(), torch.randn(2, 5, 3).double()
-torch.testing.assert_close(reader(words)[0], reader.float().to(there).double()(words.to(there))[0].cpu(), rtol=0, atol=1e-6)
+reader = nn.GRU(3, 4, batch_first=True, bidirectional=True).double()
+words = torch.randn(2, 5, 3).double()
+here = reader(words)[0]
+found = reader.float().to(there).double()(words.to(there))[0].cpu()
+torch.testing.assert_close(here, found, rtol=0, atol=1e-6)
 PLANTED = {
     "the image": lambda: net(x.cpu()),
     "the target": lambda: F.cross_entropy(net(x), y.cpu()),
@@ -232,7 +238,8 @@ for name, mistake in PLANTED.items():
     except (RuntimeError, TypeError):
         continue
     print("not found:", name)
-x.mean() * torch.tensor(2.0), x[y.cpu()], x.index_put_((y.cpu(),), 2 * x)  # what a GPU allows
+# What a GPU allows.
+x.mean() * torch.tensor(2.0), x[y.cpu()], x.index_put_((y.cpu(),), 2 * x)
 f"{x.mean():.2f}", torch.tensor([x.mean(), x.sum()])
 print("done")
 """

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from medlib.models.efficientnet import B0, SCALING, EfficientNet, MBConv, compound
 
-TWIN = {"width": 0.5, "small_images": True, "stages": B0[:3]}
+SMALL = {"width": 0.5, "small_images": True, "stages": B0[:3]}
 
 
 def count(model):
@@ -88,7 +88,7 @@ def test_a_skipped_image_keeps_only_its_shortcut_and_the_others_make_up_for_it()
 @pytest.mark.parametrize(
     "small, side, final", [(False, 224, 7), (True, 28, 4), (True, 64, 8)]
 )
-def test_small_images_keep_larger_maps(small, side, final):
+def test_small_images_keep_larger_feature_maps(small, side, final):
     with torch.device("meta"):
         net = EfficientNet(1, 2, small_images=small).eval()
         assert net.features(torch.empty(1, 1, side, side)).shape == (
@@ -110,7 +110,7 @@ def test_compound_scaling_doubles_the_work():
 
 @pytest.mark.parametrize("batch, height, width", [(1, 28, 28), (2, 33, 47)])
 def test_shape(batch, height, width):
-    net = EfficientNet(1, 5, **TWIN).eval()
+    net = EfficientNet(1, 5, **SMALL).eval()
     assert net(torch.randn(batch, 1, height, width)).shape == (batch, 5)
 
 
@@ -133,10 +133,10 @@ def test_a_training_step_on_the_meta_device():
     assert net.features[0][0].weight.grad.is_meta
 
 
-def test_a_small_twin_overfits_one_batch():
+def test_a_small_network_overfits_one_batch():
     torch.manual_seed(0)
     net, x, y = (
-        EfficientNet(1, 2, **TWIN),
+        EfficientNet(1, 2, **SMALL),
         torch.randn(8, 1, 28, 28),
         torch.arange(8) % 2,
     )
@@ -152,6 +152,6 @@ def test_a_small_twin_overfits_one_batch():
 
 def test_wrong_images_and_factors_say_what_is_needed():
     with pytest.raises(ValueError, match=r"\(1, 3, 32, 32\).*expected \(B, 1, H, W\)"):
-        EfficientNet(1, 2, **TWIN)(torch.zeros(1, 3, 32, 32))
+        EfficientNet(1, 2, **SMALL)(torch.zeros(1, 3, 32, 32))
     with pytest.raises(ValueError, match=r"depth 0; expected .* above 0"):
         EfficientNet(depth=0)

@@ -109,7 +109,7 @@ EDITS = st.lists(
 
 
 def mutate(content: bytes, edits, keep: float, early: bool) -> bytes:
-    """Bytes overwritten or put in, near the beginning if `early`, and the end cut off."""
+    """Bytes overwritten or put in, near the beginning if `early`, the end cut off."""
     for place, new, insert in edits:
         k = int(place * (min(len(content), 400) if early else len(content)))
         content = content[:k] + new + content[k + (0 if insert else len(new)) :]
@@ -235,10 +235,12 @@ SERVER = """
             asked.append(start)
             self.send_response(206 if start else 200)
             if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                part = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                self.send_header("Content-Range", part)
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
-            for k in range(start, len(content), 20_000):  # a slow line, so that a kill finds it at work
+            # A slow line, so that a kill finds it at work.
+            for k in range(start, len(content), 20_000):
                 try:
                     self.wfile.write(content[k : k + 20_000])
                 except OSError:
@@ -248,7 +250,8 @@ SERVER = """
     threading.Thread(target=server.serve_forever, daemon=True).start()
     os.environ["MEDLIB_CACHE"] = str(Path.cwd() / "cache")
     good = hashlib.sha256(content).hexdigest()
-    entry = {"path": "set/file.npz", "url": [f"http://127.0.0.1:{server.server_port}/x"], "hash": [f"sha256:{good}"]}
+    address = f"http://127.0.0.1:{server.server_port}/x"
+    entry = {"path": "set/file.npz", "url": [address], "hash": [f"sha256:{good}"]}
     target = Path.cwd() / "cache" / "set" / "file.npz"
     def child(before=lambda: None):
         pid = os.fork()
@@ -274,13 +277,15 @@ def test_kills_while_downloading_leave_nothing_half_taken_for_whole(tmp_path, ki
         before, pid = len(asked), child()
         time.sleep(random.Random(k).uniform(0.005, 0.12))
         os.kill(pid, signal.SIGKILL)
-        killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1]) and len(asked) > before  # at work, not on its way there
+        died = os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+        killed += died and len(asked) > before  # at work, not on its way there
         if target.exists():
             assert target.read_bytes() == content
             target.unlink()
         if killed == {kills}:
             break
-    assert os.waitpid(child(), 0)[1] == 0 and target.read_bytes() == content and any(asked)
+    assert os.waitpid(child(), 0)[1] == 0
+    assert target.read_bytes() == content and any(asked)
     print(killed, "kills")
     """,
         tmp_path,
@@ -293,7 +298,8 @@ def test_two_at_once_download_once(tmp_path):
         SERVER
         + """
     pids = [child(), child(), child()]
-    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0, 0] and target.read_bytes() == content
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0, 0]
+    assert target.read_bytes() == content
     print(len(asked), "request")
     """,
         tmp_path,
@@ -308,7 +314,8 @@ def test_a_full_disk_is_named_and_nothing_is_taken(tmp_path):
     def full():  # no file may grow beyond 200 kB: the write fails as on a full disk
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-    assert os.waitstatus_to_exitcode(os.waitpid(child(full), 0)[1]) == 3 and not target.exists()
+    assert os.waitstatus_to_exitcode(os.waitpid(child(full), 0)[1]) == 3
+    assert not target.exists()
     assert os.waitpid(child(), 0)[1] == 0 and target.read_bytes() == content
     """,
         tmp_path,
@@ -329,12 +336,14 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path, 
     done = run(
         f"""
     import os, random, signal, time, torch
+    from torch import nn
     from medlib import fit, load, seed
     def train(name):
         seed(0)
-        net = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Dropout(0.2),
-                                  torch.nn.Flatten(), torch.nn.Linear(288, 10))
-        fit(net, load("digits", device="cpu").standardise(), epochs=120, batch_size=64, validations=400, checkpoint=name)
+        net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(),
+                            nn.Dropout(0.2), nn.Flatten(), nn.Linear(288, 10))
+        digits = load("digits", device="cpu").standardise()
+        fit(net, digits, epochs=120, batch_size=64, validations=400, store=name + ".pt")
         torch.save(net.state_dict(), name + ".weights")
     def child(name):
         pid = os.fork()
@@ -350,9 +359,10 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path, 
         os.kill(pid, signal.SIGKILL)
         killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
         if os.path.exists("broken.weights"):  # it was done: once more from the start
-            os.remove("broken.weights"), os.remove("broken")
+            os.remove("broken.weights"), os.remove("broken.pt")
     assert os.waitpid(child("broken"), 0)[1] == 0
-    torch.testing.assert_close(torch.load("broken.weights"), torch.load("whole.weights"), rtol=0, atol=0)
+    weights = [torch.load(f"{{name}}.weights") for name in ("broken", "whole")]
+    torch.testing.assert_close(*weights, rtol=0, atol=0)
     print(killed, "kills")
     """,
         tmp_path,
@@ -370,18 +380,20 @@ def test_a_chapter_killed_again_and_again_is_whole_or_not_there(tmp_path, kills)
         f"""
     import os, random, signal, subprocess, sys, time
     import nbformat
-    job = "from pathlib import Path; from press import run, text; text.FOLDER = Path.cwd(); "
-    job += "run.run(text.FOLDER / '99_toy.py')"
+    job = "from pathlib import Path; from press import run, text; "
+    job += "text.FOLDER = Path.cwd(); run.run(text.FOLDER / '99_toy.py')"
     killed = 0
     while killed < {kills}:
-        p = subprocess.Popen([sys.executable, "-c", job], start_new_session=True, stderr=subprocess.DEVNULL)
+        p = subprocess.Popen([sys.executable, "-c", job], start_new_session=True,
+                             stderr=subprocess.DEVNULL)
         try:
             p.wait(random.Random(killed).uniform(0.3, 6))
         except subprocess.TimeoutExpired:
             os.killpg(p.pid, signal.SIGKILL)
             killed += p.wait() == -signal.SIGKILL
         if os.path.exists("99_toy.ipynb"):
-            assert nbformat.read("99_toy.ipynb", as_version=4).metadata.medlib.profile == "full"
+            whole = nbformat.read("99_toy.ipynb", as_version=4)
+            assert whole.metadata.medlib.profile == "full"
             os.remove("99_toy.ipynb")
     print(killed, "kills")
     """,

@@ -33,7 +33,7 @@ def test_upsampling_starts_as_bilinear_interpolation(factor):
     torch.testing.assert_close(Upsample(3, factor)(x), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_bilinear_kernels_of_all_places_add_up_to_one():
+def test_the_bilinear_kernels_of_all_positions_add_up_to_one():
     ones = F.conv_transpose2d(torch.ones(1, 1, 5, 5), bilinear(4)[None, None], stride=4)
     torch.testing.assert_close(ones[0, 0, 4:-4, 4:-4], torch.ones(16, 16))
 
@@ -62,7 +62,7 @@ def test_a_larger_image_gives_the_logits_of_its_cut_outs():
                 0,
             )  # else a cut-out sees zeros where the larger image has surroundings
     x = torch.randn(1, 1, 36, 44)
-    dense = convolutionise(net).eval()(x)[0]  # → (3, 3, 5): a place every 4 pixels
+    dense = convolutionise(net).eval()(x)[0]  # → (3, 3, 5): a position every 4 pixels
     crops = x[0, 0].unfold(0, 28, 4).unfold(1, 28, 4).reshape(-1, 1, 28, 28)
     torch.testing.assert_close(dense.flatten(1).T, net(crops), rtol=1e-5, atol=1e-5)
 

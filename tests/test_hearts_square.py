@@ -123,3 +123,8 @@ def test_fewer_pixels_are_means_and_not_samples(cohort):
     x = hearts.prepare(one, hearts.Window((60.5, 55.5), (4.0, 4.0), 16, (120, 110)))
     dark, bright = x[..., :7], x[..., 9:]
     assert (bright.mean() - dark.mean()) / dark.std() > 5
+
+
+def test_slices_of_nobody_are_refused(cohort):
+    with pytest.raises(DataError, match="no patients; expected at least one"):
+        hearts.slices(cohort[:2], cohort[:0], cohort[:1])

@@ -103,7 +103,7 @@ def test_lenet_by_hand():
     torch.testing.assert_close(net(x), y @ w[8].T + w[9])
 
 
-def test_sparse_convolution_ignores_maps_it_does_not_see():
+def test_sparse_convolution_ignores_channels_it_does_not_see():
     c3, x = LeNet5().c3, torch.randn(1, 6, 14, 14)
     changed = x.clone()
     changed[:, 3] += 1

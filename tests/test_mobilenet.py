@@ -79,7 +79,7 @@ def test_a_separable_block_is_a_dense_one_whose_filters_are_products(stride):
     "small, side, final",
     [(False, 224, 7), (False, 28, 1), (True, 28, 4), (True, 64, 8)],
 )
-def test_small_images_keep_larger_maps(small, side, final):
+def test_small_images_keep_larger_feature_maps(small, side, final):
     with torch.device("meta"):
         net = MobileNetV1(1, 2, small_images=small).eval()
         assert net.features(torch.empty(1, 1, side, side)).shape == (

@@ -26,7 +26,7 @@ def copy_weights(net, source):
 
 def with_averages(net, x):
     """One pass that sets the averages of BatchNorm, so that eval() does not see those
-    of the start.
+    from before it.
     """
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
@@ -156,7 +156,7 @@ def test_ablations_leave_out_what_they_say():
 @pytest.mark.parametrize(
     "small, side, final", [(False, 224, 7), (True, 28, 4), (True, 64, 8)]
 )
-def test_small_images_keep_larger_maps(table, small, side, final):
+def test_small_images_keep_larger_feature_maps(table, small, side, final):
     with torch.device("meta"):
         net = MobileNetV3(1, 2, table=table, small_images=small)
         assert net.features(torch.empty(1, 1, side, side)).shape[2:] == (final, final)
@@ -180,7 +180,7 @@ def test_lraspp_returns_the_size_of_its_input(table, small, height, width):
 
 
 @pytest.mark.parametrize("small, low, high", [(False, 8, 4), (True, 32, 16)])
-def test_lraspp_reads_maps_of_an_eighth_and_a_sixteenth(small, low, high):
+def test_lraspp_reads_feature_maps_of_an_eighth_and_a_sixteenth(small, low, high):
     with torch.device("meta"):
         net = LRASPP(1, 4, small_images=small)
         early = net.early(torch.empty(1, 1, 64, 64))

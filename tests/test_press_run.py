@@ -12,7 +12,7 @@ from press.text import ChapterError, stored
 from press.waiting import waiting
 
 LOADED = (
-    "from medlib.device import note\nnote('loaded', name='digits', source='package')"
+    "from medlib.notes import note\nnote('loaded', name='digits', source='package')"
 )
 
 
@@ -67,7 +67,7 @@ def test_trainings_out_of_the_store_count_in_the_card(toy):
         f"note('trained', parameters={p}, seed={s}, cpu_seconds=600, kept={kept})"
         for p, s, kept in [(10, 0, True), (1000, 3, False)]
     ]
-    source = toy("\n".join(["from medlib.device import note", *told]))
+    source = toy("\n".join(["from medlib.notes import note", *told]))
     words = stored_card(runner.run(source))
     assert "About 10 CPU-minutes" in words  # and a few seconds of its own
     assert "2 trainings of networks with 10 to 1,000 parameters, seeds 0 to 3" in words
@@ -78,7 +78,7 @@ def stored_card(path):
 
 
 def test_printed_claims_are_stamped_with_their_entries(toy):
-    source = toy("from medlib.device import note\nnote('claims', ids=['C037'])")
+    source = toy("from medlib.notes import note\nnote('claims', ids=['C037'])")
     runner.run(source)
     assert list(stored(source).metadata.medlib.claims) == ["C037"]
 

@@ -65,7 +65,7 @@ def test_a_block_adds_its_input(block):
 
 
 @pytest.mark.parametrize("depth, count_", [(20, 269_722), (32, 464_154), (56, 853_018)])
-def test_depth_of_the_small_twin(depth, count_):
+def test_depth_of_the_small_networks(depth, count_):
     # Shortcuts without parameters (option A, or none at all): the counts of the paper's
     # Table 6
     net = small_resnet(depth, 3, 10, shortcut=False)
@@ -74,7 +74,7 @@ def test_depth_of_the_small_twin(depth, count_):
     assert parameters(net) == count_
 
 
-def test_the_plain_twin_lacks_only_the_projections():
+def test_the_plain_counterpart_lacks_only_the_projections():
     with_, without = small_resnet(14), small_resnet(14, shortcut=False)
     assert parameters(with_) - parameters(without) == 16 * 32 + 32 * 64 + 2 * (32 + 64)
 

@@ -157,7 +157,7 @@ def test_unknown_skip():
         UNet(skip="sum")
 
 
-def test_small_twin():
+def test_small_counterpart():
     net = SmallUNet(1, 4)
     assert parameters(net) == 483_136
     assert net(torch.randn(1, 1, 32, 48)).shape == (1, 4, 32, 48)

@@ -43,7 +43,7 @@ def test_equals_torchvision(batch_norm, name):
     [{}, {"head": None}, {"kernel": 5}, {"convs": (2, 2, 3), "batch_norm": True}],
 )
 @pytest.mark.parametrize("side", [(28, 28), (31, 45)])
-def test_shape_of_the_small_twin(options, side):
+def test_shape_of_the_small_counterpart(options, side):
     assert small_vgg(1, 3, **options).eval()(torch.randn(1, 1, *side)).shape == (1, 3)
 
 

@@ -22,7 +22,7 @@ def shaken(**options):
 
 
 @pytest.mark.parametrize("diffeomorphic", [False, True])
-def test_at_the_start_nothing_moves(diffeomorphic):
+def test_at_initialisation_nothing_moves(diffeomorphic):
     u = VoxelMorph(width=4, diffeomorphic=diffeomorphic)(X)
     assert u.shape == (2, 2, 40, 52) and not u.any()
     close(motion.warp(X[:, :1], u), X[:, :1], atol=1e-4, rtol=0)

@@ -40,7 +40,7 @@ class Additive(nn.Module):
         self.query = nn.Linear(self.query_channels, hidden)
         self.key = nn.Linear(channels, hidden, bias=False)
         self.score = nn.Linear(hidden, 1, bias=False)
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(
         self,

@@ -50,7 +50,8 @@ class VariationalAttention(nn.Module):
         self.value = nn.Linear(channels, channels)
         self.hint = nn.Linear(evidence, hidden, bias=False) if evidence else None
         self.scale = nn.Parameter(torch.zeros(()))
-        self.weights = self.kl = None
+        self.weights: Tensor | None = None
+        self.kl: Tensor | None = None
 
     def forward(self, x: Tensor, evidence: Tensor | None = None) -> Tensor:
         check(self, x)
@@ -65,7 +66,7 @@ class VariationalAttention(nn.Module):
         query = self.query(x.mean((2, 3)))[:, None]  # (B, 1, h)
         alone = scores = fp32((query @ keys)[:, 0]) / root  # (B, N)
         prior = scores if self.evidence else torch.zeros_like(scores)
-        if self.evidence and evidence is not None:
+        if self.hint is not None and evidence is not None:
             hint = self.hint(evidence)[:, None]  # (B, 1, h)
             scores = scores + fp32((hint @ keys)[:, 0]) / root
         log_q, log_p = torch.log_softmax(scores, 1), torch.log_softmax(prior, 1)
@@ -124,7 +125,8 @@ class BayesianAttention(nn.Module):
         self.log_gamma = math.lgamma(1 + 1 / shape)  # log Γ(1 + 1/k)
         # The lognormal's σ, for the variance of the Weibull
         self.sigma = math.sqrt(math.lgamma(1 + 2 / shape) - 2 * self.log_gamma)
-        self.weights = self.kl = None
+        self.weights: Tensor | None = None
+        self.kl: Tensor | None = None
 
     def noise(self, phi: Tensor) -> Tensor:
         """log S − Φ, for S of mean exp(Φ)."""

@@ -30,7 +30,7 @@ class SE(nn.Module):
         self.channels, hidden = channels, narrow(channels, reduction)
         self.squeeze = nn.Linear(channels, hidden, bias)
         self.excite = nn.Linear(hidden, channels, bias)
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def gate(self, z: Tensor) -> Tensor:
         """One value per channel (B, C) → gates (B, C, 1, 1)."""
@@ -60,7 +60,7 @@ class ECA(nn.Module):
         if k % 2 == 0:
             raise ValueError(f"kernel_size {k}; expected an odd one, to have a middle")
         self.conv = nn.Conv1d(1, 1, k, padding=k // 2, bias=False)
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
@@ -111,7 +111,7 @@ class SK(nn.Module):
             nn.Linear(channels, hidden, False), nn.BatchNorm1d(hidden), nn.ReLU()
         )
         self.select = nn.Linear(hidden, 2 * channels, bias=False)
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check_batch(self, x)
@@ -135,6 +135,8 @@ class FCA(SE):
     by trying each on ImageNet; waves over the feature map itself, not over one pooled
     to 7 × 7; their mean, not their sum.
     """
+
+    frequencies: Tensor
 
     def __init__(
         self,
@@ -184,7 +186,7 @@ class GSoP(nn.Module):
         )
         self.rows = nn.Conv1d(d, 4 * d, d, groups=d)
         self.expand = nn.Linear(4 * d, channels)
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)

@@ -28,15 +28,11 @@ class GlobalContext(nn.Module):
         super().__init__()
         self.channels, hidden = channels, narrow(channels, reduction)
         self.score = nn.Conv2d(channels, 1, 1, bias=False)
-        self.transform = nn.Sequential(
-            nn.Linear(channels, hidden),
-            nn.LayerNorm(hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, channels),
-        )
-        nn.init.zeros_(self.transform[3].weight)
-        nn.init.zeros_(self.transform[3].bias)
-        self.weights = None
+        first, last = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.transform = nn.Sequential(first, nn.LayerNorm(hidden), nn.ReLU(), last)
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
@@ -66,7 +62,7 @@ class CrissCross(nn.Module):
         self.query, self.key = (nn.Conv2d(channels, hidden, 1) for _ in range(2))
         self.value = nn.Conv2d(channels, channels, 1)
         self.scale = nn.Parameter(torch.zeros(()))
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def cross(self, x: Tensor) -> Tensor:
         """One pass over the cross of each pixel: (B, C, H, W) → (B, C, H, W)."""
@@ -141,7 +137,7 @@ class LinearAttention(nn.Module):
         )
         self.out = nn.Conv2d(hidden, channels, 1)
         self.scale = nn.Parameter(torch.zeros(()))
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
@@ -169,6 +165,8 @@ class EMAttention(nn.Module):
     averaged over batches, as in the paper. `weights` (B, K, H, W).
     """
 
+    bases: Tensor
+
     def __init__(
         self, channels: int, *, bases: int = 64, steps: int = 3, momentum: float = 0.9
     ):
@@ -178,11 +176,10 @@ class EMAttention(nn.Module):
             "bases", F.normalize(torch.randn(1, channels, bases), dim=1)
         )
         self.enter = nn.Conv2d(channels, channels, 1)
-        self.out = nn.Sequential(
-            nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
-        )
-        nn.init.zeros_(self.out[1].weight)
-        self.weights = None
+        norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(norm.weight)
+        self.out = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), norm)
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)

@@ -37,7 +37,8 @@ class GaussianWindow(nn.Module):
         # depends on x.
         with torch.no_grad():
             self.to_five.weight[:2, :2] = torch.eye(2)
-        self.weights = self.five = None
+        self.weights: Tensor | None = None
+        self.five: Tensor | None = None
 
     def window(self, x: Tensor) -> Tensor:
         """The five numbers of each image (B, 5)."""
@@ -49,24 +50,21 @@ class GaussianWindow(nn.Module):
             2 * torch.arange(n, device=x.device).to(mass) / max(n - 1, 1) - 1
             for n in (h, w)
         )
-        found = [
-            (mass * u).sum((2, 3)),
-            (mass * v[:, None]).sum((2, 3)),
-            (mass * x).sum((2, 3)),
-        ]
-        found = torch.cat(found, 1)[:, None]  # (B, 1, C + 2)
+        centre = [(mass * u).sum((2, 3)), (mass * v[:, None]).sum((2, 3))]
+        mean = (mass * x).sum((2, 3))
+        found = torch.cat([*centre, mean], 1)[:, None]  # (B, 1, 2 + C)
         # Products and a sum, no layer: autocast would round the positions.
         five = (found * self.to_five.weight).sum(2) + self.to_five.bias
         gx, gy, delta, sigma, gamma = five.unbind(1)
         side = max(h, w)
-        five = [
+        numbers = [
             (gx + 1) * (w - 1) / 2,
             (gy + 1) * (h - 1) / 2,
             delta.exp() * (side - 1) / max(self.size - 1, 1),
             (sigma / 2).exp() * side / self.size,
             gamma.exp(),
         ]
-        five = torch.stack(five, 1)
+        five = torch.stack(numbers, 1)
         self.five = five.detach()
         return five
 

@@ -52,6 +52,9 @@ class BernoulliGate(nn.Module):
     is None. `weights` (B, 1, H, W) is z, `probability` (B, 1, H, W) is p.
     """
 
+    average: Tensor
+    seen: Tensor
+
     def __init__(
         self,
         channels: int,
@@ -65,11 +68,13 @@ class BernoulliGate(nn.Module):
         self.channels, self.cell, self.mean = channels, cell, mean
         self.baseline, self.momentum = baseline, momentum
         self.score = nn.Conv2d(channels, 1, 1)
-        nn.init.constant_(self.score.bias, OPEN)
+        self.score.bias = nn.Parameter(torch.tensor([OPEN]))
         # The average of the losses so far is the baseline.
         self.register_buffer("average", torch.zeros(()))
         self.register_buffer("seen", torch.zeros(()))
-        self.weights = self.probability = self.log_prob = None
+        self.weights: Tensor | None = None
+        self.probability: Tensor | None = None
+        self.log_prob: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
@@ -136,17 +141,17 @@ class GumbelGate(nn.Module):
             )
         self.channels, self.temperature, self.hard = channels, temperature, hard
         self.score = nn.Conv2d(channels, 2, 1)
-        with torch.no_grad():
-            self.score.bias.copy_(torch.tensor([0, OPEN]))
-        self.weights = self.probability = None
+        self.score.bias = nn.Parameter(torch.tensor([0.0, OPEN]))
+        self.weights: Tensor | None = None
+        self.probability: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
         logits = fp32(self.score(x))
-        self.probability = torch.softmax(logits, 1)[:, 1:].detach()
+        p = torch.softmax(logits, 1)[:, 1:].detach()
         if self.training:
             keep = gumbel_softmax(logits, self.temperature, 1, hard=self.hard)[:, 1:]
         else:
-            keep = (self.probability >= 0.5).to(logits)
-        self.weights = keep.detach()
+            keep = (p >= 0.5).to(logits)
+        self.weights, self.probability = keep.detach(), p
         return x * keep.type_as(x)

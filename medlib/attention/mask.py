@@ -63,7 +63,7 @@ class MaskBranch(nn.Module):
             nn.ReLU(),
             nn.Conv2d(channels, channels, 1),
         )
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)

@@ -50,7 +50,7 @@ class CBAM(nn.Module):
         super().__init__()
         self.channel = ChannelGate(channels, reduction=reduction)
         self.spatial = SpatialGate(channels, kernel_size=kernel_size)
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.spatial(self.channel(x))
@@ -91,7 +91,7 @@ class BAM(nn.Module):
             nn.Conv2d(h, 1, 1, bias=False),
             nn.BatchNorm2d(1),
         )
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check_batch(self, x)
@@ -117,7 +117,7 @@ class SCSE(nn.Module):
         super().__init__()
         self.channel = SE(channels, reduction=reduction, bias=True)
         self.spatial = nn.Conv2d(channels, 1, 1)
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.channel(x)
@@ -140,7 +140,7 @@ class SimAM(nn.Module):
     def __init__(self, channels: int, *, smoothing: float = 1e-4):
         super().__init__()
         self.channels, self.smoothing = channels, smoothing
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
@@ -174,19 +174,19 @@ class TripletAttention(nn.Module):
             )
             for _ in range(3)
         )
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
-        total = 0
+        gated = []
         for axis, gate in zip((1, 2, 3), self.gates, strict=True):
             turned = x.transpose(1, axis)
             # (B, 2, and the other two axes)
             pooled = torch.stack([turned.amax(1), turned.mean(1)], 1)
             weights = torch.sigmoid(gate(pooled))
             self.weights = weights.detach() if axis == 1 else self.weights
-            total = total + (turned * weights.type_as(x)).transpose(1, axis)
-        return total / 3
+            gated.append((turned * weights.type_as(x)).transpose(1, axis))
+        return (gated[0] + gated[1] + gated[2]) / 3
 
 
 class GaussianContext(nn.Module):
@@ -204,7 +204,7 @@ class GaussianContext(nn.Module):
         self.channels = channels
         self.width = width
         self.log_width = nn.Parameter(torch.tensor(math.log(width))) if learn else None
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)

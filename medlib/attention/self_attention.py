@@ -49,7 +49,7 @@ class MultiHead(nn.Module):
             nn.Linear(channels, channels, bias) for _ in range(4)
         )
         self.scale = nn.Parameter(torch.zeros(())) if residual else None
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def attend(self, x: Tensor, context: Tensor) -> Tensor:
         """(B, T, C) looks at (B, S, C) → (B, T, C)."""
@@ -94,11 +94,10 @@ class NonLocal(nn.Module):
         self.theta, self.phi, self.g = (
             nn.Conv2d(channels, hidden, 1) for _ in range(3)
         )
-        self.out = nn.Sequential(
-            nn.Conv2d(hidden, channels, 1, bias=False), nn.BatchNorm2d(channels)
-        )
-        nn.init.zeros_(self.out[1].weight)
-        self.weights = None
+        norm = nn.BatchNorm2d(channels)
+        nn.init.zeros_(norm.weight)
+        self.out = nn.Sequential(nn.Conv2d(hidden, channels, 1, bias=False), norm)
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
@@ -133,7 +132,8 @@ class DualAttention(nn.Module):
         self.position_scale, self.channel_scale = (
             nn.Parameter(torch.zeros(())) for _ in range(2)
         )
-        self.weights = self.channel_weights = None
+        self.weights: Tensor | None = None
+        self.channel_weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)

@@ -30,7 +30,7 @@ class SpatialGate(nn.Module):
         super().__init__()
         self.channels = channels
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
@@ -64,8 +64,8 @@ class AttentionGate(nn.Module):
         self.from_x = nn.Conv2d(channels, hidden, 1, bias=False)
         self.from_gating = nn.Conv2d(self.gating_channels, hidden, 1)
         self.psi = nn.Conv2d(hidden, 1, 1)
-        nn.init.constant_(self.psi.bias, OPEN)
-        self.weights = None
+        self.psi.bias = nn.Parameter(torch.tensor([OPEN]))
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor, gating: Tensor | None = None) -> Tensor:
         check(self, x)
@@ -107,7 +107,7 @@ class STN(nn.Module):
         self.change = nn.Linear(16 * hidden, 6)  # added to the identity
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
@@ -137,7 +137,7 @@ class CoordinateAttention(nn.Module):
         )
         self.rows = nn.Conv1d(middle, channels, 1)
         self.columns = nn.Conv1d(middle, channels, 1)
-        self.weights = None
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         check(self, x)
@@ -168,8 +168,8 @@ class ReverseAttention(nn.Module):
         super().__init__()
         self.channels = channels
         self.predict = nn.Conv2d(channels, 1, 1)
-        nn.init.constant_(self.predict.bias, -OPEN)
-        self.weights = None
+        self.predict.bias = nn.Parameter(torch.tensor([-OPEN]))
+        self.weights: Tensor | None = None
 
     def forward(self, x: Tensor, logits: Tensor | None = None) -> Tensor:
         check(self, x)

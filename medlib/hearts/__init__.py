@@ -1,4 +1,4 @@
-"""Hearts: one subject, one room. Everything that chapters 08 to 20 do with cardiac MRI.
+"""Hearts: one subject, one room, with all that is particular to cardiac MRI.
 
 acdc         hearts.load(): ACDC, or any folder laid out as it is
 sunnybrook   hearts of another hospital, to test on
@@ -14,7 +14,7 @@ phantom      a beating heart whose masks, volumes and motion are known exactly
 
 from importlib import import_module
 
-_HOME = {  # name → module, imported on first use
+_HOME = {  # name → module; imported on first use: the phantom needs no training
     "load": "acdc", "read_patient": "acdc", "read_patients": "acdc",
     "load_sunnybrook": "sunnybrook", "read_sunnybrook": "sunnybrook",
     "Cine": "cmac", "beat": "cmac", "load_cmac": "cmac",

@@ -222,6 +222,8 @@ def _dataset(
 
 
 def _split(patients: Cohort, side: int, field: float, depth: int | None) -> Split:
+    if not len(patients):
+        raise DataError(f"{patients.name}: no patients; expected at least one")
     images, masks, whose = [], [], []
     for patient in patients:
         labels = torch.from_numpy(np.concatenate(masks_of(patient)))

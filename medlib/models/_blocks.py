@@ -4,6 +4,8 @@ of an input, slices and patches of a stack.
 The idea of a paper stands in the paper's own file.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -53,8 +55,8 @@ class Conv(nn.Sequential):
 
 def he_initialise(
     net: nn.Module,
-    kinds: tuple[type[nn.Module], ...] = (nn.Conv2d,),
-    mode: str = "fan_in",
+    kinds: tuple[type[nn.Conv2d] | type[nn.Linear], ...] = (nn.Conv2d,),
+    mode: Literal["fan_in", "fan_out"] = "fan_in",
 ) -> None:
     """Gaussian weights of variance 2 / fan, and biases of 0, in all layers of these
     kinds: behind a ReLU the signal then neither grows nor shrinks from layer to layer.

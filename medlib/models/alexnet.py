@@ -62,7 +62,7 @@ class LocalResponseNorm(nn.Module):
         )  # (B, C + n − 1, H, W)
         channels = x.shape[1]
         activity = sum(squares[:, i : i + channels] for i in range(self.n))
-        return x / (self.k + self.alpha * activity) ** self.beta
+        return (x / (self.k + self.alpha * activity) ** self.beta).type_as(x)
 
 
 class AlexNet(nn.Module):

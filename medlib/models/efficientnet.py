@@ -130,7 +130,9 @@ class EfficientNet(nn.Module):
         strides = small_image_strides(strides) if small_images else strides
         repeats = [math.ceil(depth * stage[3]) for stage in stages]
         channels = make_divisible(32 * width)
-        layers = [Conv(in_channels, channels, stride=strides[0], activation=nn.SiLU)]
+        layers: list[nn.Module] = [
+            Conv(in_channels, channels, stride=strides[0], activation=nn.SiLU)
+        ]
         for i, (expansion, kernel_size, out, *_) in enumerate(stages):
             out = make_divisible(out * width)
             for j in range(repeats[i]):
@@ -143,13 +145,12 @@ class EfficientNet(nn.Module):
         self.features = nn.Sequential(
             *layers, Conv(channels, 4 * channels, 1, activation=nn.SiLU)
         )
-        self.classifier = nn.Sequential(
-            nn.Dropout(dropout, inplace=True), nn.Linear(4 * channels, num_classes)
-        )
+        last = nn.Linear(4 * channels, num_classes)
+        self.classifier = nn.Sequential(nn.Dropout(dropout, inplace=True), last)
         mobile_initialise(self)
         # The last layer as in the authors' code, and in torchvision.
         bound = num_classes**-0.5
-        nn.init.uniform_(self.classifier[1].weight, -bound, bound)
+        nn.init.uniform_(last.weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(self, x)

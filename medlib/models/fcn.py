@@ -36,16 +36,16 @@ def convolutionise(classifier: VGG) -> nn.Sequential:
     pixels apart. Answers on a larger image equal those on its cut-outs where no
     convolution pads; where one does, a cut-out sees zeros instead of its surroundings.
     """
-    dense = [m for m in classifier.classifier.modules() if isinstance(m, nn.Linear)]
-    convs = [m for m in classifier.features.modules() if isinstance(m, nn.Conv2d)]
-    channels, side = convs[-1].out_channels, classifier.pool.output_size
-    if len(dense) < 2:
+    head = list(classifier.classifier.children())
+    if not head:
         raise ValueError(
             "a classifier with one dense layer on the mean of each channel; expected "
             "a dense head"
         )
+    convs = [m for m in classifier.features if isinstance(m, nn.Conv2d)]
+    channels, side = convs[-1].out_channels, classifier.side
     layers = [*classifier.features]
-    for layer in classifier.classifier:
+    for layer in head:
         if isinstance(layer, nn.Linear):
             units = layer.out_features
             kernel = layer.weight.detach().view(units, channels, side, side)
@@ -135,14 +135,15 @@ class FCN(nn.Module):
         self.in_channels, self.stride = in_channels, 2 ** len(convs)
         self.stages = nn.ModuleList(layers[a:b] for a, b in pairwise(cuts))
         self.head = layers[cuts[-1] :]
-        self.head[0].padding = (head[0] // 2,) * 2
+        for layer in self.head:  # the dense layers' kernels keep the size too
+            if isinstance(layer, nn.Conv2d):
+                layer.padding = (layer.kernel_size[0] // 2,) * 2
         widths = [width * min(2**stage, 8) for stage in range(len(convs))]
         self.scores = nn.ModuleList(
             nn.Conv2d(w, num_classes, 1) for w in widths[::-1][1 : 1 + skips]
         )
-        for score in self.scores:  # a new skip changes nothing at first (section 4.2)
-            nn.init.zeros_(score.weight)
-            nn.init.zeros_(score.bias)
+        for p in self.scores.parameters():
+            nn.init.zeros_(p)  # a new skip changes nothing at first (section 4.2)
         factors = [2] * skips + [2 ** (len(convs) - skips)]
         self.upsample = nn.ModuleList(
             Upsample(num_classes, factor) for factor in factors

@@ -68,6 +68,8 @@ class SparseConv(nn.Module):
     all learn the same.
     """
 
+    pairs: Tensor
+
     def __init__(
         self,
         in_channels: int,
@@ -95,14 +97,16 @@ class RBFOutput(nn.Module):
     random signs, which the paper names as a choice too.
     """
 
+    code: Tensor
+
     def __init__(self, num_classes: int):
         super().__init__()
         if num_classes == 10:
-            bits = [
+            pixels = [
                 [row >> (6 - col) & 1 for row in glyph for col in range(7)]
                 for glyph in GLYPHS
             ]
-            code = torch.tensor(bits) * 2.0 - 1
+            code = torch.tensor(pixels) * 2.0 - 1
         else:
             signs = torch.Generator("cpu").manual_seed(1998)
             bits = torch.randint(0, 2, (num_classes, 84), generator=signs, device="cpu")
@@ -127,15 +131,15 @@ class LeNet5(nn.Module):
         self.f6 = nn.Linear(120, 84)
         self.output = RBFOutput(num_classes)
         # The paper's initialisation (appendix A): uniform within 2.4 / fan-in
-        with torch.no_grad():
-            for layer, fan_in in (
-                (self.c1, 25 * in_channels),
-                (self.c3, 100),
-                (self.c5, 400),
-                (self.f6, 120),
-            ):
-                layer.weight.uniform_(-2.4 / fan_in, 2.4 / fan_in)
-                layer.bias.zero_()
+        for layer, fan_in in (
+            (self.c1, 25 * in_channels),
+            (self.c3, 100),
+            (self.c5, 400),
+            (self.f6, 120),
+        ):
+            nn.init.uniform_(layer.weight, -2.4 / fan_in, 2.4 / fan_in)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         check_images(

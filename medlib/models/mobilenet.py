@@ -96,7 +96,7 @@ class MobileNetV1(nn.Module):
         strides = [stride for _, stride in LAYERS]
         strides = small_image_strides(strides) if small_images else strides
         block = DepthwiseSeparable if separable else Conv
-        layers = [Conv(in_channels, channels[0], stride=strides[0])]
+        layers: list[nn.Module] = [Conv(in_channels, channels[0], stride=strides[0])]
         for (a, b), stride in zip(pairwise(channels), strides[1:], strict=True):
             layers.append(block(a, b, stride=stride))
         self.features = nn.Sequential(*layers)

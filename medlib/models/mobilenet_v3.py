@@ -163,7 +163,9 @@ class MobileNetV3(nn.Module):
         strides = [2, *(row[5] for row in table[:-1])]
         strides = small_image_strides(strides) if small_images else strides
         channels = make_divisible(16 * width)
-        layers = [Conv(in_channels, channels, stride=strides[0], activation=activation)]
+        layers: list[nn.Module] = [
+            Conv(in_channels, channels, stride=strides[0], activation=activation)
+        ]
         for row, stride in zip(table[:-1], strides[1:], strict=True):
             kernel_size, hidden, out, has_se, nonlinearity, _ = row
             hidden, out = make_divisible(hidden * width), make_divisible(out * width)

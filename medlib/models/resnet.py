@@ -125,6 +125,7 @@ class ResNet(nn.Module):
     ):
         super().__init__()
         self.in_channels = in_channels
+        self.pool: nn.Module
         if small_images:
             self.conv1 = convolution(in_channels, width, 3)
             self.pool = nn.Identity()

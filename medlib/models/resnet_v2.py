@@ -144,7 +144,8 @@ class ResNetV2(ResNet):
             width=width,
             small_images=True,
         )
-        self.stages[0][0].shares_activation = True
+        first = next(m for m in self.modules() if isinstance(m, PreActivation))
+        first.shares_activation = True
         self.bn1 = nn.BatchNorm2d(self.fc.in_features)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class RFCN(nn.Module):
         super().__init__()
         self.in_channels = in_channels
         self.net = SmallUNet(in_channels, num_classes, width=width)
-        self.gru = ConvGRU(self.net.unet.bottleneck[0].out_channels)
+        self.gru = ConvGRU(width * 2**self.net.unet.depth)
 
     def forward(self, x: Tensor) -> Tensor:
         unet, patch = self.net.unet, self.net.patch

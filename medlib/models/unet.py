@@ -47,7 +47,7 @@ class Up(nn.Module):
         super().__init__()
         half = channels // 2
         self.skip = skip
-        self.up = nn.ConvTranspose2d(channels, half, 2, stride=2)
+        self.up: nn.Module = nn.ConvTranspose2d(channels, half, 2, stride=2)
         if resize:
             # As many parameters as the transposed convolution: 2 × 2 weights, and a
             # row and a column of padding to keep the size.

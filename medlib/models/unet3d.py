@@ -33,7 +33,8 @@ def double(
     in_channels: int, middle: int, out_channels: int, kernel: Size
 ) -> nn.Sequential:
     """Twice: convolution, batch norm, ReLU."""
-    layers, padding = [], tuple(k // 2 for k in kernel)
+    layers: list[nn.Module] = []
+    padding = kernel[0] // 2, kernel[1] // 2, kernel[2] // 2
     for a, b in ((in_channels, middle), (middle, out_channels)):
         convolution = nn.Conv3d(a, b, kernel, padding=padding, bias=False)
         layers += [convolution, nn.BatchNorm3d(b), nn.ReLU(inplace=True)]

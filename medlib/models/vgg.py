@@ -61,11 +61,12 @@ class VGG(nn.Module):
                 last = channels
             parts.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*parts)
-        side, hidden = head or (1, 0)
-        self.pool = nn.AdaptiveAvgPool2d(side)
+        self.side, hidden = head or (1, 0)
+        self.pool = nn.AdaptiveAvgPool2d(self.side)
+        self.classifier: nn.Module
         if head:
             self.classifier = nn.Sequential(
-                nn.Linear(last * side**2, hidden),
+                nn.Linear(last * self.side**2, hidden),
                 nn.ReLU(inplace=True),
                 nn.Dropout(dropout),
                 nn.Linear(hidden, hidden),

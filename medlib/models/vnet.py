@@ -29,7 +29,9 @@ from medlib.models._blocks import (
 STAGES = (1, 2, 3, 3, 3)
 
 
-def layer(convolution: nn.Module, norm: bool, prelu: bool = True) -> nn.Sequential:
+def layer(
+    convolution: nn.Conv3d | nn.ConvTranspose3d, norm: bool, prelu: bool = True
+) -> nn.Sequential:
     channels = convolution.out_channels
     parts = nn.Sequential(convolution)
     if norm:
@@ -53,7 +55,7 @@ class Residual(nn.Module):
         norm: bool,
     ):
         super().__init__()
-        padding = tuple(k // 2 for k in kernel)
+        padding = kernel[0] // 2, kernel[1] // 2, kernel[2] // 2
         self.convolutions = nn.Sequential()
         for i in range(convolutions):
             ins = channels if i else in_channels

@@ -60,9 +60,8 @@ class VoxelMorph(nn.Module):
             padded=True,
             norm=True,
         )
-        # Before any training nothing moves.
-        nn.init.zeros_(self.unet.head.weight)
-        nn.init.zeros_(self.unet.head.bias)
+        for p in self.unet.head.parameters():
+            nn.init.zeros_(p)  # before any training nothing moves
 
     def forward(self, x: Tensor) -> Tensor:
         return self.field(self.current(x))

@@ -11,7 +11,7 @@ from docutils import nodes
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
-from . import bench, faithful, ledger, plan
+from . import bench, faithful, ledger, listings, plan
 
 HOOK = "<!-- made at build time -->"
 MADE = {
@@ -28,6 +28,8 @@ def fill(app, docname, source):
         if HOOK not in source[0]:
             raise ValueError(f"{docname}.md has no line {HOOK!r}")
         source[0] = source[0].replace(HOOK, MADE[docname]())
+    elif docname.startswith("chapters/"):
+        source[0] = listings.renew(docname.removeprefix("chapters/"), source[0])
 
 
 def anchor(app, tree):
@@ -48,7 +50,9 @@ def anchor(app, tree):
             cell.insert(0, nodes.raw("", f'<span id="{id}"></span>', format="html"))
         if names:
             claim = names[0].split("-")[1]
-            back = f'<a class="to-ledger" href="../book/ledger.html#{claim}">{claim.upper()} in the ledger</a>'
+            there = f"../book/ledger.html#{claim}"
+            words = f"{claim.upper()} in the ledger"
+            back = f'<a class="to-ledger" href="{there}">{words}</a>'
             cell.append(nodes.raw("", back, format="html"))
 
 

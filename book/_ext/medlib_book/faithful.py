@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def documented(path: Path, *, classes: bool) -> list[tuple[str, str]]:
-    """(name, docstring) of a file, or of those of its public classes that name a paper."""
+    """(name, docstring) of a file, or of its public classes that name a paper."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     if not classes:
         return [(path.stem, ast.get_docstring(tree))]
@@ -37,7 +37,8 @@ def entry(name: str, text: str, path: Path) -> str:
     idea = head.split(":", 1)[1].strip() if ":" in head else head
     title = head.split(":", 1)[0] if ":" in head else name
     where = path.relative_to(ROOT).as_posix()
-    return f"### {title}\n\n{prose(idea[:1].upper() + idea[1:])} `{where}`\n\n{prose(rest.strip())}"
+    first = prose(idea[:1].upper() + idea[1:])
+    return f"### {title}\n\n{first} `{where}`\n\n{prose(rest.strip())}"
 
 
 def page() -> str:

@@ -13,7 +13,9 @@ from press.ledger import ledger
 from . import plan
 
 SYMBOL = claims.SYMBOL | {"planned": "…"}
-HEAD = "| Claim | What the literature says | Prediction and rule | Verdict |\n| --- | --- | --- | --- |"
+HEAD = """\
+| Claim | What the literature says | Prediction and rule | Verdict |
+| --- | --- | --- | --- |"""
 
 
 def anchor(id: str, k: int) -> str:
@@ -75,7 +77,8 @@ def row(claim: dict) -> str:
                 "" if r["low"] == r["effect"] == r["high"] else f" [{low}, {high}]"
             )
             where = f'<a href="{link}">{cell(r["where"])}</a>'
-            verdict += f"<br>{where}: **{r['effect']:.4g}**{interval}, n\u00a0=\u00a0{r['n']:,}"
+            number = f"n\u00a0=\u00a0{r['n']:,}"
+            verdict += f"<br>{where}: **{r['effect']:.4g}**{interval}, {number}"
         else:
             verdict += f'<br><a href="{link}">where the chapter says so</a>'
     return (
@@ -94,15 +97,11 @@ def page() -> str:
         for c in plan.chapters().values()
         if (number := c["number"]) != "–"
     }
+    tested = counts((r["verdict"] for r in rows), SYMBOL)
+    kinds = ("right", "imprecise", "wrong", "unsupported")
     lines = [
-        f"**{len(rows)} claims.** By experiment: "
-        f"{counts((r['verdict'] for r in rows), SYMBOL)}.",
-        "In the literature: "
-        + counts(
-            (r["literature"] for r in rows),
-            ("right", "imprecise", "wrong", "unsupported"),
-        )
-        + ".",
+        f"**{len(rows)} claims.** By experiment: {tested}.",
+        f"In the literature: {counts((r['literature'] for r in rows), kinds)}.",
         '```{raw} html\n<form id="ledger-filter" class="filter" hidden></form>\n```',
     ]
     for number in sorted(
@@ -129,7 +128,8 @@ def errata() -> str:
         ]
         for r in chosen:
             place = f"ledger.html#{r['id'].lower()}"
-            shown = f'<a href="{place}">{r["id"]}</a>: {SYMBOL[r["verdict"]]} {r["verdict"]}'
+            verdict = f"{SYMBOL[r['verdict']]} {r['verdict']}"
+            shown = f'<a href="{place}">{r["id"]}</a>: {verdict}'
             if r["records"]:
                 name = plan.chapters()[r["records"][0]["notebook"]]["title"]
                 shown = f'<a href="{links(r)[0]}">{cell(name)}</a><br>{shown}'

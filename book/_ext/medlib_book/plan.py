@@ -99,9 +99,11 @@ def box(file: str, x: int, y: int) -> str:
         for i, line in enumerate(lines)
     )
     return (
-        f'<a href="../chapters/{file}.html" class="map-{file}"><title>{escape(chapter["question"])}</title>'
+        f'<a href="../chapters/{file}.html" class="map-{file}">'
+        f"<title>{escape(chapter['question'])}</title>"
         f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="7"/>'
-        f'<text class="number" x="{x + 9}" y="{y + HEIGHT / 2 + 5}">{chapter["number"]}</text><text>{words}</text></a>'
+        f'<text class="number" x="{x + 9}" y="{y + HEIGHT / 2 + 5}">'
+        f"{chapter['number']}</text><text>{words}</text></a>"
     )
 
 
@@ -111,7 +113,8 @@ def picture(columns: int, kind: str) -> str:
     """
     spots, captions, height = places(columns)
     arrows = "".join(
-        f'<path class="from-{need} to-{file}" d="{arrow(spots[need], spots[file])}" marker-end="url(#tip-{kind})"/>'
+        f'<path class="from-{need} to-{file}" d="{arrow(spots[need], spots[file])}" '
+        f'marker-end="url(#tip-{kind})"/>'
         for file, chapter in chapters().items()
         for need in chapter["needs"]
     )
@@ -126,10 +129,12 @@ def picture(columns: int, kind: str) -> str:
     )
     boxes = "".join(box(file, *place) for file, place in spots.items())
     return (
-        f'<svg class="map {kind}" viewBox="0 0 {columns * STEP_X} {height}" role="group" '
-        'aria-label="Map of the book: a box for each chapter, arrows to the chapters that build on it">'
-        f'<style>{marked}</style><defs><marker id="tip-{kind}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
-        'markerHeight="7" orient="auto" markerUnits="userSpaceOnUse"><path d="M0 0 L8 4 L0 8 z"/></marker></defs>'
+        f'<svg class="map {kind}" viewBox="0 0 {columns * STEP_X} {height}" '
+        'role="group" aria-label="Map of the book: a box for each chapter, arrows to '
+        'the chapters that build on it">'
+        f'<style>{marked}</style><defs><marker id="tip-{kind}" viewBox="0 0 8 8" '
+        'refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto" '
+        'markerUnits="userSpaceOnUse"><path d="M0 0 L8 4 L0 8 z"/></marker></defs>'
         f"{titles}{arrows}{boxes}</svg>"
     )
 
@@ -143,16 +148,19 @@ def front_page() -> str:
 
 
 def neighbours(file: str) -> str:
-    """A strip of HTML: what this chapter needs, what leads on from it, what is related."""
+    """A strip of HTML: what a chapter needs, what leads on from it, what is related."""
 
-    def chips(files: list[str]) -> str:
+    def label(name: str) -> str:
+        return f"{chapters()[name]['number']} {escape(chapters()[name]['short'])}"
+
+    def chips(names: list[str]) -> str:
         return "".join(
-            f'<a href="{f}.html" title="{escape(chapters()[f]["question"])}">{chapters()[f]["number"]} '
-            f"{escape(chapters()[f]['short'])}</a>"
-            for f in files
+            f'<a href="{name}.html" title="{escape(chapters()[name]["question"])}">'
+            f"{label(name)}</a>"
+            for name in names
         )
 
-    here = f"<strong>{chapters()[file]['number']} {escape(chapters()[file]['short'])}</strong>"
+    here = f"<strong>{label(file)}</strong>"
     needs = chips(chapters()[file]["needs"]) or "<span>calculus, Python</span>"
     on, near = leads_to(file), chapters()[file]["needs"]
     related = [
@@ -165,4 +173,5 @@ def neighbours(file: str) -> str:
         if related
         else ""
     )
-    return f'<nav class="place" aria-label="This chapter\'s place in the book">{flow}</nav>'
+    about = "This chapter's place in the book"
+    return f'<nav class="place" aria-label="{about}">{flow}</nav>'
