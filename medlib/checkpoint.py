@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -130,9 +131,20 @@ class Checkpoint:
             return
         facts = {"key": self.key, "finished": self.finished, "best": self.best}
         facts |= {"history": asdict(self.history)}
-        facts |= {name: part.state_dict() for name, part in parts.items()}
+        facts |= {name: _plain(part.state_dict()) for name, part in parts.items()}
         with _replaced(self.path) as partial:
             torch.save(facts, partial)
+
+
+def _plain(state):
+    """Settings with NumPy's numbers as Python's: torch loads no others safely."""
+    if isinstance(state, np.generic):
+        return state.item()
+    if type(state) is dict:
+        return {name: _plain(value) for name, value in state.items()}
+    if type(state) in (list, tuple):
+        return type(state)(map(_plain, state))
+    return state
 
 
 @contextlib.contextmanager

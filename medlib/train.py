@@ -76,10 +76,13 @@ class Plan(NamedTuple):
 
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int):
     """The learning rate rises for a third of the steps and then falls to nearly zero
-    (Smith & Topin 2019); its peak is the optimizer's own."""
+    (Smith & Topin 2019); its peak is the optimizer's own. Momentum, where there is any,
+    falls from .95 to .85 and rises again."""
     peak = [group["lr"] for group in optimizer.param_groups]
+    # torch would give plain SGD a momentum.
+    momentum = any(g.get("momentum") or "betas" in g for g in optimizer.param_groups)
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, peak, total_steps=max(steps, 2)
+        optimizer, peak, total_steps=max(steps, 2), cycle_momentum=momentum
     )
 
 

@@ -290,6 +290,19 @@ def test_a_score_of_numpy_is_found_again(tmp_path):
     assert first == again and {type(s) for s in again.score} == {float}
 
 
+def test_a_rate_of_numpy_is_resumed(tmp_path, monkeypatch):
+    def cosine(optimizer, steps):
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: 0.5 + 0.5 * np.cos(np.pi * step / steps)
+        )
+
+    whole = trained(None, schedule=cosine)
+    monkeypatch.setattr(checkpoint, "digest", lambda content: "one key")
+    with pytest.raises(Stop):
+        trained(tmp_path / "one.pt", schedule=cosine, score=broken_off(2))
+    assert torch.equal(whole[1], trained(tmp_path / "one.pt", schedule=cosine)[1])
+
+
 def test_augmentation_from_the_global_generators_is_resumed_too(tmp_path, monkeypatch):
     def noise(x, generator):  # as torchvision's transforms draw
         return x + torch.randn_like(x) + random.random()

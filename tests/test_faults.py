@@ -334,7 +334,7 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path, 
         seed(0)
         net = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Dropout(0.2),
                                   torch.nn.Flatten(), torch.nn.Linear(288, 10))
-        fit(net, load("digits", device="cpu").standardise(), epochs=120, batch_size=64, validations=400, checkpoint=name)
+        fit(net, load("digits", device="cpu").standardise(), epochs=120, batch_size=64, validations=400, store=name + ".pt")
         torch.save(net.state_dict(), name + ".weights")
     def child(name):
         pid = os.fork()
@@ -350,7 +350,7 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(tmp_path, 
         os.kill(pid, signal.SIGKILL)
         killed += os.WIFSIGNALED(os.waitpid(pid, 0)[1])
         if os.path.exists("broken.weights"):  # it was done: once more from the start
-            os.remove("broken.weights"), os.remove("broken")
+            os.remove("broken.weights"), os.remove("broken.pt")
     assert os.waitpid(child("broken"), 0)[1] == 0
     torch.testing.assert_close(torch.load("broken.weights"), torch.load("whole.weights"), rtol=0, atol=0)
     print(killed, "kills")

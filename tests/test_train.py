@@ -190,6 +190,18 @@ def test_a_training_follows_its_schedule():
     assert seen[top:] == sorted(seen[top:], reverse=True)
 
 
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adagrad])
+def test_the_cycle_gives_no_momentum_to_what_has_none(kind):
+    seen = []
+
+    class Watch(kind):
+        def step(self, closure=None):
+            seen.append(self.param_groups[0].get("momentum", 0))
+
+    fit(net(), blobs(), steps=4, batch_size=32, optimizer=Watch)
+    assert seen == [0, 0, 0, 0]
+
+
 def test_a_schedule_can_be_named():
     rates = []
 
