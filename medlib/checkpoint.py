@@ -6,15 +6,18 @@ weights, the data, the plan, the seed and the arithmetic. Change one of them, an
 another training under another key; change none, and it is not done twice.
 """
 
+import contextlib
 import json
 import math
 import os
 import pickle
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,6 +25,9 @@ from medlib.content import digest
 from medlib.device import precision, profile, rank_and_world
 from medlib.notes import note
 
+# What the store itself names: by a key, and half written as one process does it.
+OURS = re.compile(r"[0-9a-f]{32}(-\d+)?\.(pt|json)(\.\d+\.part)?")
+DAY = 24 * 3600.0
 LIMIT = 10.0  # GB that a store may hold; MEDLIB_STORE_GB names another number
 
 
@@ -93,7 +99,8 @@ class Checkpoint:
             if name in saved:  # a finished training needs no optimizer any more
                 part.load_state_dict(saved[name])
         self.history, self.best = History(**saved["history"]), saved["best"]
-        os.utime(path)  # used now: the last to be thrown away
+        with contextlib.suppress(OSError):  # a store that may only be read
+            os.utime(path)  # used now: the last to be thrown away
 
     @property
     def step(self) -> int:
@@ -105,7 +112,7 @@ class Checkpoint:
         if self.history.best == len(self.history.score) - 1:
             state = self.parts["model"].state_dict()
             self.best = {name: t.detach().clone() for name, t in state.items()}
-        self._write(self.parts)
+        self.write(self.parts)
 
     def finish(self, keep: str, seed: int) -> History:
         """At the end: leave the model with the best or the last weights."""
@@ -114,33 +121,64 @@ class Checkpoint:
             if keep == "best":
                 model.load_state_dict(self.best)
             self.finished, self.best = True, None
-            self._write({"model": model})
+            self.write({"model": model})
         size, spent = sum(p.numel() for p in model.parameters()), self.history.cpu[-1]
         note("trained", parameters=size, seed=seed, cpu_seconds=spent, kept=found)
         return self.history
 
-    def _write(self, parts: dict) -> None:
+    def write(self, parts: dict) -> None:
         if not self.path or rank_and_world()[0] > 0:
             return
         facts = {"key": self.key, "finished": self.finished, "best": self.best}
         facts |= {"history": asdict(self.history)}
-        facts |= {name: part.state_dict() for name, part in parts.items()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        torch.save(facts, partial)
-        os.replace(partial, self.path)  # the old file or the new one, never half of one
+        facts |= {name: _plain(part.state_dict()) for name, part in parts.items()}
+        with _replaced(self.path) as partial:
+            torch.save(facts, partial)
+
+
+def _plain(state):
+    """Settings with NumPy's numbers as Python's: torch loads no others safely."""
+    if isinstance(state, np.generic):
+        return state.item()
+    if type(state) is dict:
+        return {name: _plain(value) for name, value in state.items()}
+    if type(state) in (list, tuple):
+        return type(state)(map(_plain, state))
+    return state
+
+
+@contextlib.contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """A file to write that then takes the place of `path`, whole or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
+        raise OSError(
+            f"{path} cannot be written ({error}); expected a folder to write to, with "
+            "room on its disk: name another in MEDLIB_STORE, or unset it to train "
+            "without a store"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def _read(path: Path) -> dict | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, pickle.UnpicklingError):
-        raise ValueError(
-            f"{path} cannot be read; expected a training that fit kept: delete it, and "
-            "it is done again"
-        ) from None
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+        if {"key", "finished", "history", "best"} <= saved.keys():
+            return saved
+    except (RuntimeError, EOFError, pickle.UnpicklingError, AttributeError):
+        pass
+    raise ValueError(
+        f"{path} cannot be read; expected a training that fit kept: delete it, and it "
+        "is done again, or name another file"
+    )
 
 
 # ---------------------------------------------------------------- the store
@@ -165,10 +203,16 @@ def find(
     if not place:
         return Checkpoint(None, "", parts)
     key = digest([model, content])
-    if place.suffix == ".pt":
-        return Checkpoint(place, key, parts)
-    make_room(place)
-    return Checkpoint(place / f"{key}.pt", key, parts)
+    by_hand = place.suffix == ".pt"
+    if not by_hand:  # batch norm sees a process's own images, so their number counts
+        world = rank_and_world()[1]
+        place = place / (f"{key}.pt" if world == 1 else f"{key}-{world}.pt")
+    saved = Checkpoint(place, key, parts)
+    if not saved.step:
+        saved.write(parts)  # a full disk shows now, and not after the first hours
+    if not by_hand:
+        make_room(place.parent)
+    return saved
 
 
 def _folder(store: str | Path | None) -> Path | None:
@@ -185,28 +229,38 @@ def measured_once(measure: Callable[[], object], store: str | Path | None = None
     """
     place = _folder(store)
     if not place:
-        return measure()
+        return json.loads(json.dumps(measure()))
     path = place / f"{digest([measure, profile(), precision()])}.json"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-        partial.write_text(json.dumps(measure()), encoding="utf-8")
-        os.replace(partial, path)
+        text = json.dumps(measure())
+        with _replaced(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def make_room(folder: Path) -> None:
-    """Throw away what was not used for longest, until the store is within its limit."""
-    limit = float(os.environ.get("MEDLIB_STORE_GB", LIMIT)) * 1e9
+    """Throw away what was not used for longest, until the store is within its limit,
+    and what killed processes left half written. Files of others in `folder` stay."""
+    limit = _limit()
     files = []
     for path in folder.glob("*"):
-        try:
+        if not OURS.fullmatch(path.name):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process was quicker
             files.append((path.stat().st_mtime, path.stat().st_size, path))
-        except FileNotFoundError:
-            continue  # another process was quicker
     total = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
-        if total <= limit:
-            break
-        path.unlink(missing_ok=True)
-        total -= size
+    for used, size, path in sorted(files):
+        abandoned = path.suffix == ".part" and used < time.time() - DAY
+        if total > limit or abandoned:
+            with contextlib.suppress(OSError):  # a store that may only be read
+                path.unlink(missing_ok=True)
+                total -= size
+
+
+def _limit() -> float:
+    """In bytes."""
+    named = os.environ.get("MEDLIB_STORE_GB") or LIMIT
+    try:
+        return float(named) * 1e9
+    except ValueError:
+        raise ValueError(f"MEDLIB_STORE_GB={named!r}; expected a number") from None

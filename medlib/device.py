@@ -90,22 +90,24 @@ def exact(model: nn.Module) -> Iterator[None]:
             convolution = isinstance(layer, nn.Conv2d | nn.Conv3d)
             large = isinstance(layer, nn.Linear) and layer.weight.numel() > 2**20
             if convolution or large:
+                changed.append((layer, vars(layer).get("forward")))
                 layer.forward = functools.partial(_exact, layer, layer.forward)
-                changed.append(layer)
     try:
         yield
     finally:
-        for layer in changed:
+        for layer, own in changed:
             del layer.forward
+            if own:  # one that was put in the place of the class's
+                layer.forward = own
 
 
-def _exact(layer: nn.Module, forward: Callable, x: Tensor) -> Tensor:
+def _exact(layer: nn.Module, forward: Callable, x: Tensor, *more) -> Tensor:
     if isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.groups == 1:
         sizes = zip(x.shape[2:], layer.kernel_size, strict=True)
         if all(size >= kernel for size, kernel in sizes):
-            return forward(x)
+            return forward(x, *more)
     with torch.autocast("cpu", enabled=False):
-        return forward(x.float())
+        return forward(x.float(), *more)
 
 
 def in_layout(x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medlib import checkpoint, device
-from medlib.checkpoint import History
+from medlib.checkpoint import Checkpoint, History
 from medlib.data import Dataset, Split, check
 from medlib.metrics import accuracy, auc
 
@@ -50,11 +51,14 @@ class Plan(NamedTuple):
         if steps is not None and epochs is not None:
             raise ValueError(f"steps={steps} and epochs={epochs}; expected one of them")
         epochs = 10 if steps is None and epochs is None else epochs
-        asked = {"steps": steps, "epochs": epochs, "batch_size": batch_size}
-        asked["validations"] = validations
-        for name, value in asked.items():
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}={value}; expected a positive number")
+        whole = {"steps": steps, "batch_size": batch_size, "validations": validations}
+        for name, value in whole.items():
+            if value is not None and not (
+                isinstance(value, Integral) and int(value) > 0
+            ):
+                raise ValueError(f"{name}={value!r}; expected a positive whole number")
+        if epochs is not None and not 0 < epochs < math.inf:
+            raise ValueError(f"epochs={epochs}; expected a positive number")
         world = device.rank_and_world()[1]
         if min(batch_size, images) < world:
             raise ValueError(
@@ -66,15 +70,19 @@ class Plan(NamedTuple):
         if steps is None:
             steps = max(1, round(epochs * per_epoch))
         validations = validations or min(20, max(1, round(steps / per_epoch)))
-        return cls(images, batch_size, int(steps), math.ceil(steps / validations))
+        every = math.ceil(steps / validations)
+        return cls(images, int(batch_size), int(steps), every)
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, steps: int):
     """The learning rate rises for a third of the steps and then falls to nearly zero
-    (Smith & Topin 2019); its peak is the optimizer's own."""
+    (Smith & Topin 2019); its peak is the optimizer's own. Momentum, where there is any,
+    falls from .95 to .85 and rises again."""
     peak = [group["lr"] for group in optimizer.param_groups]
+    # torch would give plain SGD a momentum.
+    momentum = any(g.get("momentum") or "betas" in g for g in optimizer.param_groups)
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, peak, total_steps=max(steps, 2)
+        optimizer, peak, total_steps=max(steps, 2), cycle_momentum=momentum
     )
 
 
@@ -126,13 +134,13 @@ def fit(
     process, but for what sees only a process's own part: batch norm, dropout, and a
     loss that sums over the batch, such as Dice. Chapter 21.
 
-    Raises ValueError on a bad argument and FloatingPointError where the loss stops
-    being finite.
+    Raises ValueError or TypeError on a bad argument, FloatingPointError where the loss
+    stops being finite, OSError where the store cannot be written.
     """
+    _check(model, data, lr, keep)
     plan = Plan.of(len(data.train.x), batch_size, steps, epochs, validations)
-    _check(lr, keep)
     recipe = [lr, optimizer, loss, score, schedule, augment, keep, target, seed]
-    content = [data, plan, recipe, device.precision(), fit.__code__, *PARTS]
+    content = [data, tuple(plan), recipe, device.precision(), fit.__code__, *PARTS]
     data, model = data.to(device.device()), device.place(model).train()
     opt = optimizer(model.parameters(), lr=lr)
     rate = schedule(opt, plan.steps)
@@ -140,8 +148,8 @@ def fit(
     history, losses, started = saved.history, [], saved.history.started()
     with device.exact(model), device.own_randomness():
         for step in _remaining(plan, saved):
+            _seed_step(seed, step)
             x, y = batch(data.train, plan, step, seed, augment)
-            _seed_dropout(seed, step)
             losses.append(train_step(model, device.own(x), device.own(y), loss, opt))
             rate.step()
             if plan.validates(step):
@@ -180,7 +188,8 @@ def train_step(
     """Learn from one batch; returns the loss before the step."""
     with device.mixed_precision():
         logits = model(device.in_layout(x))
-    value = loss(logits.float(), y) * device.weight(len(x))  # 1 in a single process
+    value = _scalar(loss(logits.float(), y))
+    value = value * device.weight(len(x))  # 1 in a single process
     optimizer.zero_grad()
     value.backward()
     device.average_gradients(model)
@@ -199,17 +208,22 @@ def validate(
     with device.mixed_precision():
         part = predict(model, device.own(val.x))
     logits = device.gathered(part, len(val.x))
-    return loss(logits, val.y).item(), score(logits, val.y)
+    return float(loss(logits, val.y)), float(score(logits, val.y))
 
 
-def _seed_dropout(seed: int, step: int) -> None:
-    """What layers draw from the global generators depends on seed, step and process."""
+def _seed_step(seed: int, step: int) -> None:
+    """What augmentation and layers draw from the global generators depends on seed,
+    step and process, and not on where a training was broken off."""
     rank, world = device.rank_and_world()
     device.seed(abs(seed) * 2_000_003 + step * world + rank)
 
 
 # What a training reaches besides its arguments: a change of these makes it another one.
-PARTS = [batch, train_step, validate, _seed_dropout, device.exact, device.place]
+PARTS = [
+    batch, train_step, validate, _seed_step, device.exact, device.place,
+    Plan.validates, vars(Plan)["steps_per_epoch"].fget,
+    vars(History)["best"].fget, Checkpoint.update,
+]  # fmt: skip
 
 
 @functools.lru_cache(maxsize=2)
@@ -221,11 +235,31 @@ def _generator(seed: int, k: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 2_000_003 + k)
 
 
-def _check(lr: float, keep: str) -> None:
-    if lr <= 0:
+def _check(model: nn.Module, data: Dataset, lr: float, keep: str) -> None:
+    if not isinstance(model, nn.Module) or not isinstance(data, Dataset):
+        raise TypeError(
+            f"a model of type {type(model).__name__} and data of type "
+            f"{type(data).__name__}; expected an nn.Module and a medlib.data.Dataset"
+        )
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError(
+            "a model without weights to learn; expected at least one parameter with "
+            "requires_grad"
+        )
+    if not lr > 0:
         raise ValueError(f"lr={lr}; expected a positive number")
     if keep not in ("best", "last"):
         raise ValueError(f"keep={keep!r}; expected best or last")
+
+
+def _scalar(value: Tensor) -> Tensor:
+    if not isinstance(value, Tensor) or value.ndim:
+        shape = tuple(getattr(value, "shape", ()))
+        raise ValueError(
+            f"a loss that is a {type(value).__name__} {shape}; expected a tensor of "
+            "one number, such as the mean over the batch"
+        )
+    return value
 
 
 def _mean(losses: list[Tensor], lr: float) -> float:
@@ -239,7 +273,7 @@ def _mean(losses: list[Tensor], lr: float) -> float:
     return mean
 
 
-def _remaining(plan: Plan, saved: checkpoint.Checkpoint) -> Iterator[int]:
+def _remaining(plan: Plan, saved: Checkpoint) -> Iterator[int]:
     """The steps that are left, with a bar: one for all processes."""
     from tqdm.auto import tqdm
 
@@ -277,7 +311,7 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 0) -> Tensor:
     images, fewer where they are larger than 64 × 64. They lie where the model lies; its
     mode is left as found."""
     where = next(model.parameters(), x).device
-    batch_size = batch_size or max(1, 256 * 64**2 // max(x[0].numel(), 64**2))
+    batch_size = batch_size or max(1, 256 * 64**2 // max(x[:1].numel(), 64**2))
     with evaluating(model):
         parts = [model(part.to(where)).float() for part in x.split(batch_size)]
     return torch.cat(parts)

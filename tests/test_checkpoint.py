@@ -4,11 +4,13 @@ import functools
 import json
 import math
 import os
+import random
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_train import blobs, net, weights
@@ -45,9 +47,6 @@ def test_a_finished_training_is_found_and_not_done_again(tmp_path):
 
 def test_a_run_from_the_store_equals_the_first_cell_by_cell(tmp_path, monkeypatch):
     """A chapter: two trainings, and things drawn before, between and after them."""
-    import random
-
-    import numpy as np
 
     def chapter():
         seed(1)
@@ -202,23 +201,119 @@ def test_a_killed_process_leaves_a_whole_file(tmp_path):
         while kill and job.poll() is None and steps[-1] <= before:
             time.sleep(0.05)
             for file in store.glob("*.pt"):
-                steps.append(torch.load(file)["history"]["step"][-1])
+                steps.append(max([0, *torch.load(file)["history"]["step"]]))
         if kill:
             job.kill()
         job.wait(120)
     (file,) = store.glob("*.pt")
     saved = torch.load(file)
-    assert 0 < steps[1] < 60  # it was killed on its way
+    assert 0 < steps[-1] < 60  # it was killed on its way
     assert saved["finished"] and saved["history"]["step"] == list(range(3, 61, 3))
 
 
 def test_the_store_keeps_within_its_limit_and_what_was_used_last(tmp_path, monkeypatch):
-    for age, name in enumerate("abcd"):
+    names = [letter * 32 + ".pt" for letter in "abcd"]
+    for age, name in enumerate([*names, "photos.zip", "e" * 32 + ".pt.7.part"]):
         (tmp_path / name).write_bytes(bytes(1000))
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
     monkeypatch.setenv("MEDLIB_STORE_GB", "2.5e-6")
+    make_room(tmp_path)  # the reader's own file stays, whatever its age
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == [*names[:2], "photos.zip"]
+
+
+def test_what_a_killed_process_left_goes_after_a_day(tmp_path):
+    old, new = (tmp_path / f"{letter * 32}.pt.7.part" for letter in "ab")
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1e9, 1e9))
     make_room(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+    assert new.exists() and not old.exists()
+
+
+def test_a_limit_that_is_no_number_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEDLIB_STORE_GB", "ten")
+    with pytest.raises(ValueError, match="MEDLIB_STORE_GB='ten'; expected a number"):
+        trained(tmp_path)
+
+
+def test_the_limit_never_takes_the_training_that_is_asked_for(tmp_path, monkeypatch):
+    trained(tmp_path)
+    (file,) = tmp_path.iterdir()
+    os.utime(file, (1, 1))
+    (tmp_path / ("a" * 32 + ".pt")).write_bytes(bytes(10**5))  # younger, and too large
+    monkeypatch.setenv("MEDLIB_STORE_GB", "1e-4")
+    assert trained(tmp_path)[2] == 0
+
+
+def test_a_store_that_cannot_be_written_says_so_at_once(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    with pytest.raises(OSError, match="cannot be written.*MEDLIB_STORE"):
+        trained(file)
+    assert len(CALLS) == 0
+
+    def full(facts, path):
+        Path(path).write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="cannot be written.*room on its disk"):
+        trained(tmp_path / "full")
+    assert len(CALLS) == 0 and not list((tmp_path / "full").iterdir())
+
+
+def test_a_store_that_may_only_be_read_is_read(tmp_path, monkeypatch):
+    def refuse(*given, **more):
+        raise PermissionError("read-only")
+
+    first = trained(tmp_path)
+    for name in ("utime", "replace", "unlink"):
+        monkeypatch.setattr(os, name, refuse)
+    again = trained(tmp_path)
+    assert again[2] == 0 and torch.equal(first[1], again[1])
+
+
+def test_weights_of_another_program_are_not_overwritten(tmp_path):
+    torch.save(net().state_dict(), tmp_path / "mine.pt")
+    with pytest.raises(ValueError, match="mine.pt cannot be read.*name another"):
+        trained(tmp_path / "mine.pt")
+
+
+def test_a_score_of_numpy_is_found_again(tmp_path):
+    """torch refuses to load NumPy's numbers without pickle."""
+
+    def score(logits, y):
+        return np.float64(0.5)
+
+    first, again = (trained(tmp_path, score=score)[0] for _ in range(2))
+    assert first == again and {type(s) for s in again.score} == {float}
+
+
+def test_a_rate_of_numpy_is_resumed(tmp_path, monkeypatch):
+    def cosine(optimizer, steps):
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: 0.5 + 0.5 * np.cos(np.pi * step / steps)
+        )
+
+    whole = trained(None, schedule=cosine)
+    monkeypatch.setattr(checkpoint, "digest", lambda content: "one key")
+    with pytest.raises(Stop):
+        trained(tmp_path / "one.pt", schedule=cosine, score=broken_off(2))
+    assert torch.equal(whole[1], trained(tmp_path / "one.pt", schedule=cosine)[1])
+
+
+def test_augmentation_from_the_global_generators_is_resumed_too(tmp_path, monkeypatch):
+    def noise(x, generator):  # as torchvision's transforms draw
+        return x + torch.randn_like(x) + random.random()
+
+    whole = trained(None, augment=noise)
+    monkeypatch.setattr(checkpoint, "digest", lambda content: "one key")
+    with pytest.raises(Stop):
+        trained(tmp_path / "one.pt", augment=noise, score=broken_off(2))
+    torch.manual_seed(99)
+    random.seed(99)
+    assert torch.equal(whole[1], trained(tmp_path / "one.pt", augment=noise)[1])
 
 
 def test_a_training_that_is_used_is_younger_than_one_that_is_not(tmp_path):
@@ -233,6 +328,7 @@ def test_what_a_clock_said_is_kept(tmp_path):
     def measure():
         return {"steps": [time.perf_counter(), math.pi]}
 
+    assert measured_once(lambda: {1: (2,)}) == {"1": [2]}  # as JSON, stored or not
     first = measured_once(measure, tmp_path)
     assert measured_once(measure, tmp_path) == first != measured_once(measure)
     assert json.loads(next(tmp_path.glob("*.json")).read_text()) == first

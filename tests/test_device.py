@@ -73,6 +73,15 @@ def test_other_layers_compute_in_bf16_and_all_are_put_back(monkeypatch):
     assert not any("forward" in vars(layer) for layer in net)
 
 
+def test_a_forward_of_its_own_comes_back_and_may_take_more(monkeypatch):
+    monkeypatch.setenv("MEDLIB_PRECISION", "bf16")
+    layer = nn.Conv2d(1, 1, 1, groups=1)
+    layer.forward = doubled = lambda x, times=2: times * x
+    with device.exact(layer), device.mixed_precision():
+        assert layer(torch.ones(1, 1, 2, 2), 3).max() == 3
+    assert layer.forward is doubled
+
+
 def test_own_randomness_puts_all_three_generators_back():
     def drawn():
         return random.random(), np.random.rand(), torch.rand(1).item()

@@ -79,11 +79,25 @@ def test_a_batch_is_never_larger_than_the_set():
         ({"steps": 1, "epochs": 1}, "one of them"),
         ({"lr": -1}, "lr=-1"),
         ({"keep": "worst"}, "best or last"),
+        ({"steps": 1.5}, "steps=1.5; expected a positive whole number"),
+        ({"batch_size": 8.0}, "batch_size=8.0; expected a positive whole number"),
+        ({"epochs": math.nan}, "epochs=nan"),
+        ({"lr": math.nan}, "lr=nan"),
+        ({"model": nn.Flatten()}, "expected at least one parameter"),
+        ({"model": net().requires_grad_(False)}, "expected at least one parameter"),
+        ({"loss": partial(F.cross_entropy, reduction="none")}, "expected a tensor of"),
+        ({"loss": lambda logits, y: 0.5}, "a loss that is a float.*expected a tensor"),
     ],
 )
 def test_bad_arguments_are_refused(bad, words):
     with pytest.raises(ValueError, match=words):
-        fit(net(), blobs(), **bad)
+        fit(**({"model": net(), "data": blobs()} | bad))
+
+
+@pytest.mark.parametrize("model, data", [(net, blobs()), (net(), [blobs().train])])
+def test_what_is_no_network_and_no_dataset_is_named(model, data):
+    with pytest.raises(TypeError, match="expected an nn.Module and a medlib.data.Data"):
+        fit(model, data)
 
 
 # ---------------------------------------------------------------- a batch
@@ -174,6 +188,18 @@ def test_a_training_follows_its_schedule():
     assert 7 <= top <= 10 and seen[0] < 0.05 and seen[-1] < 0.01
     assert seen[:top] == sorted(seen[:top])
     assert seen[top:] == sorted(seen[top:], reverse=True)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adagrad])
+def test_the_cycle_gives_no_momentum_to_what_has_none(kind):
+    seen = []
+
+    class Watch(kind):
+        def step(self, closure=None):
+            seen.append(self.param_groups[0].get("momentum", 0))
+
+    fit(net(), blobs(), steps=4, batch_size=32, optimizer=Watch)
+    assert seen == [0, 0, 0, 0]
 
 
 def test_a_schedule_can_be_named():
@@ -298,6 +324,10 @@ def test_evaluate_leaves_mode_and_random_state_as_found(training):
     model, state = net().train(training), torch.get_rng_state()
     evaluate(model, blobs().test)
     assert model.training is training and torch.equal(state, torch.get_rng_state())
+
+
+def test_no_images_have_no_predictions():
+    assert train.predict(net(), blobs().test.x[:0]).shape == (0, 2)
 
 
 def test_predictions_do_not_depend_on_the_batches():
