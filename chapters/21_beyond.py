@@ -169,9 +169,10 @@ def job(folder, arms, seeds, steps, fatal=False):
     os.environ["FATAL"] = "1" if fatal else ""
 
     def score(logits, target):
-        rank = os.environ.get("RANK")
-        if os.environ["FATAL"] and rank == "1" and list(Path(folder).glob("*.pt")):
-            os.kill(os.getpid(), signal.SIGKILL)  # for later in this chapter
+        if os.environ["FATAL"] and os.environ.get("RANK") == "1":  # for later in this chapter
+            kept = [torch.load(file, weights_only=True)["history"] for file in Path(folder).glob("*.pt")]
+            if any(history["step"] for history in kept):
+                os.kill(os.getpid(), signal.SIGKILL)
         return auc(logits, target)
 
     for (kind, batch), s in itertools.product(arms, range(seeds)):
@@ -585,7 +586,7 @@ plots.say(
 #
 # ## When a worker dies
 #
-# A process may be killed: memory runs out, or a machine is switched off. The others then wait for a gradient that never comes. What should happen? We kill the second process as soon as there is a checkpoint.
+# A process may be killed: memory runs out, or a machine is switched off. The others then wait for a gradient that never comes. What should happen? We kill the second process as soon as a validation is kept.
 
 # %%
 done = launch(2, job, str(folder / "killed"), (SAME,), 1, STEPS, True, needs=(network,))
