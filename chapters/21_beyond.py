@@ -154,31 +154,38 @@ def network(kind):
 
 
 # %% [markdown]
-# This is the training. There is no word of processes in it: `medlib.fit` asks how many there are. The validation images are an odd number, so that no two equal parts can be made of them.
+# This is the training. Nothing in it divides the work: `medlib.fit` asks how many processes there are, and only the first one writes the file. The validation images are an odd number, so that no two equal parts can be made of them.
 
 
 # %%
-def job(folder, arms, seeds, steps, fatal=False):
-    """Train each arm (kind of network, batch size) with each seed. What comes out is in the checkpoints."""
+def job(folder, arms, seeds, steps, own_file=False, fatal=False):
+    """Train each arm (kind of network, batch size) with each seed. A file of each holds the weights and what `fit` saw;
+    with `own_file` it is the training's checkpoint, too."""
     torch.set_num_threads(1)
     data = load("pneumoniamnist", device="cpu").standardise()
     odd = len(data.val.x) - (len(data.val.x) + 1) % 2
     data = replace(data, val=Split(data.val.x[:odd], data.val.y[:odd]))
     Path(folder).mkdir(exist_ok=True)
-
     os.environ["FATAL"] = "1" if fatal else ""
-
-    def score(logits, target):
-        if os.environ["FATAL"] and os.environ.get("RANK") == "1":  # for later in this chapter
-            kept = [torch.load(file, weights_only=True)["history"] for file in Path(folder).glob("*.pt")]
-            if any(history["step"] for history in kept):
-                os.kill(os.getpid(), signal.SIGKILL)
-        return auc(logits, target)
-
     for (kind, batch), s in itertools.product(arms, range(seeds)):
+        file = Path(folder) / f"{kind}-{batch}-{s}.pt"
         seed(s)
-        options = {"steps": steps, "batch_size": batch, "seed": s, "score": score, "validations": 5}
-        fit(network(kind), data, keep="last", store=f"{folder}/{kind}-{batch}-{s}.pt", **options)
+        net, options = network(kind), {"steps": steps, "batch_size": batch, "seed": s, "validations": 5}
+        if own_file:
+            fit(net, data, keep="last", store=file, score=partial(fatal_score, file), **options)
+        else:
+            history = fit(net, data, keep="last", **options)
+            if os.environ.get("RANK", "0") == "0":
+                torch.save({"model": net.state_dict(), "history": vars(history)}, file)
+
+
+# %%
+def fatal_score(file, logits, target):
+    """The AUC; but for later in this chapter, a process that may be asked to die once a validation is kept."""
+    asked = os.environ["FATAL"] and os.environ.get("RANK") == "1"
+    if asked and torch.load(file, weights_only=True)["history"]["step"]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return auc(logits, target)
 
 
 # %% [markdown]
@@ -225,7 +232,7 @@ SAME = ("smooth", 45)  # batches of 45, of which two processes get 23 and 22 ima
 ARMS = (SAME, ("usual", 45), ("smooth", 4), ("batch norm", 4), ("batch norm", 16), ("batch norm", 64))
 for processes in (1, 2):
     target = str(folder / f"launched-{processes}")
-    done = launch(processes, job, target, ARMS, SEEDS, STEPS, needs=(network,))
+    done = launch(processes, job, target, ARMS, SEEDS, STEPS, needs=(network, fatal_score))
     assert done.returncode == 0, done.stderr
 
 # %% [markdown]
@@ -238,10 +245,10 @@ for processes in (1, 2):
 if not (torch.accelerator.is_available() or "google.colab" in sys.modules):
     with patch_environment(**PROCESSOR), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        notebook_launcher(job, (str(folder / "notebook-2"), [SAME], SEEDS, STEPS), num_processes=2)
+        notebook_launcher(job, (str(folder / "notebook-2"), [SAME], SEEDS, STEPS, True), num_processes=2)
 
 # %% [markdown]
-# Each checkpoint holds the weights and what `fit` saw. How far are they from those of one process?
+# Each file holds the weights and what `fit` saw. How far are they from those of one process?
 
 
 # %%
@@ -589,7 +596,7 @@ plots.say(
 # A process may be killed: memory runs out, or a machine is switched off. The others then wait for a gradient that never comes. What should happen? We kill the second process as soon as a validation is kept.
 
 # %%
-done = launch(2, job, str(folder / "killed"), (SAME,), 1, STEPS, True, needs=(network,))
+done = launch(2, job, str(folder / "killed"), (SAME,), 1, STEPS, True, True, needs=(network, fatal_score))
 assert done.returncode != 0
 report = done.stderr.split("Root Cause")[-1]
 for line in re.findall(r"(?:rank|exitcode|traceback) *:.*", report):
@@ -609,7 +616,10 @@ print("processes with a bar:", bars, "| files:", files)
 
 # %%
 before = len(outcome("killed", SAME, 0)[0][0])
-assert launch(1, job, str(folder / "killed"), (SAME,), 1, STEPS, needs=(network,)).returncode == 0
+assert (
+    launch(1, job, str(folder / "killed"), (SAME,), 1, STEPS, True, needs=(network, fatal_score)).returncode
+    == 0
+)
 for resumed, whole in zip(outcome("killed", SAME, 0), outcome("launched-1", SAME, 0), strict=True):
     np.testing.assert_allclose(resumed, whole, rtol=0, atol=1e-4)
 print(
@@ -766,7 +776,7 @@ tempfile.tempdir = None
 #
 # ```{solution} ex-21-three
 # :class: dropdown
-# 15, 15, 15; then 16, 15, 15, since each takes every third image. They agree for both, since each loss is weighted by its part's size. To see it: `folder.mkdir()` (the chapter removed it), then `launch(n, job, str(folder / f"launched-{n}"), (("smooth", 46),), 1, STEPS, needs=(network,))` for n = 1 and 3, and compare `outcome`.
+# 15, 15, 15; then 16, 15, 15, since each takes every third image. They agree for both, since each loss is weighted by its part's size. To see it: `folder.mkdir()` (the chapter removed it), then `launch(n, job, str(folder / f"launched-{n}"), (("smooth", 46),), 1, STEPS, needs=(network, fatal_score))` for n = 1 and 3, and compare `outcome`.
 # ```
 #
 # ```{exercise} ★ Predict: how many bytes?

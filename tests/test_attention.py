@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medlib import attention
-from medlib.attention import families
+from medlib.attention import _families as families
 
 
 @pytest.mark.parametrize("name", attention.__all__)
