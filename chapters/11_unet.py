@@ -208,7 +208,8 @@ options = {
     "batch_size": 16,
     "validations": 24,
 }
-history = fit(SmallUNet(), shown, loss=losses.dice_ce, score=watch, **options)
+# What `watch` collects is not in the store, so this training is done each time.
+history = fit(SmallUNet(), shown, loss=losses.dice_ce, score=watch, store=False, **options)
 
 # %% tags=["hide-input"]
 picture = shown.val.x[len(shown.val.x) // 4, 0]
@@ -351,9 +352,10 @@ def elastic():
 
     keys = ("image", "mask")
     # The paper: displacements of 10 pixels on images of 512; here about as large a share of the image.
-    bend = Rand2DElasticd(keys, (20, 20), (1, 3), prob=1, mode=("bilinear", "nearest"), padding_mode="border")
+    how = {"spacing": (20, 20), "magnitude_range": (1, 3), "prob": 1, "padding_mode": "border"}
 
     def augment(x, y, generator):
+        bend = Rand2DElasticd(keys, mode=("bilinear", "nearest"), **how)
         bend.set_random_state(int(torch.randint(2**31, (1,), generator=generator)))
         both = [bend({"image": a.cpu(), "mask": b[None].cpu().float()}) for a, b in zip(x, y, strict=True)]
         image, mask = (torch.stack([d[key].as_tensor() for d in both]).to(x.device) for key in keys)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -185,7 +186,7 @@ def _read(path: Path) -> dict | None:
 
 
 def find(
-    store: str | Path | None,
+    store: str | Path | Literal[False] | None,
     content: list,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -196,7 +197,7 @@ def find(
 
     store   a folder, where the training is found by its content; a file named ….pt, for
             this training alone; by default the folder in MEDLIB_STORE (in its old name
-            MEDLIB_RESUME), and without one nothing is kept
+            MEDLIB_RESUME), and without one, or with False, nothing is kept
     """
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
     place = _folder(store)
@@ -215,7 +216,9 @@ def find(
     return saved
 
 
-def _folder(store: str | Path | None) -> Path | None:
+def _folder(store: str | Path | Literal[False] | None) -> Path | None:
+    if store is False:
+        return None
     named = os.environ.get("MEDLIB_STORE") or os.environ.get("MEDLIB_RESUME")
     chosen = store or named
     return Path(chosen).expanduser() if chosen else None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +103,7 @@ def fit(
     keep: str = "best",
     target: float | None = None,
     seed: int = 0,
-    store: str | Path | None = None,
+    store: str | Path | Literal[False] | None = None,
 ) -> History:
     """Train `model` in place on `data.train`; leave it with the weights that scored
     best on `data.val`.
@@ -127,7 +127,7 @@ def fit(
                  the model
     store        where a training is kept, and found if it was done before: a folder, or
                  a file named ….pt for this one alone; by default what MEDLIB_STORE
-                 names
+                 names; False for a score, say, that collects what it sees
 
     Under `accelerate launch` the processes share each batch and the validation images:
     `batch_size` is that of all together, and the weights that come out are those of one

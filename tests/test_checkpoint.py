@@ -371,3 +371,10 @@ def test_another_loop_is_another_training(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "PARTS", [step, *train.PARTS[1:]])
     trained(tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_training_can_do_without_the_store(tmp_path, monkeypatch):
+    """One whose score collects what it sees has to be done each time."""
+    monkeypatch.setenv("MEDLIB_STORE", str(tmp_path))
+    assert trained(False)[2] == trained(False)[2] == 9
+    assert list(tmp_path.iterdir()) == []
