@@ -131,7 +131,9 @@ class Comparison:
             (f"{a} − {b}", "", str(self.lead(a, b)), f"{p:.3f}")
             for (a, b), p in self.p_values.items()
         ]
-        return rows, ["", "parameters", "score", f"p, {len(self.pairs)} tests (Holm)"]
+        over = self.interval(next(iter(self.runs))).over
+        tests = f"p, {len(self.pairs)} tests (Holm)"
+        return rows, ["", "parameters", f"score, over {over}", tests]
 
     def figure(self, *, xlabel: str = "lead in the score") -> Figure:
         """The lead of each pair as a line, with a dotted one where neither leads."""

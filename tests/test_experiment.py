@@ -108,6 +108,7 @@ def test_a_study_is_a_table_and_a_figure(study, monkeypatch):
     plots.table(*study.table())
     lines = shown[0][0].data.splitlines()
     assert len(lines) == 2 + 3 + 3 and "3 tests" in lines[0]
+    assert "over 5 seeds and 64 cases of unknown patients" in lines[0]
     assert lines[2].startswith(f"| all | 34 | {study.interval('all')} |")
     assert f"| all − one pixel |  | {study.lead('all', 'one pixel')} |" in lines[5]
     (axis, *_) = study.figure().axes
