@@ -11,6 +11,7 @@ import math
 import tomllib
 from collections.abc import Iterable
 from functools import cache
+from numbers import Real
 
 import numpy as np
 
@@ -157,11 +158,10 @@ def observe(
     if isinstance(effect, Interval):
         shown += f" [{low:.3g}, {high:.3g}]"
         if effect.over:
-            record["over"] = effect.over
-            rests_on += f", over {effect.over}"
+            record["over"] = rests_on = effect.over
     _show(
         record | {"where": where, "verdict": found},
-        f"*{this['predicts']}* {MARK[this['kind']]} {FOUND[this['kind']]} ({where}; "
+        f"*{this['predicts']}* {MARK[this['kind']]} {FOUND[this['kind']]} ({where}, "
         f"{rests_on}): **{shown}**; the rule is {rule}.",
     )
 
@@ -182,8 +182,10 @@ def _numbers(
     if isinstance(effect, Interval):
         mean, low, high = (float(end) for end in effect[:3])
         n = effect.n if n is None else n
-    else:
+    elif isinstance(effect, Real):
         mean = low = high = float(effect)
+    else:
+        raise TypeError(f"{id} is {kind}: expected a plain number, not {effect!r}")
     if n is None:
         raise TypeError(f"{id}: expected n, the number of items behind it")
     if not math.isfinite(mean):

@@ -50,7 +50,9 @@ def score(rows: list[dict]) -> str:
     """A table: how many claims of each kind have each verdict. Only what is measured
     is an experiment.
     """
-    states = [*SYMBOL, WAITS] + ["planned"] * any(r["verdict"] == "planned" for r in rows)
+    states = [*SYMBOL, WAITS] + ["planned"] * any(
+        r["verdict"] == "planned" for r in rows
+    )
     found = scores(rows)
     lines = [
         "| Kind | " + " | ".join(f"{STATE[s]} {s}" for s in states) + " | all |",
@@ -104,8 +106,8 @@ def evidence(record: dict, link: str) -> str:
         low = "−∞" if record["low"] is None else f"{record['low']:.3g}"
         high = "∞" if record["high"] is None else f"{record['high']:.3g}"
         shown += f" [{low}, {high}]"
-    over = f", over {cell(record['over'])}" if "over" in record else ""
-    return f"{where}: {shown}, n\u00a0=\u00a0{record['n']:,}{over}"
+    rests_on = cell(record.get("over") or f"n\u00a0=\u00a0{record['n']:,}")
+    return f"{where}: {shown}, {rests_on}"
 
 
 def row(claim: dict) -> str:
