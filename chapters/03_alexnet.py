@@ -511,7 +511,7 @@ claims.observe("C016", ci, n=SEEDS, where="PneumoniaMNIST, equal multiply-adds a
 
 # %% [markdown]
 # The rule asks for a difference of at most one point of accuracy. “Supported” needs a whole interval inside that point; with test sets of 624 and 156 images it is out of reach, whatever the truth. “Refuted” is not. A verdict of
-# “nuanced” here speaks of the size of the test set as much as of the networks.
+# “undecided” here speaks of the size of the test set as much as of the networks.
 #
 # ## At full size
 #

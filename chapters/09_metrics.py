@@ -677,8 +677,12 @@ claims.observe("C102", rank, n=len(cases), where="damaged ventricles, ED and ES"
 # %% tags=["hide-input"]
 meant = np.array([(directed(a, b) + directed(b, a)) / 2 for a, b in pairs])
 letter = np.array([ahd_printed(a, b, MM) for a, b in pairs])
-ci = stats.interval(letter / meant - 1)
-claims.observe("C103", ci, where="random pairs, sum over all pairs of points")
+claims.observe(
+    "C103",
+    (letter / meant - 1).min(),
+    n=len(pairs),
+    where="the smallest over random pairs, sum over all pairs of points",
+)
 
 # %% tags=["hide-input"]
 for phase, volumes in volumes_at.items():

@@ -99,9 +99,7 @@ def test_a_claim_waits_for_all_of_its_chapters(shelf):
     assert row["verdict"] == "nuanced"
 
 
-def test_a_claim_without_an_experiment_needs_no_record_and_one_without_its_chapter_is_planned(
-    shelf,
-):
+def test_only_a_claim_with_a_rule_needs_a_record_and_each_its_chapter(shelf):
     rows = shelf(**{"06_a": []})
     assert rows["C049"]["verdict"] == rows["C002"]["verdict"] == "not testable here"
     assert rows["C052"]["verdict"] == rows["C048"]["verdict"] == "planned"

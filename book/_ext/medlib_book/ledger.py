@@ -58,13 +58,11 @@ def score(rows: list[dict]) -> str:
         "| Kind | " + " | ".join(f"{STATE[s]} {s}" for s in states) + " | all |",
         "| --- |" + " ---: |" * (len(states) + 1),
     ]
+    words = {"none": "no experiment", "measured": "measured: an experiment"}
     for kind, mark in MARK.items():
-        number = found[kind]
-        shown = [str(number[s] or "") for s in states]
-        name = {"none": "no experiment", "measured": "measured: an experiment"}
-        lines.append(
-            f"| {mark} {name.get(kind, kind)} | {' | '.join(shown)} | {number.total()} |"
-        )
+        shown = [str(found[kind][s] or "") for s in states]
+        name = f"{mark} {words.get(kind, kind)}"
+        lines.append(f"| {name} | {' | '.join(shown)} | {found[kind].total()} |")
     return "\n".join(lines)
 
 
