@@ -132,7 +132,8 @@ def over_cases(
         )
     owner = np.arange(cases)
     if whose is not None:
-        if any(name is None or name != name for name in whose):
+        nobody = (isinstance(name, float) and math.isnan(name) for name in whose)
+        if any(nobody) or any(name is None for name in whose):
             raise ValueError("a case without a patient; expected a name for each")
         owner = np.unique(np.asarray(whose), return_inverse=True)[1]
     n = int(owner.max()) + 1
