@@ -238,7 +238,8 @@ for p in tested:
         wrong = (m != v.mask).mean((1, 2)) / max((m != v.mask).mean(), 1e-9)
         for k, third in enumerate(np.array_split(wrong, 3)):
             depth[k].append(third.mean())
-base, mid, apex = (stats.interval(d) for d in depth.values())
+whose = np.repeat([p.name for p in tested], 2)  # ED and ES of a patient are no two patients
+base, mid, apex = (stats.over_patients(d, whose=whose) for d in depth.values())
 plots.say(
     f"Wrong pixels, relative to each volume's mean: {base} in the third of the slices at the base, {mid} in the middle, {apex} at the apex."
 )

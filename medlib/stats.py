@@ -132,6 +132,9 @@ def over_cases(
         )
     owner = np.arange(cases)
     if whose is not None:
+        nobody = (isinstance(name, float) and math.isnan(name) for name in whose)
+        if any(nobody) or any(name is None for name in whose):
+            raise ValueError("a case without a patient; expected a name for each")
         owner = np.unique(np.asarray(whose), return_inverse=True)[1]
     n = int(owner.max()) + 1
     without = _left_out(owner, n)
@@ -161,6 +164,10 @@ def mean_value(
 ) -> float | np.ndarray:
     """For `over_cases` on one number a case: the mean, or that under each weight."""
     values = np.asarray(values, dtype=float)
+    if values.ndim != 1:
+        raise ValueError(
+            f"values {values.shape} of one seed; expected one number a patient"
+        )
     return values.mean() if weight is None else weight @ values / weight.sum(1)
 
 
@@ -234,6 +241,8 @@ def _variances(values: np.ndarray) -> list[tuple[float, int]]:
 def _half_width(parts: list[tuple[float, int]], level: float) -> float:
     from scipy.stats import t
 
+    if not 0 <= level < 1:
+        raise ValueError(f"level={level}; expected a share such as 0.95")
     if any(variance == math.inf for variance, _ in parts):
         return math.inf
     tail = (1 - level) / 2

@@ -98,6 +98,14 @@ def test_shapes_are_not_taken_on_trust():
             over_cases(auc, scores, target, rival, whose=whose)
     with pytest.raises(ValueError, match="cases of each class"):
         over_cases(auc, np.arange(5), [1] * 5)
+    with pytest.raises(ValueError, match="one number a patient"):
+        over_patients(np.zeros((2, 5, 3)))
+    for level in (95, 1, -0.1, math.nan):
+        with pytest.raises(ValueError, match="such as 0.95"):
+            interval([1, 2, 3], level=level)
+    for name in (None, math.nan):
+        with pytest.raises(ValueError, match="a name for each"):
+            over_patients([1, 2, 3], whose=["a", "b", name])
 
 
 def test_pairs_are_subtracted():
