@@ -2,14 +2,19 @@
 
 import json
 import math
+import sys
 
 import pytest
 
 from medlib import claims
 from press import ledger as page
+from press import text
 from press.ledger import WAITS, first_edition, ledger, scores
 from press.text import FOLDER
 from press.waiting import waiting
+
+sys.path.insert(0, str(text.ROOT / "book" / "_ext"))
+from medlib_book import ledger as shown
 
 
 def judged(record):
@@ -115,3 +120,42 @@ def test_only_a_claim_with_a_rule_needs_a_record_and_each_its_chapter(shelf):
 )
 def test_the_first_edition_called_all_that_differs_nuanced(verdicts, expected):
     assert first_edition(verdicts) == expected
+
+
+# ---------------------------------------------------------------- the page
+
+MEASURED = {
+    "id": "C008", "kind": "measured", "quantifier": "at each", "effect": 0.0213,
+    "low": None, "high": 0.03, "n": 624, "over": "5 seeds and 624 cases",
+    "where": "50 X-rays", "verdict": "undecided",
+}  # fmt: skip
+THEN_OF_IT = {
+    "id": "C008", "effect": 0.5, "low": 0.4, "high": 0.6, "n": 3, "where": "50 X-rays",
+    "verdict": "nuanced",
+}  # fmt: skip
+
+
+def test_a_row_wears_its_kind_and_shows_what_the_interval_is_over(shelf):
+    row = shown.row(shelf(**{"02_a": [MEASURED]})["C008"])
+    assert '<span class="kind">± measured</span>' in row and "`> 0`, at each." in row
+    assert "? **undecided**" in row
+    assert "**0.0213** [−∞, 0.03], 5 seeds and 624 cases" in row
+
+
+def test_a_row_that_waits_repeats_the_old_verdict_and_none_of_its_numbers(shelf):
+    row = shown.row(shelf(late=["02_a"], **{"02_a": [THEN_OF_IT]})["C008"])
+    assert "… **first edition: ≈ nuanced**, waits for a rerun" in row
+    assert "#verdict-c008" in row and "0.5" not in row and "0.4" not in row
+
+
+def test_the_table_of_kinds_adds_up_and_names_only_the_measured_experiments(shelf):
+    rows = list(shelf(late=["08_b"], **{"02_a": [MEASURED], "08_b": []}).values())
+    head, _, *lines = shown.score(rows).splitlines()
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+    assert sum(int(c[-1]) for c in cells) == 113
+    assert all(sum(int(n or 0) for n in c[1:-1]) == int(c[-1]) for c in cells)
+    assert [c[0] for c in cells if "an experiment" in c[0]] == [
+        "± measured: an experiment"
+    ]
+    undecided = [c.strip() for c in head.strip("|").split("|")].index("? undecided")
+    assert [c[undecided] for c in cells] == ["1", "", "", "", ""]
