@@ -2,8 +2,8 @@
 
 check     lint, types, spelling and the tests of what changed: under a minute
 test      all that must be green before a change is kept
-nightly   what takes hours: chapters on a stand-in for a GPU, fifty kills, mutants of the
-          core, Colab, a PDF
+nightly   what takes hours: chapters on a stand-in for a GPU, fifty kills, Colab, a PDF,
+          mutants of the core
 """
 
 import os
