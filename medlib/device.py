@@ -109,7 +109,7 @@ def _exact(layer: nn.Module, forward: Callable, x: Tensor, *more) -> Tensor:
         if all(size >= max(kernel, stride) for size, kernel, stride in sizes):
             return forward(x, *more)
     with torch.autocast("cpu", enabled=False):
-        return forward(x.float(), *more)
+        return forward(x.to(layer.weight.dtype), *more)
 
 
 def in_layout(x: Tensor) -> Tensor:
