@@ -59,6 +59,7 @@ def precision() -> str:
 
 def seed(value: int = 0) -> None:
     """Seed Python, NumPy and torch."""
+    value = int(value)  # Python's generator takes no number of NumPy
     random.seed(value)
     np.random.seed(value % 2**32)
     torch.manual_seed(value)
@@ -109,7 +110,7 @@ def _exact(layer: nn.Module, forward: Callable, x: Tensor, *more) -> Tensor:
         if all(size >= max(kernel, stride) for size, kernel, stride in sizes):
             return forward(x, *more)
     with torch.autocast("cpu", enabled=False):
-        return forward(x.to(layer.weight.dtype), *more)
+        return forward(x.to(next(layer.parameters()).dtype), *more)
 
 
 def in_layout(x: Tensor) -> Tensor:

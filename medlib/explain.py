@@ -24,8 +24,12 @@ from medlib.train import Evaluation, evaluating
 def cases(split: Split, each: int = 4) -> Tensor:
     """The test images that every chapter looks at: the first `each` of class 0, then of
     class 1, …
+
+    Raises ValueError for masks.
     """
     y = split.y.cpu()
+    if y.ndim != 1 or len(y) == 0:
+        raise ValueError(f"labels {tuple(y.shape)}; expected one an image, (N,)")
     return torch.cat(
         [(y == c).nonzero().flatten()[:each] for c in range(int(y.max()) + 1)]
     )
@@ -33,8 +37,10 @@ def cases(split: Split, each: int = 4) -> Tensor:
 
 def surest_mistakes(result: Evaluation, n: int = 8) -> Tensor:
     """Indices of the `n` images of an `Evaluation` whose true class got the least
-    probability, worst first.
+    probability, worst first. Raises ValueError where a logit is NaN.
     """
+    if result.logits.isnan().any():
+        raise ValueError("logits with NaN; expected numbers: they have no order")
     probability = result.logits.softmax(1).gather(1, result.target[:, None])[:, 0]
     return probability.argsort()[:n].cpu()
 
@@ -44,7 +50,15 @@ def grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, target: Tensor) -> T
     (B,), at the size of x (B, C, H, W).
 
     A map of zeros means that nothing in that layer speaks for the class.
+
+    Raises ValueError unless `layer` runs once and gives maps, and where a map is NaN.
     """
+    feature_maps(model, layer, x)
+    if target.shape != x.shape[:1]:
+        raise ValueError(
+            f"target {tuple(target.shape)} for {len(x)} images; expected one class an "
+            "image"
+        )
     with extra("chapters"):
         from captum.attr import LayerAttribution, LayerGradCam
 
@@ -56,20 +70,41 @@ def grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, target: Tensor) -> T
     maps = LayerAttribution.interpolate(
         maps.detach().float(), tuple(x.shape[-2:]), "bilinear"
     )[:, 0]
+    if not maps.isfinite().all():
+        raise ValueError("a map with NaN or infinity; expected finite gradients")
     return maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
 
 
 def feature_maps(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
-    """Feature maps (B, C, h, w) that `layer` of `model` gives for x (B, C, H, W)."""
-    seen = []
-    hook = layer.register_forward_hook(
-        lambda module, inputs, output: seen.append(output.detach().float())
-    )
+    """Feature maps (B, C, h, w) that `layer` of `model` gives for x (B, C, H, W), as
+    they were before a layer behind it changed them in place.
+
+    Raises ValueError unless `layer` runs once and gives finite maps.
+    """
+    seen: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            shape = tuple(getattr(output, "shape", ()))
+            raise ValueError(
+                f"{type(module).__name__} gives a {type(output).__name__} {shape}; "
+                "expected a layer that gives maps (B, C, h, w)"
+            )
+        seen.append(output.detach().float().clone())
+
+    hook = layer.register_forward_hook(keep)
     try:
         with torch.no_grad(), evaluating(model):
-            model(x.to(next(model.parameters()).device))
+            model(x.to(next(model.parameters(), x).device))
     finally:
         hook.remove()
+    if len(seen) != 1:
+        raise ValueError(
+            f"{type(layer).__name__} ran {len(seen)} times for one batch; expected a "
+            "layer of this model that runs once"
+        )
+    if not seen[0].isfinite().all():
+        raise ValueError("feature maps with NaN or infinity; expected finite values")
     return seen[0].cpu()
 
 

@@ -1,3 +1,4 @@
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -107,3 +108,68 @@ def test_sanity_says_what_the_ranks_mean():
     assert "opposite" in said([-0.5, -0.4, -0.45])
     assert "-0.450 [" in said([-0.5, -0.4, -0.45]) and "3 random" in said([1, 1, 1])
     assert "too few" in said([0.3])
+
+
+def relus(inplace):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(inplace), nn.Conv2d(4, 4, 3), nn.ReLU(inplace),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("i", [0, 2])
+def test_maps_are_those_of_the_layer_and_not_of_what_changes_them_in_place(i):
+    plain, hasty = relus(False), relus(True)
+    x, target = torch.rand(1, 1, 10, 10), torch.tensor([1])
+    maps = explain.feature_maps(hasty, hasty[i], x)
+    assert torch.equal(maps, plain[: i + 1](x).detach()) and maps.min() < 0
+    expected = explain.grad_cam(plain, plain[i], x, target)
+    with torch.no_grad():
+        hasty.requires_grad_(False)
+        assert torch.equal(explain.grad_cam(hasty, hasty[i], x, target), expected)
+
+
+class Twice(Corner):
+    """Runs its layer twice, one never, and one that gives two things."""
+
+    def __init__(self):
+        super().__init__()
+        self.never, self.two = nn.Conv2d(1, 1, 1), nn.MaxPool2d(2, return_indices=True)
+
+    def forward(self, x):
+        self.two(x)
+        return super().forward(self.features(x))
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("features", "Conv2d ran 2 times for one batch; expected"),
+        ("never", "Conv2d ran 0 times for one batch; expected"),
+        ("two", r"MaxPool2d gives a tuple \(\); expected a layer that gives maps"),
+    ],
+)
+def test_a_layer_without_maps_of_its_own_is_refused(name, words):
+    model = Twice()
+    layer = getattr(model, name)
+    for look in (explain.feature_maps, partial(explain.grad_cam, target=torch.ones(1))):
+        with pytest.raises(ValueError, match=words):
+            look(model, layer, image())
+        assert not layer._forward_hooks
+
+
+def test_nan_is_no_map_no_order_and_no_class():
+    model, one = Corner(), torch.tensor([1])
+    with pytest.raises(ValueError, match="feature maps with NaN"):
+        explain.grad_cam(model, model.features, image() * torch.nan, one)
+    with pytest.raises(ValueError, match="for 1 images; expected one class an image"):
+        explain.grad_cam(model, model.features, image(), torch.tensor([1, 1]))
+    logits = torch.tensor([[5.0, 0], [torch.nan, 5]])
+    with pytest.raises(ValueError, match="logits with NaN; expected numbers"):
+        explain.surest_mistakes(SimpleNamespace(logits=logits, target=one), 2)
+    masks = Split(torch.zeros(2, 1, 3, 3), torch.zeros(2, 3, 3).long())
+    with pytest.raises(ValueError, match=r"labels \(2, 3, 3\); expected one an image"):
+        explain.cases(masks)
+    nine = Split(torch.zeros(9, 1, 1, 1), torch.zeros(9).long())
+    assert explain.cases(nine).tolist() == [0, 1, 2, 3]
