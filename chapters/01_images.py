@@ -194,7 +194,7 @@ cnr = {
     for name, mask in (("dense", dense), ("soft", soft))
 }
 slopes = [np.polyfit(np.log(doses), np.log(row), 1)[0] for row in noise]
-slope = stats.bootstrap(slopes)
+slope = stats.interval(slopes)
 
 # %%
 figure, (left, right) = plots.panels(2, height=2.9)
@@ -222,7 +222,7 @@ plots.show(
 )
 
 # %% tags=["hide-input"]
-advantage = stats.bootstrap((cnr["dense"] - cnr["soft"])[:, len(doses) // 2])
+advantage = stats.interval((cnr["dense"] - cnr["soft"])[:, len(doses) // 2])
 plots.say(
     f"The fitted slope is **{slope.mean:.3f}** (95 % interval {slope.low:.3f} to {slope.high:.3f}, {SEEDS} pairs of scans "
     f"at each dose). To halve the noise takes {2 ** (-1 / slope.mean):.1f} times the dose. At the middle dose the dense insert "
@@ -348,8 +348,8 @@ plots.say(
 # and MR. Treat it as a box for now: an image goes in, a number comes out, and `fit` sets what is inside from the training images.
 #
 # The score is the {term}`AUC`: the chance that a random sick case gets a higher number than a random healthy one. A
-# coin gets 0.5. Training begins at random, so we repeat it with several *seeds*, the numbers that fix all random choices, and draw test
-# images anew many times (the {term}`bootstrap`) to get an interval.
+# coin gets 0.5. Training begins at random, so we repeat it with several *seeds*, the numbers that fix all random choices. The interval
+# beside each AUC says how far off it may be, since other seeds and other test images would have given another number (see {doc}`../book/notation`).
 #
 # For MR we take the heart phantom, normal hearts against dilated ones, since none of the small labelled sets holds MR. **It is
 # simulated**, and far easier than a clinic.
@@ -374,9 +374,7 @@ for name, dataset in trio.items():
         fit(model, standard, steps=STEPS, seed=s, validations=10)
         logits = evaluate(model, standard.test).logits.cpu()
         runs.append((logits[:, 1] - logits[:, 0]).numpy())
-    found[name] = stats.bootstrap_cases(
-        auc, runs, dataset.test.y.cpu().numpy(), resamples=profile(smoke=20, full=1000)
-    )
+    found[name] = stats.over_cases(auc, runs, dataset.test.y.cpu().numpy())
 
 # %%
 plots.table([(name, f"{r.n:,}", "0.500", str(r)) for name, r in found.items()],

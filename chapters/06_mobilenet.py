@@ -34,7 +34,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from medlib import claims, cost, evaluate, explain, fit, load, plots, profile, repeat, seed, stats
+from medlib import claims, cost, evaluate, explain, fit, load, losses, plots, profile, repeat, seed, stats
 from medlib.augment import random_shift
 from medlib.data import Dataset, Split
 from medlib.device import device
@@ -709,11 +709,6 @@ def dice(answer, truth):
     return 2 * (a * t).sum(1) / (a + t).sum(1)
 
 
-# %%
-def mean_dice(logits, truth):
-    return dice(logits.argmax(1).reshape(1, -1), truth.reshape(1, -1)).mean().item()
-
-
 # %% [markdown]
 # The baselines need no network. *Place*: give each pixel the label that stands there most often in the training masks.
 # *Grey value*: give each pixel the label that is most frequent among training pixels of its grey. *Both*: multiply the
@@ -747,7 +742,7 @@ nets = []
 for s in range(FEW):
     seed(s)
     nets.append(segmenter().to(device()))
-    fit(nets[-1], slices, epochs=profile(smoke=0.5, full=10), batch_size=16, seed=s, score=mean_dice)
+    fit(nets[-1], slices, epochs=profile(smoke=0.5, full=10), batch_size=16, seed=s, score=losses.mean_dice)
 with torch.no_grad():
     found = [net.eval()(slices.test.x.to(device())).argmax(1).cpu() for net in nets]
 
@@ -837,10 +832,10 @@ plots.show(
 
 # %%
 n = profile(smoke=16, full=200)
-ranks = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
+found_maps = explain.sanity(model, last, data.test.x[:n], data.test.y[:n], networks=profile(smoke=4, full=20))
 
 # %% tags=["hide-input"]
-plots.say("The test of chapter 03 again. " + explain.sanity_says(ranks, n))
+plots.say("The test of chapter 03 again. " + explain.sanity_says(found_maps))
 
 # %% [markdown]
 # ## Verdicts

@@ -705,7 +705,7 @@ plots.show(
 # %%
 figure, axis = plots.panels(1, width=5.5, height=3.2)
 for i, (name, scores) in enumerate(fade.items()):
-    spans = [stats.bootstrap(s) for s in scores]
+    spans = [stats.interval(s) for s in scores]
     axis.plot(BLURS, scores.mean(1), "o-", color=f"C{i}", label=f"{name} ({KINDS[name]})")
     axis.fill_between(BLURS, [s.low for s in spans], [s.high for s in spans], color=f"C{i}", alpha=0.15)
 axis.set(xlabel="blur in pixels", ylabel="Dice", ylim=(0, 1.02))
@@ -720,7 +720,7 @@ plots.show(
 # %% tags=["hide-input"]
 rows = []
 for name, scores in fade.items():
-    lost = [stats.bootstrap(scores[0] - scores[BLURS.index(b)]) for b in AWAY_AT]
+    lost = [stats.interval(scores[0] - scores[BLURS.index(b)]) for b in AWAY_AT]
     rows.append((f"{name} ({KINDS[name]})", f"{scores[0].mean():.3f}", *lost))
 plots.table(rows, ["method", "Dice, sharp", *(f"lost at blur {b}" for b in AWAY_AT)])
 
@@ -1331,7 +1331,7 @@ claims.observe("C074", ci, where=f"test patients, {idea} less {level}, both chos
 # %% tags=["hide-input"]
 for blur in AWAY_AT:
     k = BLURS.index(blur)
-    ci = stats.bootstrap(np.mean([fade[n][0] - fade[n][k] for n in ("Chan–Vese", "graph cut")], axis=0))
+    ci = stats.interval(np.mean([fade[n][0] - fade[n][k] for n in ("Chan–Vese", "graph cut")], axis=0))
     claims.observe("C075", ci, where=f"drawings with an exact outline, blur {blur} pixels")
 
 # %% tags=["hide-input"]

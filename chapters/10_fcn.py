@@ -330,8 +330,7 @@ def copied(model, silence=False):
 # %%
 def interval(a, b=None):
     """Mean of (seeds, test patients), or of the lead over b, with a 95 % interval over both."""
-    resamples = profile(smoke=20, full=1000)
-    return stats.over_patients(a, b, resamples=resamples)
+    return stats.over_patients(a, b)
 
 
 def dB(interval, sign=""):

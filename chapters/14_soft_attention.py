@@ -522,8 +522,7 @@ unets = {name: np.array([dice(b, s, n) for s in range(SEEDS)]) for name, (b, n) 
 
 # %%
 def lead(a, b):
-    resamples = profile(smoke=20, full=1000)
-    return stats.over_patients(a, b, resamples=resamples)
+    return stats.over_patients(a, b)
 
 
 # %%
@@ -672,7 +671,7 @@ claims.observe(
     where="the works in the timeline; [12] counted from its preprint",
 )
 long = [LENGTHS.index(t) for t in LENGTHS if t >= 15]
-ahead, _ = stats.paired(scores["with attention"][:, long].mean(1), scores["fixed vector"][:, long].mean(1))
+ahead = stats.paired(scores["with attention"][:, long].mean(1), scores["fixed vector"][:, long].mean(1))
 claims.observe("C054", ahead, where=f"rows of {LENGTHS[long[0]]} digits and more, written backwards")
 claims.untestable("C055")  # fmt: skip
 
@@ -747,14 +746,14 @@ claims.observe(
     where=f"ResNet-50: ECA {guests(attention.ECA):,}, SE {guests(attention.SE):,}",
 )
 for name, runs in found.items():
-    rate = stats.bootstrap(np.mean([r[0] for r in runs], 0) - share)
+    rate = stats.interval(np.mean([r[0] for r in runs], 0) - share)
     claims.observe("C062", rate, where=f"planted spots on X-rays, gate, then the {name}")
 
 # %% tags=["hide-input"]
 for name in ("attention gates", "spatial gates"):
     gap = lead(unets[name], unets["plain, 1.15 × the steps"])
     claims.observe("C063", gap, where=f"ACDC at 64 px, {name}, {SEEDS} seeds")
-far, _ = stats.paired(solved["non-local"], solved["none"])
+far = stats.paired(solved["non-local"], solved["none"])
 claims.observe("C064", far, where="two bars far apart")
 
 # %% tags=["hide-input"]

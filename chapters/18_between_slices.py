@@ -70,7 +70,7 @@ def by_lag(patient, most=6):
 
 # %%
 alike = np.array([by_lag(p) for p in patients])
-lags = [stats.bootstrap(column[np.isfinite(column)]) for column in alike.T]
+lags = [stats.interval(column[np.isfinite(column)]) for column in alike.T]
 
 # %% tags=["hide-input"]
 figure, axis = plots.panels(1, height=2.4, width=5)

@@ -8,14 +8,16 @@ network (Adebayo et al. 2018): `sanity` measures that.
 """
 
 import copy
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from medlib.data import Split
 from medlib.extras import extra
-from medlib.stats import bootstrap
+from medlib.stats import interval
 from medlib.train import Evaluation, evaluating
 
 
@@ -83,50 +85,77 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     return model
 
 
+class Sanity(NamedTuple):
+    """Mean rank correlation, over images, of the maps of two networks."""
+
+    trained: list[float]  # the trained network's with those of each random one
+    random: list[float]  # those of random networks with each other's, in pairs
+    images: int
+
+
 def sanity(
     model: nn.Module,
     find_layer: Callable[[nn.Module], nn.Module],
     x: Tensor,
     target: Tensor,
-    seed: int = 0,
-) -> list[float]:
-    """Rank correlation of each image's map before and after the weights are randomised;
-    near 0 is well.
+    networks: int = 20,
+) -> Sanity:
+    """How far the maps of x (B, C, H, W) for `target` (B,) are what any weights would
+    give: `model`'s maps against those of many randomised copies, since a single copy
+    may agree or disagree by chance. What random networks have in common with each other
+    is the image and the layout, and the measure of the rest.
 
     find_layer   model → the layer to explain, e.g. lambda m: m.features
-    Images whose map is flat on either side have no ranks and are left out.
+    networks     how many randomised copies, 4 or more
+
+    An image whose map is flat on either side has no ranks and is left out of a mean; a
+    pair of networks of which no image is left, too.
     """
+    if networks < 4:
+        raise ValueError(f"networks={networks}; expected 4 or more, for an interval")
+    own = grad_cam(model, find_layer(model), x, target)
+    others = []
+    for seed in range(networks):
+        copied = randomised(model, seed)
+        others.append(grad_cam(copied, find_layer(copied), x, target))
+    trained = [_agreement(own, other) for other in others]
+    pairs = [_agreement(a, b) for a, b in zip(others[::2], others[1::2], strict=False)]
+    return Sanity(_known(trained), _known(pairs), len(x))
+
+
+def _agreement(maps: Tensor, others: Tensor) -> float:
+    """Mean rank correlation of maps (B, H, W), image by image; NaN without any."""
     from scipy.stats import spearmanr
 
-    other = randomised(model, seed)
-    pairs = zip(
-        grad_cam(model, find_layer(model), x, target).cpu().flatten(1),
-        grad_cam(other, find_layer(other), x, target).cpu().flatten(1),
-        strict=True,
-    )
-    return [
-        float(spearmanr(a, b).statistic)
-        for a, b in pairs
+    ranks = [
+        spearmanr(a, b).statistic
+        for a, b in zip(maps.cpu().flatten(1), others.cpu().flatten(1), strict=True)
         if a.std() > 0 and b.std() > 0
     ]
+    return sum(map(float, ranks)) / len(ranks) if ranks else math.nan
 
 
-def sanity_says(ranks: list[float], n: int) -> str:
-    """What `sanity` found for n images, as a sentence: the mean, its interval over
-    images, and what follows.
+def _known(values: list[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
+
+
+def sanity_says(found: Sanity) -> str:
+    """What `sanity` found, as sentences: the mean agreement with its interval over
+    networks, and what follows.
     """
-    if not ranks:
-        return f"None of the {n} images has a map on both sides to compare."
-    mean = bootstrap(ranks)
+    if len(found.trained) < 2 or len(found.random) < 2:
+        return f"Of {found.images} images, too few have a map on both sides to compare."
+    trained, among = interval(found.trained), interval(found.random)
     text = (
-        "Rank correlation of the maps before and after all weights are randomised: "
-        f"**{mean}**, over the {mean.n} of {n} "
-        "images that have a map on both sides. "
+        f"Rank correlation of the trained network's maps with those of {trained.n} "
+        f"random networks, mean over {found.images} images: **{trained}**; of random "
+        f"networks with each other: **{among}** (intervals over networks). "
     )
-    if abs(mean.mean) < 0.1:
-        return text + "That is close to zero: the maps depend on what was learnt."
-    agree = "agree" if mean.mean > 0 else "lie in opposite positions"
-    return text + (
-        f"That is not zero. Trained and random maps tend to {agree}, so a part of each "
-        "map comes from the image and the layout of the network. Read them with care."
+    return text + trained.says(
+        "Trained and random maps tend to agree, so a part of each map comes from the "
+        "image and the layout of the network. Read them with care.",
+        "Trained and random maps tend to lie in opposite positions, so the layout of "
+        "the network speaks in them too. Read them with care.",
+        "The maps do not look like those of random networks: they depend on what was "
+        "learnt, as far as this test can tell.",
     )

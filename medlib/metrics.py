@@ -1,21 +1,27 @@
 """Metrics of classification and of segmentation.
 
-Classification: from logits (B, num_classes) and integer labels (B,). Each takes
+Classification: from logits (B, num_classes), or one score a case (B,), which stands for
+the logits 0 and score of two classes, and whole-numbered labels (B,). Each takes
 `weight` too: (R, B), how often each case counts in each of R draws; then it gives (R,)
 values. That is how medlib.stats resamples the cases without computing everything anew
 for each draw.
 
-Segmentation: from two masks of one shape, (H, W) or (D, H, W), anything that is true
-inside. `spacing` is in mm, one number an axis, by default 1. Where both masks are empty
-there is nothing to measure: NaN. Where one is, overlaps are 0 and distances infinite.
+Segmentation: from two masks of one shape, (H, W) or (D, H, W), each 0 outside and one
+other value inside. `spacing` is in mm, one number an axis, by default 1. Where both
+masks are empty there is nothing to measure: NaN. Where one is, overlaps are 0 and
+distances infinite.
+
+Other shapes, foreign labels and NaN raise ValueError.
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from scipy.ndimage import distance_transform_edt, find_objects
 from torch import Tensor
@@ -25,12 +31,10 @@ Score = Any  # a float; with weights a tensor (R,)
 
 
 def accuracy(logits: Array, target: Array, weight: Array | None = None) -> Score:
-    """Share of images whose largest logit is the label's. One score a case, (B,): its
-    sign decides.
-    """
-    logits, target = torch.as_tensor(logits), torch.as_tensor(target)
-    predicted = (logits > 0).long() if logits.ndim == 1 else logits.argmax(1)
-    return _mean((predicted == target).double(), weight)
+    """Share of cases whose largest logit is the label's."""
+    logits, target, weights = _cases(logits, target, weight)
+    right = (logits.argmax(1) == target).double()
+    return _score(weights @ right / weights.sum(1), weight)
 
 
 def auc(logits: Array, target: Array, weight: Array | None = None) -> Score:
@@ -38,22 +42,19 @@ def auc(logits: Array, target: Array, weight: Array | None = None) -> Score:
     negative.
 
     Ties count one half (Mann-Whitney). Two classes: class 1 is the positive one. More:
-    the mean over classes of one against the rest. One score a case, (B,), may stand for
-    the logits of two classes. NaN where `target` lacks a class, since there is nothing
-    to rank.
+    the mean over classes of one against the rest. NaN where `target` lacks a class,
+    since there is nothing to rank.
     """
-    logits, target = torch.as_tensor(logits), torch.as_tensor(target)
-    if logits.ndim == 1:
-        return _rank_auc(logits.double(), target == 1, weight)
-    if (
-        logits.shape[1] == 2
-    ):  # the difference of logits: softmax would round sure scores to ties
-        return _rank_auc((logits[:, 1] - logits[:, 0]).double(), target == 1, weight)
-    scores = logits.double().softmax(1)
+    logits, target, weights = _cases(logits, target, weight)
+    if logits.shape[1] == 2:
+        # the difference of logits: softmax would round sure scores to ties
+        area = _rank_auc(logits[:, 1] - logits[:, 0], target == 1, weights)
+        return _score(area, weight)
     areas = [
-        _rank_auc(scores[:, c], target == c, weight) for c in range(logits.shape[1])
+        _rank_auc(scores, target == c, weights)
+        for c, scores in enumerate(logits.softmax(1).T)
     ]
-    return sum(areas) / len(areas)
+    return _score(torch.stack(areas).mean(0), weight)
 
 
 def calibration_error(
@@ -64,49 +65,84 @@ def calibration_error(
 
     Cases are sorted into `bins` of equal width by their confidence, the largest softmax
     value; in each bin the mean confidence is held against the share of correct answers
-    (Guo et al. 2017, Eq. 3). 0 is best.
+    (Guo et al. 2017, Eq. 3). A bin is open on the left. 0 is best.
     """
-    confidence, predicted = torch.as_tensor(logits).double().softmax(1).max(1)
-    correct = (predicted == torch.as_tensor(target)).double()
-    which = (confidence * bins).ceil().long().clamp(
-        1, bins
-    ) - 1  # bins are open on the left
-    gap = torch.zeros(len(which), bins, dtype=torch.double, device=which.device)
-    gap[torch.arange(len(which)), which] = confidence - correct
+    if not bins >= 1 or bins % 1:
+        raise ValueError(f"bins={bins}; expected a whole number of at least 1")
+    logits, target, weights = _cases(logits, target, weight)
+    confidence, predicted = logits.softmax(1).max(1)
+    correct = (predicted == target).double()
+    which = (confidence * bins).ceil().long() - 1
+    gap = F.one_hot(which, int(bins)) * (confidence - correct)[:, None]
+    return _score((weights @ gap).abs().sum(1) / weights.sum(1), weight)
+
+
+def expect_finite(logits: Tensor) -> None:
+    """Raise ValueError where the largest logit of a case, or pixel, is no number: NaN,
+    +∞, or −∞ for every class, axis 1. argmax would take it for an answer.
+    """
+    lost = ~logits.amax(1).isfinite()
+    if lost.any():
+        raise ValueError(
+            f"logits: {int(lost.sum())} of {lost.numel()} cases are NaN, +∞, or −∞ for "
+            "every class; expected finite numbers (has the network diverged?)"
+        )
+
+
+def _cases(
+    logits: Array, target: Array, weight: Array | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What every metric starts from, in double: logits (B, C), labels (B,), weights (R,
+    B).
+    """
+    z, y = torch.as_tensor(logits).double(), torch.as_tensor(target).double()
+    if z.ndim == 1:
+        z = torch.stack([torch.zeros_like(z), z], 1)
+    if z.ndim != 2 or z.shape[1] < 2 or not len(z):
+        raise ValueError(
+            f"logits {tuple(z.shape)}; expected (B, num_classes) with two classes or "
+            "more, or (B,): one score a case. A column is logits[:, 0]"
+        )
+    if y.shape != z.shape[:1]:
+        raise ValueError(
+            f"target {tuple(y.shape)} for {len(z)} cases; expected ({len(z)},): one "
+            "label a case. A column becomes one with target.ravel(), one-hot rows with "
+            "target.argmax(1)"
+        )
+    expect_finite(z)
+    y, classes = y.to(z.device), z.shape[1]
+    foreign = y[(y < 0) | (y >= classes) | (y % 1 != 0)]
+    if len(foreign):
+        raise ValueError(
+            f"target: label {foreign[0]:g} has no logit; expected 0 to {classes - 1}. "
+            "Map it to a class, or leave those cases out"
+        )
     if weight is None:
-        return (gap.sum(0).abs().sum() / len(gap)).item()
-    weight = torch.as_tensor(weight).double()
-    return (weight @ gap).abs().sum(1) / weight.sum(1)
+        return z, y, z.new_ones(1, len(z))
+    w = torch.as_tensor(weight).to(z)
+    if w.shape[1:] != y.shape or not ((w >= 0) & (w < math.inf)).all():
+        raise ValueError(
+            f"weight {tuple(w.shape)} for {len(z)} cases; expected (R, {len(z)}) of "
+            "numbers from 0"
+        )
+    return z, y, w
 
 
-def _mean(values: Tensor, weight: Array | None) -> Score:
-    if weight is None:
-        return values.mean().item()
-    weight = torch.as_tensor(weight).double()
-    return weight @ values / weight.sum(1)
+def _score(values: Tensor, weight: Array | None) -> Score:
+    return values.item() if weight is None else values
 
 
-def _rank_auc(score: Tensor, positive: Tensor, weight: Array | None) -> Score:
-    one = weight is None
-    weight = (
-        torch.ones(1, len(score), device=score.device)
-        if one
-        else torch.as_tensor(weight)
-    )
+def _rank_auc(score: Tensor, positive: Tensor, weights: Tensor) -> Tensor:
     values, group = score.unique(return_inverse=True)  # ascending; ties share a group
 
     def counts(side: Tensor) -> Tensor:
-        found = torch.zeros(
-            len(weight), len(values), dtype=torch.double, device=score.device
-        )
-        return found.index_add_(1, group, weight.double() * side)
+        found = weights.new_zeros(len(weights), len(values))
+        return found.index_add_(1, group, weights * side)
 
     above, below = counts(positive), counts(~positive)
-    beaten = (
-        below.cumsum(1) - below / 2
-    )  # negatives under each score, and half of those level with it
-    area = (above * beaten).sum(1) / (above.sum(1) * below.sum(1))
-    return area.item() if one else area
+    # negatives under each score, and half of those level with it
+    beaten = below.cumsum(1) - below / 2
+    return (above * beaten).sum(1) / (above.sum(1) * below.sum(1))
 
 
 # ---------------------------------------------------------------- overlap and volume
@@ -136,11 +172,11 @@ def volume_error(a: Array, b: Array, spacing: ArrayLike | None = None) -> float:
 # ---------------------------------------------------------------- distances
 
 
-def surface(mask: ArrayLike) -> np.ndarray:
+def surface(mask: Array) -> np.ndarray:
     """The voxels of a mask that touch the outside through a face, or lie at the border
     of the image.
     """
-    inside = np.pad(np.asarray(mask, dtype=bool), 1)
+    inside = np.pad(_mask(mask), 1)
     middle = (slice(1, -1),) * inside.ndim
     core = inside[middle].copy()
     for axis in range(inside.ndim):
@@ -163,8 +199,10 @@ def hausdorff(
 ) -> float:
     """The largest surface distance, in mm; with `percentile` 95, HD95: the larger of
     the two directed percentiles, as MONAI takes it. (Others pool both directions
-    first.)
+    first.) 0.95 is no percentile.
     """
+    if not 1 <= percentile <= 100:
+        raise ValueError(f"percentile={percentile}; expected 1 to 100, such as 95")
     ways = surface_distances(a, b, spacing)
     return _unless_empty(
         ways, lambda: max(float(np.percentile(way, percentile)) for way in ways)
@@ -185,10 +223,13 @@ def surface_dice(
     """The share of both surfaces that lies within `tolerance` mm of the other one
     (Nikolov et al. 2021), counted in voxels. 0 where one mask is empty.
     """
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance={tolerance}; expected mm, 0 or more")
     ways = surface_distances(a, b, spacing)
     if not all(map(len, ways)):
         return 0.0 if any(map(len, ways)) else float("nan")
-    return float((np.concatenate(ways) <= tolerance).mean())
+    # 3 × 0.1 mm are 0.30000000000000004 and yet within 0.3.
+    return float((np.concatenate(ways) <= tolerance * (1 + 1e-9)).mean())
 
 
 def average_hausdorff(a: Array, b: Array, spacing: ArrayLike | None = None) -> float:
@@ -239,25 +280,47 @@ def _unless_empty(ways: tuple[np.ndarray, ...], value: Callable[[], float]) -> f
 def _masks(
     a: Array, b: Array, spacing: ArrayLike | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    one, other = (
-        np.asarray(m.detach().cpu() if isinstance(m, Tensor) else m, dtype=np.bool_)
-        for m in (a, b)
-    )
+    one, other = _mask(a), _mask(b)
+    if one.shape != other.shape:
+        raise ValueError(f"masks {one.shape} and {other.shape}; expected one shape")
     mm = np.ones(one.ndim) if spacing is None else np.asarray(spacing, dtype=float)
-    if one.shape != other.shape or mm.shape != (one.ndim,) or not (mm > 0).all():
+    if mm.shape != (one.ndim,) or not ((mm > 0) & (mm < np.inf)).all():
         raise ValueError(
-            f"masks {one.shape} and {other.shape}, spacing {mm.tolist()}; expected one "
-            "shape, and a length in mm above 0 an axis"
+            f"spacing {mm.tolist()} of masks {one.shape}; expected a length in mm "
+            "above 0 an axis"
         )
     return one, other, mm
 
 
-def consistency(mask: ArrayLike) -> float:
+def _mask(mask: Array) -> np.ndarray:
+    """True inside; refuses what is no mask of one structure."""
+    mask = _array(mask)
+    if mask.ndim not in (2, 3) or not mask.size:
+        raise ValueError(f"mask {mask.shape}; expected (H, W) or (D, H, W)")
+    inside = mask == mask.max(initial=0)
+    if not ((mask == 0) | inside).all():
+        raise ValueError(
+            f"a mask of {np.unique(mask)[:9]}; expected 0 outside and one other number "
+            "inside, such as mask == 1 of labels and p > 0.5 of probabilities"
+        )
+    return inside & (mask != 0)
+
+
+def _array(values: Array) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+
+
+def consistency(mask: Array) -> float:
     """How well the slices of a stack (D, H, W) of labels go together: the Dice of each
     structure in one slice with the same structure in the next, averaged over all
     neighbours in which it appears. NaN without any.
     """
-    mask = np.asarray(mask)
+    mask = _array(mask)
+    if mask.ndim != 3 or (mask % 1 != 0).any():
+        raise ValueError(
+            f"mask {mask.shape} {mask.dtype}; expected (D, H, W) of whole-numbered "
+            "labels"
+        )
     pairs = [
         (a == k, b == k)
         for k in np.unique(mask)

@@ -10,7 +10,7 @@ from pybtex.database import parse_file
 from medlib import claims
 from medlib.notes import listening
 from medlib.paths import CHECKOUT
-from medlib.stats import Interval, bootstrap
+from medlib.stats import Interval, interval
 
 
 def test_all_113_claims_stand_in_order():
@@ -114,7 +114,7 @@ def test_what_is_counted_has_no_interval(shown):
 
 
 def test_one_seed_leaves_open_ends_that_json_can_hold(shown):
-    claims.observe("C007", bootstrap([0.2]), where="one seed")
+    claims.observe("C007", interval([0.2]), where="one seed")
     text, record = shown[0]
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert (record["low"], record["high"]) == (None, None)

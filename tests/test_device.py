@@ -1,6 +1,7 @@
 """The ground floor: sizes, precision, exact layers, generators."""
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from medlib import device, notes
 from medlib.device import profile
+from medlib.models import UNet3D, VNet
 
 
 def test_profile(monkeypatch):
@@ -49,9 +51,13 @@ def test_a_gpu_that_imitates_bf16_gets_fp32(units, expected, monkeypatch):
 
 GROUPED = nn.Conv2d(32, 32, 3, padding=2, dilation=2, groups=32), (4, 32, 32, 32)
 THIN = nn.Conv3d(8, 8, 3, padding=1), (2, 8, 2, 16, 16)
+LINE = nn.Conv1d(32, 32, 3, 2, padding=1), (2, 32, 1)
+STRIDE = nn.Conv3d(32, 32, 2, 3, padding=1), (2, 32, 2, 2, 2)
+ALONE = nn.Conv2d(16, 16, (3, 5), padding=2), (16, 8, 4)  # an image without an axis B
+WRONG = {"groups": GROUPED, "thin": THIN, "1-D": LINE, "stride": STRIDE, "one": ALONE}
 
 
-@pytest.mark.parametrize("layer, shape", [GROUPED, THIN], ids=["grouped", "thin"])
+@pytest.mark.parametrize("layer, shape", WRONG.values(), ids=WRONG)
 def test_layers_that_bf16_gets_wrong_learn_in_fp32(layer, shape, monkeypatch):
     """Their weight gradients were up to 1e35 in bf16 under autocast on a CPU."""
     monkeypatch.setenv("MEDLIB_PRECISION", "bf16")
@@ -62,6 +68,40 @@ def test_layers_that_bf16_gets_wrong_learn_in_fp32(layer, shape, monkeypatch):
         gradients += torch.autograd.grad(layer(x).square().mean(), layer.weight)
     gradients += torch.autograd.grad(layer(x).square().mean(), layer.weight)
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(
+    "net, size",
+    [(partial(UNet3D, width=8), (2, 1, 2, 16, 16)),
+     (partial(VNet, width=4), (1, 1, 16, 16, 16))],
+    ids=["UNet3D", "VNet"],
+)  # fmt: skip
+def test_networks_for_stacks_learn_in_bf16_what_they_learn_in_fp32(
+    net, size, monkeypatch
+):
+    """Their deepest maps are thinner than the kernels: gradients were NaN."""
+    gradients = []
+    for precision in ("no", "bf16"):
+        monkeypatch.setenv("MEDLIB_PRECISION", precision)
+        torch.manual_seed(0)
+        model, x = device.place(net()).train(), torch.randn(size)
+        with device.exact(model):
+            with device.mixed_precision():
+                logits = model(x)
+            nn.functional.cross_entropy(logits.float(), (x[:, 0] > 0).long()).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    exact, found = gradients
+    assert found.isfinite().all() and exact.norm() > 0.01
+    assert torch.cosine_similarity(found, exact, dim=0) > 0.995
+    assert found.norm().item() == pytest.approx(exact.norm().item(), rel=0.01)
+
+
+def test_exact_layers_take_weights_in_their_own_precision(monkeypatch):
+    monkeypatch.setenv("MEDLIB_PRECISION", "bf16")
+    layer = nn.Conv2d(4, 4, 3, groups=4).double()
+    x = torch.ones(1, 4, 8, 8).double()
+    with device.exact(layer), device.mixed_precision():
+        assert layer(x).dtype == torch.float64
 
 
 def test_other_layers_compute_in_bf16_and_all_are_put_back(monkeypatch):

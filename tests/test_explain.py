@@ -1,5 +1,7 @@
 from types import SimpleNamespace
 
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -56,15 +58,32 @@ def test_sanity_sees_a_map_that_ignores_the_weights():
             super().__init__()
             self.features, self.unused = nn.Identity(), nn.Linear(1, 1)
 
-    x = torch.rand(3, 1, 8, 8)
-    assert (
-        min(
-            explain.sanity(
-                Stubborn(), lambda m: m.features, x, torch.ones(3, dtype=torch.long)
-            )
-        )
-        > 0.999
-    )
+    x, y = torch.rand(3, 1, 8, 8), torch.ones(3, dtype=torch.long)
+    found = explain.sanity(Stubborn(), lambda m: m.features, x, y, networks=4)
+    assert len(found.trained) == 4 and len(found.random) == 2 and found.images == 3
+    assert min(found.trained + found.random) > 0.999
+
+
+def test_sanity_is_the_mean_over_images_for_each_random_network(monkeypatch):
+    from scipy.stats import spearmanr
+
+    rng = torch.Generator().manual_seed(0)
+    maps = [torch.rand(5, 6, 6, generator=rng) for _ in range(5)]
+    maps[2][3] = 0  # flat: this image has no ranks there
+    monkeypatch.setattr(explain, "grad_cam", lambda *_: next(given))
+    given = iter(maps)
+    x, y = torch.zeros(5, 1, 6, 6), torch.zeros(5, dtype=torch.long)
+    found = explain.sanity(Corner(), lambda m: m.features, x, y, networks=4)
+
+    def by_hand(a, b):
+        kept = [i for i in range(5) if a[i].std() > 0 and b[i].std() > 0]
+        return np.mean([spearmanr(a[i].ravel(), b[i].ravel())[0] for i in kept])
+
+    own, *others = [m.numpy() for m in maps]
+    assert found.trained == pytest.approx([by_hand(own, o) for o in others])
+    assert found.random == pytest.approx([by_hand(*others[:2]), by_hand(*others[2:])])
+    with pytest.raises(ValueError, match="4 or more"):
+        explain.sanity(Corner(), lambda m: m.features, x, y, networks=3)
 
 
 def test_cases_are_the_first_of_each_class():
@@ -79,8 +98,12 @@ def test_surest_mistakes_come_first():
 
 
 def test_sanity_says_what_the_ranks_mean():
-    assert "close to zero" in explain.sanity_says([0.05, -0.04, 0.02], 3)
-    apart = explain.sanity_says([-0.5, -0.4, -0.6], 8)
-    assert "the 3 of 8 images" in apart and "lie in opposite positions" in apart
-    assert "tend to agree" in explain.sanity_says([0.5, 0.4], 2)
-    assert "None of the 8" in explain.sanity_says([], 8)
+    def said(trained):
+        return explain.sanity_says(explain.Sanity(trained, [0.1, -0.1, 0.05], 8))
+
+    # One random network out of many may agree by chance: that is no agreement.
+    assert "depend on what was learnt" in said([0.46, -0.27, 0.25, -0.2, -0.1])
+    assert "tend to agree" in said([0.5, 0.4, 0.45])
+    assert "opposite" in said([-0.5, -0.4, -0.45])
+    assert "-0.450 [" in said([-0.5, -0.4, -0.45]) and "3 random" in said([1, 1, 1])
+    assert "too few" in said([0.3])

@@ -44,6 +44,18 @@ def test_a_network_for_stacks_segments_as_one_for_slices(cohort):
     )
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_answer_that_is_nan_is_no_background(cohort, whole):
+    class Diverged(torch.nn.Module):
+        def forward(self, x):
+            return torch.full((len(x), 4, *x.shape[2:]), torch.nan)
+
+    with pytest.raises(ValueError, match="NaN.*diverged"):
+        hearts.segment(Diverged(), cohort[0], side=32, whole=whole)
+    with pytest.raises(ValueError, match="NaN.*diverged"):
+        hearts.dice_of_patients(Diverged(), cohort[:1], side=32, whole=whole)
+
+
 def test_outside_the_square_all_is_background(cohort):
     """A network that says LV everywhere is not heard where it has seen nothing."""
 

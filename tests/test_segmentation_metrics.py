@@ -141,37 +141,6 @@ def test_equals_brute_force(seed, spacing):
     )
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*always_return_as_numpy:FutureWarning"
-)  # MONAI's own affair
-@pytest.mark.parametrize("seed", range(2))
-def test_equals_monai(seed):
-    from monai import metrics as monai
-
-    a, b = blobs(seed)
-    one_hot = [torch.tensor(m)[None, None] for m in (a, b)]
-    options = {"include_background": True, "spacing": [4.0, 1.5, 0.7]}
-    spacing = options["spacing"]
-    for percentile in (95, 100):
-        theirs = monai.compute_hausdorff_distance(
-            *one_hot, percentile=percentile, **options
-        ).item()
-        assert metrics.hausdorff(a, b, spacing, percentile=percentile) == pytest.approx(
-            theirs, rel=1e-5
-        )
-    theirs = monai.compute_average_surface_distance(
-        *one_hot, symmetric=True, **options
-    ).item()
-    assert metrics.average_surface_distance(a, b, spacing) == pytest.approx(
-        theirs, rel=1e-5
-    )
-    theirs = monai.compute_surface_dice(
-        *one_hot, class_thresholds=[1.5], **options
-    ).item()
-    assert metrics.surface_dice(a, b, 1.5, spacing) == pytest.approx(theirs, rel=1e-5)
-    assert metrics.dice(a, b) == pytest.approx(monai.compute_dice(*one_hot).item())
-
-
 def test_far_apart_the_distances_are_those_of_brute_force_too():
     a, b = square(4, 1, 1, canvas=40), square(3, 35, 30, canvas=40)
     edges = metrics.surface(a), metrics.surface(b)
@@ -224,3 +193,148 @@ def test_consistency_of_neighbouring_slices():
     )
     assert metrics.consistency(mask) == pytest.approx((0 + 0 + 0 + 1) / 4)
     assert np.isnan(metrics.consistency(0 * mask))
+
+
+@pytest.mark.parametrize("mm", [0.1, 0.2, 0.35, 1.1, 1.37])
+@pytest.mark.parametrize("k", range(1, 8))
+def test_a_tolerance_written_as_a_decimal_number_is_reached(mm, k):
+    """3 × 0.1 is more than 0.3 in a computer, and not on paper."""
+    a, b = np.zeros((2, 12, 3), bool)
+    a[2], b[2 + k] = True, True
+    assert metrics.surface_dice(a, b, round(k * mm, 6), (mm, 1)) == 1
+    assert metrics.surface_dice(a, b, round(k * mm, 6) - 1e-5, (mm, 1)) == 0
+
+
+def test_a_tolerance_of_nothing_and_of_everything():
+    a, b = square(3, 2, 2), square(3, 2, 3)
+    assert metrics.surface_dice(a, a, 0) == metrics.surface_dice(a, b, np.inf) == 1
+    assert metrics.surface_dice(a, 0 * b, np.inf) == 0
+
+
+TWO = [metrics.dice, metrics.iou, metrics.volume_error, *DISTANCES]
+TWO += [lambda a, b, mm=None: metrics.surface_dice(a, b, 1, mm)]
+
+
+@pytest.mark.parametrize("metric", TWO)
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (np.ones(()), r"mask \(\); expected \(H, W\) or \(D, H, W\)"),
+        (np.ones(4), r"mask \(4,\)"),
+        (np.ones((0, 4)), r"mask \(0, 4\)"),
+        (np.ones((1, 1, 4, 4)), r"mask \(1, 1, 4, 4\)"),
+        (np.arange(16).reshape(4, 4) % 3, r"mask of \[0 1 2\].*expected 0 outside"),
+        (np.where(np.eye(4) > 0, 2, 1), r"mask of \[1 2\]"),
+        (np.arange(16).reshape(4, 4) / 16, "p > 0.5 of probabilities"),
+        (np.full((4, 4), np.nan), "nan"),
+        (np.where(np.eye(4) > 0, np.nan, 1), "nan"),
+        (np.where(np.eye(4) > 0, np.nan, 0), "nan"),
+        (-np.eye(4), r"mask of \[-1."),
+    ],
+)
+def test_what_is_no_mask_of_one_structure_is_refused(metric, bad, words):
+    good = np.ones_like(bad)
+    for pair in ((bad, good), (good, bad), (torch.tensor(bad), torch.tensor(good))):
+        with pytest.raises(ValueError, match=words):
+            metric(*pair)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32, bool])
+def test_masks_are_what_is_not_zero_in_any_type(kind):
+    a, b = square(5, 3, 3), square(5, 4, 3)
+    for metric in TWO:
+        given = metric(255 * a.astype(kind), torch.tensor(b).to(torch.uint8))
+        assert given == metric(a, b)
+    assert np.array_equal(metrics.surface(torch.tensor(a)), metrics.surface(a))
+    graded = torch.tensor(a, dtype=torch.float32, requires_grad=True)
+    assert metrics.dice(graded, a) == 1
+
+
+def test_large_masks_do_not_overflow():
+    a = np.ones((20, 200, 200), np.uint8)
+    assert metrics.dice(a, a) == metrics.iou(a, a) == 1
+    assert metrics.volume_error(a, 0 * a) == 800
+
+
+@pytest.mark.parametrize("metric", [metrics.volume_error, *DISTANCES, TWO[-1]])
+@pytest.mark.parametrize(
+    "spacing",
+    [1.5, (1,), (1, 1, 1), (1, 0), (1, -1), (1, np.nan), (np.inf, 1), (1, None)],
+)
+def test_a_spacing_that_is_none_is_refused(metric, spacing):
+    with pytest.raises(ValueError, match=r"spacing.*\(4, 4\).*above 0 an axis"):
+        metric(np.eye(4), np.eye(4), spacing)
+
+
+def test_distances_and_volumes_are_in_pixels_unless_told():
+    a, b = square(3, 2, 2), square(3, 2, 4)
+    for metric in (metrics.volume_error, *DISTANCES, TWO[-1]):
+        assert metric(a, b) == metric(a, b, (1, 1)) == metric(a, b, np.ones(2))
+
+
+@pytest.mark.parametrize("percentile", [0, 0.95, -5, 100.5, np.nan])
+def test_a_percentile_is_between_one_and_a_hundred(percentile):
+    with pytest.raises(ValueError, match="percentile=.*such as 95"):
+        metrics.hausdorff(np.eye(4), np.eye(4), percentile=percentile)
+
+
+def test_the_first_percentile_is_nearly_the_least_distance():
+    a, b = np.zeros((2, 3, 103), bool)
+    a[1, 1:102], b[1, 1:102] = True, True
+    b[1, 2:102] = False  # one point of B: 0 to 100 pixels from those of A
+    assert metrics.hausdorff(a, b, percentile=1) == 1
+    assert metrics.hausdorff(a, b) == metrics.hausdorff(a, b, percentile=100) == 100
+
+
+@pytest.mark.parametrize("tolerance", [-1, -1e-9, np.nan])
+def test_a_tolerance_is_not_negative(tolerance):
+    for b in (np.eye(4), np.zeros((4, 4))):
+        with pytest.raises(ValueError, match="tolerance=.*expected mm"):
+            metrics.surface_dice(np.eye(4), b, tolerance)
+
+
+def test_balanced_ahd_divides_both_ways_by_the_truth():
+    a, b = np.zeros((2, 1, 9), bool)
+    a[0, :4], b[0, 2:4] = True, True  # from A 2 + 1, from B nothing
+    assert metrics.balanced_average_hausdorff(a, b) == 3 / 2 / 2
+    assert metrics.balanced_average_hausdorff(b, a) == 3 / 4 / 2
+    assert metrics.average_hausdorff(a, b) == 3 / 4 / 2
+
+
+def test_distances_are_sought_in_the_box_around_both_masks(monkeypatch):
+    sizes = []
+
+    def counted(mask, sampling):
+        sizes.append(mask.shape)
+        return metrics_edt(mask, sampling=sampling)
+
+    metrics_edt = metrics.distance_transform_edt
+    monkeypatch.setattr(metrics, "distance_transform_edt", counted)
+    a, b = square(3, 2, 2, canvas=400), square(3, 2, 5, canvas=400)
+    assert metrics.hausdorff(a, b) == 3
+    assert sizes == [(3, 6), (3, 6)]
+
+
+def test_surface_in_three_dimensions():
+    cube = np.zeros((5, 5, 5), bool)
+    cube[1:4, 1:4, 1:4] = True
+    expected = cube.copy()
+    expected[2, 2, 2] = False
+    assert np.array_equal(metrics.surface(cube), expected)
+    with pytest.raises(ValueError, match=r"\(H, W\) or"):
+        metrics.surface(np.ones(4))
+
+
+@pytest.mark.parametrize(
+    "bad", [np.ones((4, 4)), np.full((2, 4, 4), 0.5), np.full((2, 4, 4), np.nan)]
+)
+def test_consistency_wants_a_stack_of_labels(bad):
+    with pytest.raises(ValueError, match=r"mask \(.*float64; expected \(D, H, W\)"):
+        metrics.consistency(bad)
+
+
+def test_consistency_of_tensors_of_masks_and_of_one_slice():
+    mask = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    mask[:2, :2, :2] = 3
+    assert metrics.consistency(mask) == metrics.consistency(mask > 0) == 0.5
+    assert np.isnan(metrics.consistency(mask[:1]))

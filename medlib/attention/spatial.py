@@ -114,7 +114,8 @@ class STN(nn.Module):
         change = fp32(self.change(self.look(x))).view(-1, 2, 3)
         theta = torch.eye(2, 3, device=x.device) + change
         self.weights = theta.detach()
-        grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+        with torch.autocast(x.device.type, enabled=False):  # it would round places
+            grid = F.affine_grid(theta, list(x.shape), align_corners=False)
         return F.grid_sample(fp32(x), grid, align_corners=False).type_as(x)
 
 

@@ -38,7 +38,7 @@ def volumes(mask: ArrayLike | Tensor, spacing: Sequence[float]) -> Volumes:
     """mL of the three structures of a mask (D, H, W); 0 where one is absent.
 
     Raises ValueError for a missing mask, one that is not (D, H, W), labels outside 0 to
-    3, or a bad spacing.
+    3, a mask of True and False, or a bad spacing.
     """
     mask, spacing = _checked(mask, spacing)
     counts = np.bincount(mask.ravel(), minlength=len(LABELS))
@@ -111,6 +111,9 @@ def sectors(values: np.ndarray) -> np.ndarray:
     """
     from scipy.ndimage import uniform_filter1d
 
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 2 or values.shape[1] != RAYS:
+        raise ValueError(f"values {values.shape}; expected (D, {RAYS}), one a ray")
     known = np.isfinite(values)
     share = uniform_filter1d(known.astype(float), SECTOR, axis=1, mode="wrap")
     mean = uniform_filter1d(np.where(known, values, 0), SECTOR, axis=1, mode="wrap")
@@ -255,19 +258,16 @@ def _checked(
             "none)"
         )
     mask = np.asarray(mask.detach().cpu() if isinstance(mask, Tensor) else mask)
-    spacing = tuple(float(mm) for mm in spacing)
-    if (
-        mask.ndim != 3
-        or len(spacing) != 3
-        or not all(0 < mm < np.inf for mm in spacing)
-    ):
+    if mask.ndim != 3 or not mask.size:
+        raise ValueError(f"mask {mask.shape}; expected (D, H, W)")
+    mm = np.asarray(spacing, dtype=float)
+    if mm.shape != (3,) or not ((mm > 0) & (mm < np.inf)).all():
         raise ValueError(
-            f"mask {mask.shape}, spacing {spacing}; expected (D, H, W), and three mm "
-            "above 0"
+            f"spacing {mm.tolist()}; expected three mm above 0, of the slices first"
         )
-    if not np.isin(mask, range(len(LABELS))).all():
+    if mask.dtype == bool or not np.isin(mask, range(len(LABELS))).all():
         raise ValueError(
             f"labels {np.unique(mask)[:9]}; expected 0 background, 1 RV, 2 "
             "myocardium, 3 LV"
         )
-    return mask.astype(np.int64), spacing
+    return mask.astype(np.int64), tuple(mm.tolist())

@@ -41,6 +41,8 @@ def segment(
 
     The network's probabilities go back to the scanner's pixels; outside the square all
     is background.
+
+    Raises ValueError where the logits are NaN.
     """
     cut = window(patient, side, field)
     x = prepare(patient, cut)
@@ -50,6 +52,7 @@ def segment(
         )
     else:
         logits = predict(model, x)
+    metrics.expect_finite(logits)
     chances = logits.softmax(1).cpu()
     labels = cut.paste(chances).argmax(1).numpy().astype(np.uint8) * cut.covers()
     return labels[: len(labels) // 2], labels[len(labels) // 2 :]
