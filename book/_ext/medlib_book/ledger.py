@@ -54,15 +54,16 @@ def score(rows: list[dict]) -> str:
         r["verdict"] == "planned" for r in rows
     )
     found = scores(rows)
+    # The signs alone, which the page explains above: the table fits a telephone.
     lines = [
-        "| Kind | " + " | ".join(f"{STATE[s]} {s}" for s in states) + " | all |",
+        "| Kind | all | " + " | ".join(STATE[s] for s in states) + " |",
         "| --- |" + " ---: |" * (len(states) + 1),
     ]
     words = {"none": "no experiment", "measured": "measured: an experiment"}
     for kind, mark in MARK.items():
         shown = [str(found[kind][s] or "") for s in states]
         name = f"{mark} {words.get(kind, kind)}"
-        lines.append(f"| {name} | {' | '.join(shown)} | {found[kind].total()} |")
+        lines.append(f"| {name} | {found[kind].total()} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
