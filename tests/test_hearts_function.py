@@ -203,6 +203,7 @@ def test_a_single_slice_a_cavity_closed_at_es_and_a_hole():
 def test_a_stray_island_does_not_thicken_the_wall():
     clean, dirty = ring(), ring()
     dirty[:, 58:62, 20:40] = 2
+    dirty[:, :2, 40:60] = 2  # before the heart, in the order of the pixels
     for a, b in zip(function.rings(clean, MM), function.rings(dirty, MM), strict=True):
         assert np.array_equal(a, b)
 
@@ -329,17 +330,19 @@ def test_the_interval_of_the_bias_is_students():
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (5, 6), (2, 3)])
-def test_rays_by_hand(corner):
+@pytest.mark.parametrize("mm", [(10.0, 1.0, 2.0), (10.0, 2.0, 1.0)])
+def test_rays_by_hand(corner, mm):
     """One pixel of blood in a wall of 3 × 3, at the borders of the image too. A ray
     leaves a box of ±h × ±w mm at min(h / |sin|, w / |cos|), and samples of an eighth of
     a millimetre are counted up to there.
     """
-    mask, mm = np.zeros((2, 8, 9), int), (10.0, 1.0, 2.0)
-    (row, column) = corner
+    mask = np.zeros((2, 8, 9), int)
+    row, column = corner
     mask[1, row : row + 3, column : column + 3] = 2
     mask[1, row + 1, column + 1] = 3
     angle = np.radians(2.5 + 5 * np.arange(72))
-    out = np.minimum(0.5 / np.abs(np.sin(angle)), 1 / np.abs(np.cos(angle)))
+    half = mm[1] / 2, mm[2] / 2
+    out = np.minimum(half[0] / np.abs(np.sin(angle)), half[1] / np.abs(np.cos(angle)))
     cavity, both = (np.floor(8 * t + 0.5) / 8 for t in (out, 3 * out))
     found = function.rings(mask, mm)
     assert np.allclose(found.cavity[1], cavity)
