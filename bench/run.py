@@ -6,7 +6,7 @@ book shows as a page.
 
 Each question runs in a fresh process. Ratios of CPU-seconds, ours and the peer's in
 turn, since absolute times on a shared machine mean little; their intervals are
-bootstrapped over the rounds.
+by Student's t over the rounds.
 """
 
 import ast
@@ -38,7 +38,7 @@ def interval(ratios: list[float]) -> list[float]:
     """Geometric mean, low, high."""
     if min(ratios) <= 0:
         return [0.0, 0.0, 0.0]
-    found = stats.bootstrap(np.log(ratios))
+    found = stats.interval(np.log(ratios))
     return [float(np.exp(v)) for v in (found.mean, found.low, found.high)]
 
 

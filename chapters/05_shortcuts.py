@@ -273,7 +273,7 @@ table = {
 }
 rows = [
     (f"{kind}, {depth} layers", f"{cost.parameters(small_resnet(depth, width=8, shortcut=kinds[kind])):,}",
-     *(str(stats.bootstrap(column)) for column in table[kind, depth].T))
+     *(str(stats.interval(column)) for column in table[kind, depth].T))
     for kind, depth in table
 ]  # fmt: skip
 
@@ -304,8 +304,8 @@ plots.show(
 
 # %% tags=["hide-input"]
 deepest, shallow = DEPTHS[-1], DEPTHS[0]
-loss_gap, _ = stats.paired(table["residual", deepest][:, 0], table["plain", deepest][:, 0])
-test_gap, _ = stats.paired(table["residual", deepest][:, 2], table["plain", deepest][:, 2])
+loss_gap = stats.paired(table["residual", deepest][:, 0], table["plain", deepest][:, 0])
+test_gap = stats.paired(table["residual", deepest][:, 2], table["plain", deepest][:, 2])
 
 # %% tags=["hide-input"]
 plots.say(
@@ -511,10 +511,10 @@ plots.say(f"{healthy} of these {len(worst)} are normal X-rays that were taken fo
 
 # %%
 n = profile(smoke=16, full=200)
-ranks = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
+found_maps = explain.sanity(model, last, data.test.x[:n], data.test.y[:n], networks=profile(smoke=4, full=20))
 
 # %% tags=["hide-input"]
-plots.say("The test of chapter 03 again. " + explain.sanity_says(ranks, n))
+plots.say("The test of chapter 03 again. " + explain.sanity_says(found_maps))
 
 # %% [markdown]
 # ## Verdicts
@@ -529,16 +529,16 @@ claims.observe(
 
 # %% tags=["hide-input", "timing"]
 for depth, ratio in ratios.items():
-    ci = stats.bootstrap(ratio)
+    ci = stats.interval(ratio)
     claims.observe("C045", ci, where=f"{depth} layers, training steps in turn")
 
 # %% tags=["hide-input"]
 for depth in DEPTHS[:-1]:
-    rise, _ = stats.paired(table["residual", deepest][:, 1], table["residual", depth][:, 1])
+    rise = stats.paired(table["residual", deepest][:, 1], table["residual", depth][:, 1])
     claims.observe("C046", rise, n=SEEDS, where=f"{deepest} layers against {depth}")
 
 # %% tags=["hide-input", "timing"]
-heavier = stats.bootstrap(milliseconds["ResNet-50"] / milliseconds["MobileNetV1"] - 1)
+heavier = stats.interval(milliseconds["ResNet-50"] / milliseconds["MobileNetV1"] - 1)
 claims.observe("C047", heavier, where="one image of 224 × 224, in turn")
 
 # %% [markdown]

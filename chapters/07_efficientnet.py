@@ -549,10 +549,10 @@ plots.show(
 
 # %%
 n = profile(smoke=16, full=200)
-ranks = explain.sanity(model, last, data.test.x[:n], data.test.y[:n])
+found_maps = explain.sanity(model, last, data.test.x[:n], data.test.y[:n], networks=profile(smoke=4, full=20))
 
 # %% tags=["hide-input"]
-plots.say("The test of chapter 03 again. " + explain.sanity_says(ranks, n))
+plots.say("The test of chapter 03 again. " + explain.sanity_says(found_maps))
 
 # %% [markdown]
 # ## Verdicts

@@ -153,8 +153,7 @@ PUBLISHED = {"xray": (0.944, 0.854), "breast": (0.901, 0.863)}  # ResNet-18 at 2
 
 # %%
 def classical_interval(key, name, metric):
-    resamples = profile(smoke=20, full=1000)
-    return stats.bootstrap_cases(metric, classical[key, name], truth[key], resamples=resamples)
+    return stats.over_cases(metric, classical[key, name], truth[key])
 
 
 # %% tags=["timing"]
@@ -195,9 +194,8 @@ table["epochs", "breast"] = standings(by_epochs, "breast")
 # %% [markdown]
 # The published row is a ResNet-18 trained for 100 epochs {cite:p}`yang2023medmnist`; it has no interval. The {term}`calibration error` asks whether a network that says “90 %” is right nine times in ten {cite:p}`guo2017calibration`: cases are sorted into fifteen bins by
 # the network's confidence, and the gap between confidence and accuracy is averaged over cases. Zero is best. The scores of the
-# classical methods here are not probabilities, so they have none. The interval of a calibration error leans upwards and may even miss
-# its own mean: a resample holds some cases twice, each bin holds fewer different cases, and chance then opens gaps. Compare rows;
-# do not read the ends. *ms an image* is the time of a prediction, in batches of 64.
+# classical methods here are not probabilities, so they have none. A calibration error is never below zero, so chance alone makes it larger than it is in truth, the more so the fewer cases fall
+# into a bin. Compare rows; do not read the ends of its interval. *ms an image* is the time of a prediction, in batches of 64.
 #
 # ## Equal time
 #
@@ -274,7 +272,7 @@ plots.show(
 #
 # Ten players, and one of them has to come first. To call it better, its lead has to exclude zero, and the more rivals it is
 # held against, the easier one of the leads excludes zero by chance. We {term}`pair <paired>` each network with the winner seed by seed and case
-# by case, and use wider intervals: 99.4 % each (Bonferroni's correction), so that all nine together would hold in about 95 of 100 tournaments *had the winner been named beforehand*. It was picked on these same test images, which flatters its leads, and five seeds make short intervals: take a lead that only just excludes zero as
+# by case, and use wider intervals: 99.4 % each (Bonferroni's correction), so that all nine together would hold in about 95 of 100 tournaments *had the winner been named beforehand*. It was picked on these same test images, which flatters its leads: take a lead that only just excludes zero as
 # undecided.
 
 
@@ -283,12 +281,10 @@ def leads(budget, key):
     """The winner, and its lead over each other network with an interval for nine comparisons."""
     games = (by_epochs if budget == "epochs" else by_time)[key]
     winner = max(games, key=lambda name: table[budget, key][name].mean)
-    level, resamples = 1 - 0.05 / (len(games) - 1), profile(smoke=20, full=2000)
+    level = 1 - 0.05 / (len(games) - 1)
     rivals = {name: r for name, r in games.items() if name != winner}
     return winner, {
-        name: stats.bootstrap_cases(
-            auc, games[winner].logits, r.target, r.logits, level=level, resamples=resamples
-        )
+        name: stats.over_cases(auc, games[winner].logits, r.target, r.logits, level=level)
         for name, r in rivals.items()
     }
 
@@ -499,7 +495,7 @@ for key, data in sets.items():
 #
 # - **A** A winner needs more certainty than a rival.
 # - **B** So that all nine together hold in about 95 of 100 repetitions.
-# - **C** Because 99.4 % of the resamples hold the true value.
+# - **C** Because 99.4 % of the test cases lie inside.
 # - **D** To make up for the small number of seeds.
 #
 # <details><summary>Answer</summary>

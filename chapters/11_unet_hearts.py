@@ -141,17 +141,17 @@ rows = [
     [
         when,
         *(f"{table[:, t, k].mean():.3f} ± {table[:, t, k].std():.3f}" for k in range(3)),
-        str(stats.bootstrap(table[:, t].mean(1))),
+        str(stats.interval(table[:, t].mean(1))),
     ]
     for t, when in enumerate(("ED", "ES"))
 ]
 rows.append(
-    ["both", *(f"{table[:, :, k].mean():.3f}" for k in range(3)), str(stats.bootstrap(table.mean((1, 2))))]
+    ["both", *(f"{table[:, :, k].mean():.3f}" for k in range(3)), str(stats.interval(table.mean((1, 2))))]
 )
 plots.table(rows, ["moment", "RV", "myocardium", "LV", "mean over structures [95 % interval over patients]"])
 
 # %% tags=["hide-input"]
-whole = stats.bootstrap(table.mean((1, 2)))
+whole = stats.interval(table.mean((1, 2)))
 plots.say(
     f"**Mean Dice over {whole.n} patients that the network had not seen: {whole}**, after {np.mean(seconds):.0f} CPU-seconds of training a fold. "
     f"The hardest cell is {('RV', 'myocardium', 'LV')[table.mean(0).argmin() % 3]} at {('ED', 'ES')[table.mean(0).argmin() // 3]}, "
@@ -178,7 +178,7 @@ groups = sorted({p.group for p in tested})
 by = {g: table[[p.group == g for p in tested]] for g in groups}
 plots.table(
     [
-        [g, len(t), *(f"{t[:, :, k].mean():.3f}" for k in range(3)), str(stats.bootstrap(t.mean((1, 2))))]
+        [g, len(t), *(f"{t[:, :, k].mean():.3f}" for k in range(3)), str(stats.interval(t.mean((1, 2))))]
         for g, t in by.items()
     ],
     ["diagnosis", "patients", "RV", "myocardium", "LV", "mean"],
@@ -238,7 +238,8 @@ for p in tested:
         wrong = (m != v.mask).mean((1, 2)) / max((m != v.mask).mean(), 1e-9)
         for k, third in enumerate(np.array_split(wrong, 3)):
             depth[k].append(third.mean())
-base, mid, apex = (stats.bootstrap(d) for d in depth.values())
+whose = np.repeat([p.name for p in tested], 2)  # ED and ES of a patient are no two patients
+base, mid, apex = (stats.over_patients(d, whose=whose) for d in depth.values())
 plots.say(
     f"Wrong pixels, relative to each volume's mean: {base} in the third of the slices at the base, {mid} in the middle, {apex} at the apex."
 )
@@ -499,7 +500,7 @@ plots.say(
 #
 # ```{solution} ex-11b-looks
 # :class: dropdown
-# Turn by a few degrees with `medlib.augment.sample`, predict, turn back, average, then `argmax`. The cost is one forward pass a copy. Report the paired difference with `stats.bootstrap`.
+# Turn by a few degrees with `medlib.augment.sample`, predict, turn back, average, then `argmax`. The cost is one forward pass a copy. Report the paired difference with `stats.over_patients`.
 # ```
 #
 # ```{exercise} ★★★ Investigate: another hospital

@@ -371,8 +371,7 @@ def judged(model):
 
 def lead(a, b=None):
     """Mean of `a` (seeds, cases), or its lead over `b`, with a 95 % interval over both."""
-    resamples = profile(smoke=20, full=1000)
-    return stats.over_patients(a, b, resamples=resamples)
+    return stats.over_patients(a, b)
 
 
 # %% [markdown]

@@ -313,12 +313,12 @@ rows = []
 for (kind, d), three in runs.items():
     before, after, loss = (np.array([run[k] for run in three]) for k in (1, 2, 3))
     rows.append((f"{kind}, {d} layers", f"{before.mean():.2f}", f"{after.mean():.2f}",
-                 stats.bootstrap(loss), stats.bootstrap(accuracy[kind, d])))  # fmt: skip
+                 stats.interval(loss), stats.interval(accuracy[kind, d])))  # fmt: skip
 plots.table(rows, ["network", "first gradient, before", "after training", "training loss", "test accuracy"])
 
 # %% tags=["hide-input"]
-gap, _ = stats.paired([r[3] for r in runs["residual", DEEP]], [r[3] for r in runs["plain", DEEP]])
-more, _ = stats.paired([r[3] for r in runs["plain", DEEP]], [r[3] for r in runs["plain", HALF]])
+gap = stats.paired([r[3] for r in runs["residual", DEEP]], [r[3] for r in runs["plain", DEEP]])
+more = stats.paired([r[3] for r in runs["plain", DEEP]], [r[3] for r in runs["plain", HALF]])
 plots.say(
     f"From {HALF} to {DEEP} plain layers, the *training* loss changes by **{more}**. With shortcuts, {DEEP} layers reach a training loss that differs from the plain one by **{gap}**. "
     f"The first layer of the plain network has a gradient of {np.mean([r[1] for r in runs['plain', DEEP]]):.2f} before training, that of the residual one {np.mean([r[1] for r in runs['residual', DEEP]]):.2f}."
@@ -416,7 +416,7 @@ plots.show(
 of_one_width = LAYERS[DEEP][-1]
 plots.say(
     "From the first to the last block of the last stage the probe's accuracy changes by "
-    + "; ".join(f"{stats.paired(v[:, -1], v[:, -of_one_width])[0]} ({kind})" for kind, v in probed.items())
+    + "; ".join(f"{stats.paired(v[:, -1], v[:, -of_one_width])} ({kind})" for kind, v in probed.items())
     + ". Features that get lost would make it fall."
 )
 
@@ -460,11 +460,9 @@ rows = []
 first = [r[3] for r in several["ReLU after the addition (paper)"]]
 for name, build in VARIANTS.items():
     loss = [r[3] for r in several[name]]
-    ahead = "" if loss == first else stats.paired(loss, first)[0]
+    ahead = "" if loss == first else stats.paired(loss, first)
     tests = [evaluate(r[0], data.test).auc for r in several[name]]
-    rows.append(
-        (name, f"{cost.parameters(build()):,}", f"{np.mean(loss):.3f}", ahead, stats.bootstrap(tests))
-    )
+    rows.append((name, f"{cost.parameters(build()):,}", f"{np.mean(loss):.3f}", ahead, stats.interval(tests)))
 plots.table(
     rows,
     [
@@ -533,8 +531,7 @@ def dice(build, s):
 # %%
 UNETS = {"U-Net": SmallUNet, "residual U-Net": residual_unet}
 scores = {name: np.array([dice(build, s) for s in range(FITS)]) for name, build in UNETS.items()}
-resamples = profile(smoke=20, full=1000)
-lead = stats.over_patients(scores["residual U-Net"], scores["U-Net"], resamples=resamples)
+lead = stats.over_patients(scores["residual U-Net"], scores["U-Net"])
 
 # %% tags=["hide-input"]
 plots.say(
@@ -549,11 +546,11 @@ plots.say(
 # ## Verdicts
 
 # %% tags=["hide-input"]
-plain = stats.bootstrap(slopes["sigmoid", "Xavier", "plain"])
+plain = stats.interval(slopes["sigmoid", "Xavier", "plain"])
 claims.observe("C037", plain, where=f"{DEPTH} dense layers with sigmoid, Xavier's start, log10 a layer")
-larger = np.maximum(slopes["sigmoid", "Xavier", "plain"], slopes["ReLU", "He", "plain"])
-best = stats.bootstrap(larger)
-claims.observe("C038", best, where=f"{DEPTH} dense layers, sigmoid with Xavier's and ReLU with He's start")
+for start, words in (("He", "sigmoid with Xavier's and ReLU with He's"), ("Xavier", "both with Xavier's")):
+    larger = np.maximum(slopes["sigmoid", "Xavier", "plain"], slopes["ReLU", start, "plain"])
+    claims.observe("C038", stats.interval(larger), where=f"{DEPTH} dense layers, {words} start")
 
 # %% tags=["hide-input"]
 ratio = []
@@ -563,8 +560,11 @@ for s in range(SEEDS):
         seed(s)
         sizes[kind] = first_gradient(network(DEEP, shortcut), images, data.train.y[:128].cpu())
     ratio.append(np.log10(sizes["residual"] / sizes["plain"]))
-healthy = stats.bootstrap(ratio)
+healthy = stats.interval(ratio)
 claims.observe("C039", healthy, where=f"{DEEP} layers with batch norm and He's start, before training")
+first = {kind: [logs[0] for logs in profiles["sigmoid", "Xavier", kind]] for kind in ("residual", "plain")}
+bare = stats.paired(first["residual"], first["plain"])
+claims.observe("C039", bare, where=f"{DEPTH} dense layers with sigmoid, no batch norm, before training")
 
 # %% tags=["hide-input"]
 claims.observe(
@@ -573,7 +573,7 @@ claims.observe(
     n=len(shares["residual"]),
     where=f"convolutions inside the blocks of a residual network with {DEEP} layers",
 )
-last, _ = stats.paired(probed["residual"][:, -1], probed["plain"][:, -1])
+last = stats.paired(probed["residual"][:, -1], probed["plain"][:, -1])
 claims.observe("C041", last, where=f"PneumoniaMNIST, {DEEP} layers, last block")
 
 # %% tags=["hide-input"]
@@ -594,12 +594,12 @@ joined = BasicBlock(8, 8)(torch.zeros(2, 8, 4, 4)).shape[1]
 claims.observe("C043", joined / 8 - 2, n=1, where="the block of 2016, counted")  # fmt: skip
 
 # %% tags=["hide-input"]
-saturates, _ = stats.paired(accuracy["plain", DEEP], accuracy["plain", HALF])
+saturates = stats.paired(accuracy["plain", DEEP], accuracy["plain", HALF])
 claims.observe("C019", saturates, where=f"PneumoniaMNIST, plain, {DEEP} against {HALF} layers")
 
 # %% [markdown]
-# C037 speaks of a problem that is real. C038 puts two activations into one sentence that behave differently: the sigmoid's gradients do vanish, the ReLU's do not when it starts as its paper advises. C039 gives the residual network
-# the credit for a cure that came earlier. For C041 the probe of the last block is compared; whether anything was *lost* on the way, the sentence below {numref}`fig-13-probes` says. C040, C042 and C043 describe another block than the one that was published.
+# C037 speaks of a problem that is real. C038 puts two activations into one sentence that behave differently: the sigmoid's gradients do vanish, the ReLU's do not when it starts as its paper advises, but did with the start that was usual before. C039 gives the residual network
+# the credit for a cure that came earlier; where that cure is left out, a shortcut does keep the gradient alive. For C041 the probe of the last block is compared; whether anything was *lost* on the way, the sentence below {numref}`fig-13-probes` says. C040, C042 and C043 describe another block than the one that was published.
 #
 # ## At full size
 #

@@ -300,9 +300,9 @@ for name in LOOKS:
     maps = (
         ("", "", "")
         if name == "none"
-        else (stats.bootstrap(pointing[name]), f"{beside[name].mean():.2f}", f"{inside[name].mean():.2f}")
+        else (stats.interval(pointing[name]), f"{beside[name].mean():.2f}", f"{inside[name].mean():.2f}")
     )
-    rows.append((name, stats.bootstrap(right[name]), *maps))
+    rows.append((name, stats.interval(right[name]), *maps))
 rows.append(("by chance", "0.5", f"{chance:.3f}", f"{around.float().mean():.2f}", f"{chance:.2f}"))
 plots.table(
     rows,
@@ -332,8 +332,8 @@ plots.show(
 # %% tags=["hide-input"]
 ranked = sorted(pointing, key=lambda n: -pointing[n].mean())
 best, least = (pointing[n] for n in (ranked[0], ranked[-1]))
-gap, _ = stats.paired(pointing["Bernoulli, baseline"], pointing["Bernoulli, no baseline"])
-drawn, _ = stats.paired(pointing["variational"], pointing["global context (soft)"])
+gap = stats.paired(pointing["Bernoulli, baseline"], pointing["Bernoulli, no baseline"])
+drawn = stats.paired(pointing["variational"], pointing["global context (soft)"])
 unsure = f"neither more nor less often, as far as {SEEDS} seeds tell,"
 how = {n: g.says("more often", "less often", unsure) for n, g in (("gap", gap), ("drawn", drawn))}
 plots.say(
@@ -384,9 +384,7 @@ for s in range(SEEDS):
 rows = []
 for when, several in (("before training", untaught), ("after training", nets["Bernoulli, baseline"])):
     without, with_one = (np.array([spread(n, b, draws) for n in several]) for b in (False, True))
-    rows.append(
-        (when, f"{without.mean():.2g}", f"{with_one.mean():.2g}", stats.bootstrap(with_one / without))
-    )
+    rows.append((when, f"{without.mean():.2g}", f"{with_one.mean():.2g}", stats.interval(with_one / without)))
 plots.table(rows, ["network", "spread without a baseline", "with it", "ratio"])
 
 # %% [markdown]
@@ -410,7 +408,7 @@ for price, several in paid.items():
     score = [accuracy(predict(n, test_x).cpu(), spots.test.y.cpu()) for n in several]
     paying[price] = [100 * (heat(n, test_x) >= 0.5).float().mean().item() for n in several], score
 plots.table(
-    [(price, f"{np.mean(o):.0f} %", stats.bootstrap(score)) for price, (o, score) in paying.items()],
+    [(price, f"{np.mean(o):.0f} %", stats.interval(score)) for price, (o, score) in paying.items()],
     ["price of opening all", "places that it looks at", "accuracy"],
 )
 
@@ -465,8 +463,8 @@ for name in ("none", "spatial gate (soft)", "global context (soft)", *DRAWING):
     if name in DRAWING:
         change = changes[name] = stats.paired(
             [calibration_error(averaged(n, passes), y) for n in nets[name]], once
-        )[0]
-    rows.append((name, stats.bootstrap(once), change))
+        )
+    rows.append((name, stats.interval(once), change))
 plots.table(
     rows,
     ["module", "calibration error, one answer without drawing", f"change with the mean of {passes} draws"],

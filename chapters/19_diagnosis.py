@@ -283,7 +283,7 @@ X_drawn, _ = matrix(drawn)
 # %% tags=["hide-input"]
 table = np.stack([dice[p.name] for p in patients])
 plots.say(
-    f"Mean Dice of the predicted masks: **{stats.bootstrap(table.mean((1, 2)))}** over {len(patients)} patients "
+    f"Mean Dice of the predicted masks: **{stats.interval(table.mean((1, 2)))}** over {len(patients)} patients "
     f"(RV {table[:, :, 0].mean():.3f}, myocardium {table[:, :, 1].mean():.3f}, LV {table[:, :, 2].mean():.3f}). "
     f"Features that could not be measured in them: {np.isnan(X_drawn).sum()} of {X_drawn.size}."
 )
@@ -736,8 +736,8 @@ plots.table(
     [
         [
             name,
-            stats.bootstrap_cases(brier, np.stack(p), y),
-            stats.bootstrap_cases(ece, np.stack(p), y),
+            stats.over_cases(brier, np.stack(p), y),
+            stats.over_cases(ece, np.stack(p), y),
             f"{np.mean([floor(q) for q in p]):.3f}",
         ]
         for name, p in SURE.items()
@@ -915,7 +915,7 @@ transferred = (simulated.predict(np.nan_to_num(X_expert[:, FREE])) == y).astype(
 
 # %% tags=["hide-input"]
 plots.say(
-    f"Trained on {len(control)} phantoms, tested on the expert's masks of {len(patients)} patients: accuracy {stats.bootstrap(transferred)}; always naming one group gives {majority:.2f}. "
+    f"Trained on {len(control)} phantoms, tested on the expert's masks of {len(patients)} patients: accuracy {stats.interval(transferred)}; always naming one group gives {majority:.2f}. "
     "The setting (C = 0.1) was fixed beforehand; nothing was fitted to a patient."
 )
 

@@ -892,7 +892,7 @@ if volunteer:
                 name,
                 f"{np.median(far[:, 1:]):.2f}",
                 f"{np.median(far[:, peak]):.2f}",
-                short(stats.bootstrap(each)),
+                short(stats.interval(each)),
                 f"{far[:, -1].mean():.2f}",
             ]
         )

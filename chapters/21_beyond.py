@@ -316,7 +316,7 @@ def mismatch(kind, batch, s):
 
 # %%
 DRAWS = profile(smoke=3, full=20)
-apart = {arm: stats.bootstrap([mismatch(*arm, s) for s in range(DRAWS)]) for arm in ARMS[2:]}
+apart = {arm: stats.interval([mismatch(*arm, s) for s in range(DRAWS)]) for arm in ARMS[2:]}
 
 # %% [markdown]
 # And we look at the trainings above. There, two processes trained with batch normalisation too. Does it matter at the end?
@@ -329,7 +329,7 @@ def final(kind, arm, what):
 
 # %%
 changes = {
-    arm: [stats.paired(final("launched-2", arm, what), final("launched-1", arm, what))[0] for what in (1, 2)]
+    arm: [stats.paired(final("launched-2", arm, what), final("launched-1", arm, what)) for what in (1, 2)]
     for arm in ARMS[2:]
 }
 
@@ -489,7 +489,7 @@ seconds = {name: np.array(rows) for name, rows in json.loads((folder / "race.jso
 # %%
 def gain(s):
     """How many times as fast, as a geometric mean: twice and half as fast cancel."""
-    g = stats.bootstrap(np.log(s[:, 0] / s[:, 1]))
+    g = stats.interval(np.log(s[:, 0] / s[:, 1]))
     return g._replace(mean=np.exp(g.mean), low=np.exp(g.low), high=np.exp(g.high))
 
 
@@ -560,11 +560,11 @@ runs = {
 small = runs["batch 32"]
 losses = {name: np.array([h.val_loss[-1] for h in run.histories]) for name, run in runs.items()}
 leads = {name: run.interval(auc, small) for name, run in runs.items() if run is not small}
-lags = {name: stats.paired(losses[name], losses["batch 32"])[0] for name in leads}
+lags = {name: stats.paired(losses[name], losses["batch 32"]) for name in leads}
 
 # %% tags=["hide-input"]
 rows = [
-    [name, run.histories[0].step[-1], f"{PLANS[name][1] * ETA:.2f}", stats.bootstrap(losses[name]), run.interval(auc), leads.get(name, "")]
+    [name, run.histories[0].step[-1], f"{PLANS[name][1] * ETA:.2f}", stats.interval(losses[name]), run.interval(auc), leads.get(name, "")]
     for name, run in runs.items()
 ]  # fmt: skip
 plots.table(rows, ["plan", "steps", "learning rate", "validation loss", "test AUC", "lead over batch 32"])
@@ -580,7 +580,7 @@ plots.show(
 # %% tags=["hide-input"]
 best = min(lags, key=lambda name: lags[name].mean)
 same, ruled = lags["batch 128, rate × 1"], lags["batch 128, rate × 4"]
-nearer = stats.paired(losses["batch 128, rate × 4"], losses["batch 128, rate × 1"])[0]
+nearer = stats.paired(losses["batch 128, rate × 4"], losses["batch 128, rate × 1"])
 plots.say(
     f"With the old rate, the larger batch ends at a validation loss that is higher by {same}; with the rate of the rule, by {ruled}. "
     + ("The rule narrows the gap" if nearer.high < 0 else "This test does not show that the rule narrows the gap")

@@ -13,29 +13,37 @@ from torch import Tensor
 
 # One name for both ways to read between pixels: images blend, labels must not.
 Mode = Literal["bilinear", "nearest"]
+SINGLE = torch.float32
 
 
 def sample(x: Tensor, places: Tensor, *, mode: Mode) -> Tensor:
     """Images (B, C, H, W) or masks (B, H, W), read at `places` (B, H', W', 2): (x, y)
     from −1 to 1, as torch's grid_sample takes them; the edge is repeated. Stacks have
-    an axis D before H, and every slice is read at the same places.
+    an axis D before H, and every slice is read at the same places. In single precision
+    at least, whatever x and `places` come in; the type of x comes out. An image read at
+    NaN is NaN there.
 
     mode   "bilinear" for images, "nearest" for masks of integers
 
-    Raises ValueError where integers are to be read bilinearly.
+    Raises ValueError where integers are to be read bilinearly, or at NaN.
     """
     if mode == "bilinear" and not x.is_floating_point():
         raise ValueError(
             f"bilinear reading of {x.dtype}; expected floating point, or nearest"
         )
-    flat = x[:, None] if x.ndim == 3 else x.flatten(1, -3)
+    if not x.is_floating_point() and places.isnan().any():
+        raise ValueError("a mask read at places that are NaN; expected numbers")
+    return _read(x, places, mode)
+
+
+def _read(x: Tensor, places: Tensor, mode: Mode) -> Tensor:
+    dtype = torch.promote_types(torch.promote_types(x.dtype, places.dtype), SINGLE)
+    places, flat = places.to(dtype), x[:, None] if x.ndim == 3 else x.flatten(1, -3)
     found = torch.nn.functional.grid_sample(
-        flat if x.is_floating_point() else flat.to(places.dtype),
-        places,
-        mode,
-        "border",
-        align_corners=False,
+        flat.to(dtype), places, mode, "border", align_corners=False
     )
+    if x.is_floating_point():  # at NaN torch reads the first pixel
+        found = found.masked_fill(places.isnan().any(-1)[:, None], torch.nan)
     return found.to(x.dtype).view(*x.shape[:-2], *found.shape[-2:])
 
 
@@ -68,12 +76,13 @@ def random_affine(
         )
         theta = torch.stack(rows, 1).view(-1, 2, 3).to(x.device)
         size = [len(x), 1, *x.shape[-2:]]
-        places = torch.nn.functional.affine_grid(theta, size, align_corners=False)
+        with torch.autocast(x.device.type, enabled=False):  # it would round places
+            places = torch.nn.functional.affine_grid(theta, size, align_corners=False)
         a, b = contrast * torch.randn(
             2, len(x), *(x.ndim - 1) * [1], generator=generator
         ).to(x.device)
-        moved = sample(x, places, mode="bilinear") * (1 + a) + b
-        return moved, sample(y, places, mode="nearest")
+        moved = _read(x, places, "bilinear") * (1 + a) + b
+        return moved.to(x.dtype), _read(y, places, "nearest")
 
     return affine
 

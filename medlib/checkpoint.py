@@ -10,9 +10,9 @@ import contextlib
 import json
 import math
 import os
-import pickle
 import re
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -67,11 +67,11 @@ class History:
     @property
     def best(self) -> int:
         """Index of the first validation with the highest score. NaN is never the best;
-        where all are NaN, it is the last."""
-        known = [-math.inf if math.isnan(s) else s for s in self.score]
-        if max(known) == -math.inf:
-            return len(known) - 1
-        return known.index(max(known))
+        where all are NaN, it is the last. Raises ValueError before the first."""
+        if not self.score:
+            raise ValueError("no validation yet; expected one at least")
+        known = [i for i, score in enumerate(self.score) if not math.isnan(score)]
+        return max(known or [len(self.score) - 1], key=self.score.__getitem__)
 
 
 # ---------------------------------------------------------------- one training on disk
@@ -95,11 +95,14 @@ class Checkpoint:
                 f"{path} holds another training: its code, network, data or settings "
                 "differ from this one's; delete it or name another file"
             )
-        self.finished = saved["finished"]
-        for name, part in parts.items():
-            if name in saved:  # a finished training needs no optimizer any more
-                part.load_state_dict(saved[name])
-        self.history, self.best = History(**saved["history"]), saved["best"]
+        self.finished, self.best = saved["finished"], saved["best"]
+        try:
+            self.history = History(**saved["history"])
+            for name, part in parts.items():
+                if name == "model" or not self.finished:
+                    part.load_state_dict(saved[name])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise _unreadable(path) from error
         with contextlib.suppress(OSError):  # a store that may only be read
             os.utime(path)  # used now: the last to be thrown away
 
@@ -122,7 +125,7 @@ class Checkpoint:
             if keep == "best":
                 model.load_state_dict(self.best)
             self.finished, self.best = True, None
-            self.write({"model": model})
+            self.write({"model": model})  # needs no optimizer any more
         size, spent = sum(p.numel() for p in model.parameters()), self.history.cpu[-1]
         note("trained", parameters=size, seed=seed, cpu_seconds=spent, kept=found)
         return self.history
@@ -168,15 +171,21 @@ def _replaced(path: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> dict | None:
-    if not path.exists():
-        return None
     try:
+        with zipfile.ZipFile(path) as archive:
+            whole = archive.testzip() is None  # torch compares no checksums
         saved = torch.load(path, weights_only=True, map_location="cpu")
-        if {"key", "finished", "history", "best"} <= saved.keys():
+        if whole and {"key", "finished", "history", "best", "model"} <= saved.keys():
             return saved
-    except (RuntimeError, EOFError, pickle.UnpicklingError, AttributeError):
-        pass
-    raise ValueError(
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except Exception as error:  # which one is up to what lies there
+        raise _unreadable(path) from error
+    raise _unreadable(path)
+
+
+def _unreadable(path: Path) -> ValueError:
+    return ValueError(
         f"{path} cannot be read; expected a training that fit kept: delete it, and it "
         "is done again, or name another file"
     )
@@ -219,6 +228,8 @@ def find(
 def _folder(store: str | Path | Literal[False] | None) -> Path | None:
     if store is False:
         return None
+    if not isinstance(store, str | Path | None):
+        raise TypeError(f"store={store!r}; expected a folder, a file ….pt, or False")
     named = os.environ.get("MEDLIB_STORE") or os.environ.get("MEDLIB_RESUME")
     chosen = store or named
     return Path(chosen).expanduser() if chosen else None
@@ -238,7 +249,13 @@ def measured_once(measure: Callable[[], object], store: str | Path | None = None
         text = json.dumps(measure())
         with _replaced(path) as partial:
             partial.write_text(text, encoding="utf-8")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(
+            f"{path} cannot be read; expected what a clock said: delete it, and it is "
+            "measured again"
+        ) from None
 
 
 def make_room(folder: Path) -> None:
@@ -264,6 +281,9 @@ def _limit() -> float:
     """In bytes."""
     named = os.environ.get("MEDLIB_STORE_GB") or LIMIT
     try:
-        return float(named) * 1e9
+        limit = float(named) * 1e9
     except ValueError:
-        raise ValueError(f"MEDLIB_STORE_GB={named!r}; expected a number") from None
+        limit = math.nan
+    if not limit >= 0:
+        raise ValueError(f"MEDLIB_STORE_GB={named!r}; expected a number, 0 or more")
+    return limit

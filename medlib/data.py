@@ -118,7 +118,15 @@ class Dataset:
     def pad(self, side: int) -> "Dataset":
         """Every image at `side` × `side` pixels, with a frame of the darkest grey value
         of the training images.
+
+        Raises DataError where an image is larger than that.
         """
+        largest = max(n for s in self._tensors()[::2] for n in s.shape[-2:])
+        if side < largest:
+            raise DataError(
+                f"{self.name}: {side} pixels for images of {largest}; expected as many "
+                "or more"
+            )
 
         def framed(x: Tensor) -> Tensor:
             rows, columns = side - x.shape[-2], side - x.shape[-1]
@@ -189,7 +197,8 @@ def _digest(classes: tuple[str, ...], tensors: tuple[Tensor, ...]) -> str:
 
 def check(split: Split, num_classes: int, where: str) -> None:
     """Raise DataError unless `split` holds finite images (N, C, H, W), or stacks (N, C,
-    D, H, W), and labels 0 … num_classes − 1, one each or as masks.
+    D, H, W), in floating point, and labels 0 … num_classes − 1 in int64, one each or as
+    masks.
     """
     _check_shapes(split, where)
     finite = torch.isfinite(split.x).flatten(1).all(1)
@@ -209,6 +218,16 @@ def check(split: Split, num_classes: int, where: str) -> None:
 
 def _check_shapes(split: Split, where: str) -> None:
     x, y, whose = split
+    if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+        raise DataError(
+            f"{where}: images of type {type(x).__name__} and labels of type "
+            f"{type(y).__name__}; expected tensors, as of torch.from_numpy"
+        )
+    if not x.is_floating_point() or y.dtype != torch.int64:
+        raise DataError(
+            f"{where}: images in {x.dtype}, labels in {y.dtype}; expected floating "
+            "point, as x.float() / 255, and torch.int64, as y.long()"
+        )
     if len(x) == 0:
         raise DataError(f"{where}: no images; expected at least one")
     if x.ndim not in (4, 5) or y.shape not in (x.shape[:1], x.shape[:1] + x.shape[2:]):

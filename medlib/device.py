@@ -16,6 +16,7 @@ from torch import Tensor, nn
 PROFILES = ("smoke", "quick", "full")
 # By the number of axes of a batch: the order in memory that convolutions are fast in.
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
 
 
 def profile(**sizes):
@@ -58,6 +59,7 @@ def precision() -> str:
 
 def seed(value: int = 0) -> None:
     """Seed Python, NumPy and torch."""
+    value = int(value)  # Python's generator takes no number of NumPy
     random.seed(value)
     np.random.seed(value % 2**32)
     torch.manual_seed(value)
@@ -80,14 +82,14 @@ def exact(model: nn.Module) -> Iterator[None]:
     wrong or slow; elsewhere, change nothing.
 
     Convolutions in groups take twice the time in bf16. Where they are dilated, and
-    where an input is thinner than its kernel, torch 2.14 gets their weight gradients
-    wrong (up to 1e35). Rounding the weights of a large dense layer anew in each step
-    costs more than it saves.
+    where an input is thinner than its kernel or its stride, torch 2.14 gets the weight
+    gradients of convolutions wrong (up to 1e35). Rounding the weights of a large dense
+    layer anew in each step costs more than it saves.
     """
     changed = []
     if device().type == "cpu" and precision() == "bf16":
         for layer in model.modules():
-            convolution = isinstance(layer, nn.Conv2d | nn.Conv3d)
+            convolution = isinstance(layer, CONVOLUTIONS)
             large = isinstance(layer, nn.Linear) and layer.weight.numel() > 2**20
             if convolution or large:
                 changed.append((layer, vars(layer).get("forward")))
@@ -102,12 +104,13 @@ def exact(model: nn.Module) -> Iterator[None]:
 
 
 def _exact(layer: nn.Module, forward: Callable, x: Tensor, *more) -> Tensor:
-    if isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.groups == 1:
-        sizes = zip(x.shape[2:], layer.kernel_size, strict=True)
-        if all(size >= kernel for size, kernel in sizes):
+    if isinstance(layer, CONVOLUTIONS) and layer.groups == 1:
+        axes = -len(layer.kernel_size)  # of an image alone, too: it has no axis B
+        sizes = zip(x.shape[axes:], layer.kernel_size, layer.stride, strict=True)
+        if all(size >= max(kernel, stride) for size, kernel, stride in sizes):
             return forward(x, *more)
     with torch.autocast("cpu", enabled=False):
-        return forward(x.float(), *more)
+        return forward(x.to(next(layer.parameters()).dtype), *more)
 
 
 def in_layout(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import nn
 
 from medlib import cost, plots, stats
 from medlib.data import Dataset
-from medlib.device import profile, seed
+from medlib.device import seed
 from medlib.metrics import auc
 from medlib.stats import Interval
 from medlib.train import History, fit, predict
@@ -36,26 +36,15 @@ class Runs(NamedTuple):
     ) -> Interval:
         """The metric's mean over seeds, or its lead over a baseline's, with a 95 %
         interval over seeds and patients; where nobody knows whose the test images are,
-        over seeds and images (medlib.stats.bootstrap_cases).
+        over seeds and images (medlib.stats.over_cases). A lead has a p-value, `p`.
 
         metric   of medlib.metrics, by default AUC; with a `judge`, the mean
         """
         rival = None if baseline is None else baseline.logits
-        metric, options = self._question(metric)
-        return stats.bootstrap_cases(metric, self.logits, self.target, rival, **options)
-
-    def lead(
-        self, baseline: "Runs", metric: Callable | None = None
-    ) -> tuple[Interval, float]:
-        """`interval` of the lead over `baseline`, and its p-value."""
-        metric, options = self._question(metric)
-        return stats.paired_cases(
-            metric, self.logits, self.target, baseline.logits, **options
+        metric = metric or (stats.mean_value if self.target is None else auc)
+        return stats.over_cases(
+            metric, self.logits, self.target, rival, whose=self.whose
         )
-
-    def _question(self, metric: Callable | None) -> tuple[Callable, dict]:
-        options = {"whose": self.whose, "resamples": profile(smoke=20, full=1000)}
-        return metric or (stats.mean_value if self.target is None else auc), options
 
 
 def repeat(
@@ -90,8 +79,8 @@ def repeat(
     seconds = [(h.seconds if on_gpu else h.cpu)[-1] for h in histories]
     target = None if judge else data.test.y.cpu().numpy()
     whose = data.test.whose
-    if whose is not None and len(whose) != len(logits[0]):
-        whose = None  # the judge has gone from images to patients already
+    if len(logits[0]) != len(data.test.y):
+        whose = np.arange(len(logits[0]))  # the judge went from images to patients
     return Runs(np.stack(logits), target, histories, seconds, models[0], whose)
 
 
@@ -128,7 +117,7 @@ class Comparison:
     @cached_property
     def p_values(self) -> dict[tuple[str, str], float]:
         """{pair: p-value of its lead}, corrected for the number of pairs."""
-        raw = [self.runs[a].lead(self.runs[b], self.metric)[1] for a, b in self.pairs]
+        raw = [self.lead(a, b).p for a, b in self.pairs]
         return dict(zip(self.pairs, stats.holm(raw).tolist(), strict=True))
 
     def table(self) -> tuple[list[tuple], list[str]]:
@@ -142,7 +131,9 @@ class Comparison:
             (f"{a} − {b}", "", str(self.lead(a, b)), f"{p:.3f}")
             for (a, b), p in self.p_values.items()
         ]
-        return rows, ["", "parameters", "score", f"p, {len(self.pairs)} tests (Holm)"]
+        over = self.interval(next(iter(self.runs))).over
+        tests = f"p, {len(self.pairs)} tests (Holm)"
+        return rows, ["", "parameters", f"score, over {over}", tests]
 
     def figure(self, *, xlabel: str = "lead in the score") -> Figure:
         """The lead of each pair as a line, with a dotted one where neither leads."""

@@ -16,6 +16,11 @@ def note(event: str, **facts) -> None:
         listener(event, facts)
 
 
+def heard() -> bool:
+    """Whether somebody listens: the press, which runs a chapter to publish it."""
+    return bool(_listeners)
+
+
 @contextmanager
 def listening(listener: Callable[[str, dict], None]) -> Iterator[None]:
     """Hand every `note` to `listener` for a while."""

@@ -8,13 +8,15 @@ goes on to the same weights, and one that is finished is found again
 """
 
 import functools
+import inspect
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +59,8 @@ class Plan(NamedTuple):
                 isinstance(value, Integral) and int(value) > 0
             ):
                 raise ValueError(f"{name}={value!r}; expected a positive whole number")
-        if epochs is not None and not 0 < epochs < math.inf:
-            raise ValueError(f"epochs={epochs}; expected a positive number")
+        if epochs is not None and not _positive(epochs):
+            raise ValueError(f"epochs={epochs!r}; expected a positive number")
         world = device.rank_and_world()[1]
         if min(batch_size, images) < world:
             raise ValueError(
@@ -137,7 +139,10 @@ def fit(
     Raises ValueError or TypeError on a bad argument, FloatingPointError where the loss
     stops being finite, OSError where the store cannot be written.
     """
-    _check(model, data, lr, keep)
+    _check(model, data)
+    _check_settings(lr, keep, target, seed)
+    _check_calls(data, optimizer, loss, score, schedule, augment)
+    seed = int(seed)  # NumPy's whole numbers seed no generator of Python
     plan = Plan.of(len(data.train.x), batch_size, steps, epochs, validations)
     recipe = [lr, optimizer, loss, score, schedule, augment, keep, target, seed]
     content = [data, tuple(plan), recipe, device.precision(), fit.__code__, *PARTS]
@@ -146,15 +151,16 @@ def fit(
     rate = schedule(opt, plan.steps)
     saved = checkpoint.find(store, content, model, opt, rate)
     history, losses, started = saved.history, [], saved.history.started()
-    with device.exact(model), device.own_randomness():
+    with device.exact(model), device.own_randomness(), _explaining(data):
         for step in _remaining(plan, saved):
             _seed_step(seed, step)
             x, y = batch(data.train, plan, step, seed, augment)
             losses.append(train_step(model, device.own(x), device.own(y), loss, opt))
             rate.step()
             if plan.validates(step):
+                train_loss = _mean(losses, lr)
                 found = validate(model, data.val, loss, score)
-                history.record(step + 1, _mean(losses, lr), *found, started)
+                history.record(step + 1, train_loss, *found, started)
                 history.reached_target = target is not None and found[1] >= target
                 losses.clear()
                 saved.update()
@@ -174,8 +180,8 @@ def batch(
         return x, y
     draw = _generator(seed + 1_000_003, step)
     if y.ndim == 1:
-        return augment(x, draw), y
-    return augment(x, y, draw)  # masks move with their images
+        return _pair((augment(x, draw), y))
+    return _pair(augment(x, y, draw))  # masks move with their images
 
 
 def train_step(
@@ -188,7 +194,7 @@ def train_step(
     """Learn from one batch; returns the loss before the step."""
     with device.mixed_precision():
         logits = model(device.in_layout(x))
-    value = _scalar(loss(logits.float(), y))
+    value = _scalar(loss(_single(logits), y))
     value = value * device.weight(len(x))  # 1 in a single process
     optimizer.zero_grad()
     value.backward()
@@ -208,7 +214,7 @@ def validate(
     with device.mixed_precision():
         part = predict(model, device.own(val.x))
     logits = device.gathered(part, len(val.x))
-    return float(loss(logits, val.y)), float(score(logits, val.y))
+    return _number(loss(logits, val.y)), _score(score(logits, val.y), logits, val.y)
 
 
 def _seed_step(seed: int, step: int) -> None:
@@ -235,31 +241,145 @@ def _generator(seed: int, k: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 2_000_003 + k)
 
 
-def _check(model: nn.Module, data: Dataset, lr: float, keep: str) -> None:
+def _check(model: nn.Module, data: Dataset) -> None:
     if not isinstance(model, nn.Module) or not isinstance(data, Dataset):
         raise TypeError(
             f"a model of type {type(model).__name__} and data of type "
             f"{type(data).__name__}; expected an nn.Module and a medlib.data.Dataset"
         )
-    if not any(p.requires_grad for p in model.parameters()):
+    weights = list(model.parameters())
+    if any(map(nn.parameter.is_lazy, weights)):
+        raise ValueError(
+            "a model with lazy layers; expected one that has seen an image: call "
+            "model(data.train.x[:1]) once"
+        )
+    if not any(p.requires_grad for p in weights):
         raise ValueError(
             "a model without weights to learn; expected at least one parameter with "
             "requires_grad"
         )
-    if not lr > 0:
-        raise ValueError(f"lr={lr}; expected a positive number")
+    kinds = {weights[0].dtype, data.train.x.dtype, data.val.x.dtype}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"images in {data.train.x.dtype} and {data.val.x.dtype} for weights in "
+            f"{weights[0].dtype}; expected one type, as x.float() gives"
+        )
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, Real) and 0 < float(value) < math.inf
+
+
+def _check_settings(lr: float, keep: str, target: float | None, seed: int) -> None:
+    if not _positive(lr):
+        raise ValueError(f"lr={lr!r}; expected a positive number")
     if keep not in ("best", "last"):
         raise ValueError(f"keep={keep!r}; expected best or last")
+    if target is not None and (not isinstance(target, Real) or math.isnan(target)):
+        raise ValueError(f"target={target!r}; expected a number, or None")
+    if not isinstance(seed, Integral) or abs(seed) >= 2**32:
+        raise ValueError(f"seed={seed!r}; expected a whole number below 2**32")
+
+
+def _check_calls(data: Dataset, optimizer, loss, score, schedule, augment) -> None:
+    """TypeError where one of these cannot be called as `fit` will call it."""
+    masks = data.train.y.ndim > 1
+    _check_call("optimizer", optimizer, "parameters", lr=1.0)
+    _check_call("loss", loss, "logits", "target")
+    _check_call("score", score, "logits", "target")
+    _check_call("schedule", schedule, "optimizer", "steps")
+    if augment is not None:
+        _check_call("augment", augment, *(["x", "y"] if masks else ["x"]), "generator")
+
+
+def _check_call(name: str, call, *given: str, **named) -> None:
+    wrong = ""
+    try:
+        inspect.signature(call).bind(*given, **named)
+        if name in ("loss", "score") and isinstance(call, type):
+            wrong = "a class, not yet an object of it"
+    except TypeError as error:
+        wrong = str(error)
+    except ValueError:  # written in C, it has no signature
+        pass
+    if wrong:
+        raise TypeError(
+            f"{name}={call!r}: {wrong}; expected a function of "
+            f"({', '.join([*given, *named])})"
+        )
+
+
+@contextmanager
+def _explaining(data: Dataset) -> Iterator[None]:
+    """In words of ours, what torch says of a label without a logit."""
+    try:
+        yield
+    except IndexError as error:
+        if not str(error).startswith("Target"):
+            raise
+        raise ValueError(
+            f"{error} The network has too few logits; expected {len(data.classes)}, "
+            f"one for each class of {data.name}"
+        ) from error
+
+
+def _pair(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """What came out of an augmentation, with the labels."""
+    tensors = isinstance(pair, tuple) and all(isinstance(t, Tensor) for t in pair)
+    if not tensors or len(pair) != 2 or len(pair[0]) != len(pair[1]):
+        found = [tuple(getattr(t, "shape", ())) or type(t).__name__ for t in pair]
+        raise ValueError(
+            f"augment makes {found} of a batch; expected images, and with masks the "
+            "masks too, as many as there were"
+        )
+    return pair
+
+
+def _single(logits: Tensor) -> Tensor:
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"a network that returns a {type(logits).__name__}; expected a tensor of "
+            "logits: put a module around it that takes them out"
+        )
+    return logits.float()
 
 
 def _scalar(value: Tensor) -> Tensor:
-    if not isinstance(value, Tensor) or value.ndim:
+    tensor = isinstance(value, Tensor)
+    if not tensor or value.ndim or not value.is_floating_point():
         shape = tuple(getattr(value, "shape", ()))
         raise ValueError(
             f"a loss that is a {type(value).__name__} {shape}; expected a tensor of "
             "one number, such as the mean over the batch"
         )
+    if not value.requires_grad:
+        raise ValueError(
+            "a loss without a gradient; expected one computed from the logits by "
+            "torch alone, and no torch.no_grad() around it"
+        )
     return value
+
+
+def _number(value) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"a loss or a score of {value!r:.99}; expected one number"
+        ) from None
+
+
+def _score(value, logits: Tensor, y: Tensor) -> float:
+    score = _number(value)
+    if math.isnan(score):
+        warnings.warn(
+            f"the score is NaN for logits {tuple(logits.shape)} and the labels "
+            f"{y.unique().tolist()} of data.val; expected an image of each class there "
+            "for AUC, and a logit a class. The weights of such a validation are never "
+            "the best; where all are NaN, the last are kept.",
+            stacklevel=4,
+        )
+    return score
 
 
 def _mean(losses: list[Tensor], lr: float) -> float:
@@ -313,7 +433,7 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 0) -> Tensor:
     where = next(model.parameters(), x).device
     batch_size = batch_size or max(1, 256 * 64**2 // max(x[:1].numel(), 64**2))
     with evaluating(model):
-        parts = [model(part.to(where)).float() for part in x.split(batch_size)]
+        parts = [_single(model(part.to(where))) for part in x.split(batch_size)]
     return torch.cat(parts)
 
 
@@ -335,6 +455,8 @@ def evaluate(
     is left as found.
     """
     logits = predict(model, split.x)
+    if logits.ndim < 2:
+        raise ValueError(f"logits {tuple(logits.shape)}; expected (N, num_classes)")
     y = split.y.to(logits.device)
     check(split, logits.shape[1], "evaluate")
     return Evaluation(

@@ -10,6 +10,9 @@ waiting    the chapters whose rerun is excused for a while
 ledger     every claim beside the verdicts that the notebooks recorded
 forecast   minutes a chapter, from the stamps
 pdf        the built book as one PDF
+mutants    small faults to put into a file's code
+survivors  which of them a module's tests do not notice
+trial      those tests, in a process for each fault
 tiers      check, test and nightly: everything that checks the project
 
 Importing any of these needs no torch. medlib never imports the press, so nothing here

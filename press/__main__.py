@@ -10,6 +10,7 @@ python -m press status          one line a chapter
 python -m press check           lint, types, spelling, the tests of what changed
 python -m press test            everything that must be green
 python -m press nightly         what takes hours
+python -m press mutants stats   the broken lines that this module's tests do not notice
 
 python -m press forecast        CPU-minutes a chapter
 python -m press pdf             bind the built book into one PDF
@@ -114,6 +115,12 @@ def tier(options) -> int:
     return tiers.main(options.command, options.base)
 
 
+def mutants(options) -> int:
+    from press import survivors
+
+    return survivors.main(options.module, options.sample, options.jobs)
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m press", description=__doc__,
@@ -139,6 +146,12 @@ def parser() -> argparse.ArgumentParser:
     checking.add_argument("--base", default="HEAD", help="the commit to compare with")
     command("test", tier)
     command("nightly", tier)
+    breaking = command("mutants", mutants)
+    breaking.add_argument("module", nargs="*", help="such as losses; all if none")
+    breaking.add_argument("-j", "--jobs", type=int, default=1, help="side by side")
+    breaking.add_argument(
+        "--sample", type=int, default=60, help="mutants of each module (60)"
+    )
     foreseeing = command("forecast", forecast)
     foreseeing.add_argument(
         "--seconds", type=float, help="CPU-seconds of medlib.doctor.step() here"

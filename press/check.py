@@ -103,6 +103,11 @@ def published_size(stored, text, stamp) -> Iterator[str]:
         yield f"it ran in the {stamp['profile']} profile, expected full"
 
 
+def sentences_hold(stored, text, stamp) -> Iterator[str]:
+    for sentence in stamp.get("untrue", []):
+        yield f"its text says what the run did not find: {sentence!r}"
+
+
 def alt_texts(stored, text, stamp) -> Iterator[str]:
     for output in outputs(stored):
         if "image/png" in output.get("data", {}) and not figure(output):
@@ -126,7 +131,7 @@ def small_file(stored, text, stamp) -> Iterator[str]:
 
 RULES = (
     same_text, same_card, no_error, no_stderr, no_widget, no_path, no_address,
-    real_data, published_size, alt_texts, one_label_a_cell, small_file,
+    real_data, published_size, sentences_hold, alt_texts, one_label_a_cell, small_file,
 )  # fmt: skip
 OF_ITS_OWN_RUN = (same_code, one_clean_run)  # not asked of a chapter that waits
 

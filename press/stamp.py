@@ -20,6 +20,7 @@ class Recorder:
     def __init__(self):
         self.data: dict[str, str] = {}  # name of a data set → where it came from
         self.claims: set[str] = set()  # ids of the claims that were printed
+        self.untrue: list[str] = []  # sentences of the text that do not hold
         self.trained: list[tuple[int, int]] = []  # (parameters, seed) of each training
         self.kept_seconds = 0.0  # of the processor, for trainings out of the store
 
@@ -29,6 +30,9 @@ class Recorder:
                 self.data[facts["name"]] = facts["source"]
             case "claims":
                 self.claims.update(facts["ids"])
+            case "holds":
+                if not facts["true"]:
+                    self.untrue.append(facts["sentence"])
             case "trained":
                 self.trained.append((facts["parameters"], facts["seed"]))
                 if facts["kept"]:
@@ -80,8 +84,10 @@ def measured() -> dict:
 
 
 def noted(recorder: Recorder) -> dict:
-    """What medlib told: data, claims and trainings."""
+    """What medlib told: data, claims, sentences that fail, and trainings."""
     found: dict = {"data": recorder.data, "claims": sorted(recorder.claims)}
+    if recorder.untrue:
+        found["untrue"] = recorder.untrue
     if recorder.trained:
         parameters, seeds = zip(*recorder.trained, strict=True)
         found["trained"] = {

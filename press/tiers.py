@@ -2,7 +2,8 @@
 
 check     lint, types, spelling and the tests of what changed: under a minute
 test      all that must be green before a change is kept
-nightly   what takes hours: chapters on a stand-in for a GPU, fifty kills, Colab, a PDF
+nightly   what takes hours: chapters on a stand-in for a GPU, fifty kills, Colab, a PDF,
+          mutants of the core
 """
 
 import os
@@ -63,6 +64,7 @@ TEST = [
 NIGHTLY = [
     Stage("chapters on a stand-in for a GPU", CHAPTERS, STANDIN),
     Stage("tests for the night", [*UNIT, "-m", "nightly"]),
+    Stage("mutants of the core", [*PYTHON, "press", "mutants", "-j", "2"]),
     Stage("book", BUILD),
     Stage("the book as a PDF", [*PYTHON, "press", "pdf"]),
     Stage("pages of the PDF", [*PAGES, "-m", "nightly"]),

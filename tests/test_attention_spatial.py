@@ -75,6 +75,16 @@ def test_stn_moves_pixels_as_its_matrix_says(theta, expected):
     assert net.weights.shape == (2, 2, 3)
 
 
+@torch.no_grad()
+def test_autocast_does_not_round_the_places_that_stn_reads():
+    """A map of 500 pixels moved by one: bf16 has no such digits."""
+    net, x = STN(1), torch.zeros(1, 1, 4, 500)
+    x[..., 401] = 1
+    net.change.bias[2] = 2 / 500
+    with torch.autocast("cpu", torch.bfloat16):
+        assert net(x)[0, 0, 1].argmax() == 400
+
+
 def test_coordinate_attention_is_row_gate_times_column_gate():
     net = randomise(CoordinateAttention(8))
     net(torch.randn(2, 8, 6, 7))

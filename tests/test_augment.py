@@ -42,6 +42,29 @@ def test_integers_are_never_blended():
         sample(torch.zeros(1, 4, 4).long(), everywhere(4, 4), mode="bilinear")
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_places_keep_their_digits_whatever_the_image_comes_in(dtype):
+    x, places = torch.rand(1, 1, 4, 500).to(dtype), everywhere(4, 500)
+    for read in (places, places.double()):
+        close(sample(x, read, mode="bilinear"), x, rtol=0, atol=1e-2)
+    mask = torch.arange(2000).view(1, 4, 500)
+    low = places.clamp(-0.5, 0.5).round().to(dtype)  # −1, 0 or 1 in any type
+    close(sample(mask, low, mode="nearest"), sample(mask, low.float(), mode="nearest"))
+
+
+def test_an_image_read_at_nan_is_nan_and_a_mask_is_refused():
+    places = everywhere(4, 5)
+    places[0, 1, 2, 0] = torch.nan
+    for mode in ("bilinear", "nearest"):
+        found = sample(torch.rand(1, 2, 4, 5), places, mode=mode)
+        assert found.isnan().nonzero().tolist() == [[0, 0, 1, 2], [0, 1, 1, 2]]
+    with pytest.raises(ValueError, match="places that are NaN; expected numbers"):
+        sample(torch.zeros(1, 4, 5).long(), places, mode="nearest")
+    # Beyond the image lies its edge, however far.
+    far = sample(torch.rand(1, 1, 4, 5), places.nan_to_num(torch.inf), mode="bilinear")
+    assert far.isfinite().all()
+
+
 def test_stacks_are_read_slice_by_slice():
     x, mask = torch.rand(2, 1, 3, 6, 7), torch.randint(4, (2, 3, 6, 7))
     places = everywhere(6, 7, 2) + 0.1
@@ -97,6 +120,55 @@ def test_each_part_of_the_affine_moves_something(settings):
     assert (moved - x).abs().amax((1, 2, 3)).median() > 0.9
 
 
+def drawn(*sizes):
+    """What `random_affine` draws first with the seed 0: from −1 to 1."""
+    return 2 * torch.rand(*sizes, generator=torch.Generator().manual_seed(0)) - 1
+
+
+def test_a_turn_is_by_the_angle_that_was_drawn():
+    """A spot on the right of the centre is found again at −angle (rows count down)."""
+    x = torch.zeros(6, 1, 101, 101)
+    x[:, :, 48:53, 78:83] = 1  # 30 pixels to the right
+    turn = random_affine(degrees=40, scale=0, shift=0, contrast=0)
+    moved, _ = turn(x, x[:, 0].long(), torch.Generator().manual_seed(0))
+    rows, columns = torch.meshgrid(*[torch.arange(101.0) - 50] * 2, indexing="ij")
+    weight = moved[:, 0] / moved.sum((1, 2, 3))[:, None, None]
+    row, column = (weight * rows).sum((1, 2)), (weight * columns).sum((1, 2))
+    angle = torch.rad2deg(torch.atan2(row, column))
+    close(angle, -40 * drawn(5, 6)[0], atol=0.3, rtol=0)
+    close(torch.hypot(row, column), torch.full((6,), 30.0), atol=0.3, rtol=0)
+
+
+def test_stretch_and_shift_are_what_was_drawn():
+    """A place (column, row) from −1 to 1 is read at stretch · place + move."""
+    line = torch.linspace(-1, 1, 201) * 200 / 201  # the centres of 201 pixels
+    rows, columns = torch.meshgrid(line, line, indexing="ij")
+    x = torch.stack((columns, rows)).expand(4, -1, -1, -1)  # an image of its places
+    change = random_affine(degrees=0, scale=0.2, shift=0.1, contrast=0)
+    moved, _ = change(x, x[:, 0].long(), torch.Generator().manual_seed(0))
+    draw = drawn(5, 4)
+    middle = moved[:, :, 100, 100]
+    close(middle, 2 * 0.1 * draw[3:].T, atol=1e-4, rtol=0)
+    slope = torch.stack(
+        (moved[:, 0, 100, 110] - middle[:, 0], moved[:, 1, 110, 100] - middle[:, 1]), 1
+    )
+    close(slope / line[110], (1 + 0.2 * draw[1:3]).T, atol=1e-3, rtol=0)
+
+
+def test_an_affine_map_keeps_the_type_and_no_autocast_rounds_its_places():
+    x = torch.rand(2, 1, 200, 200)
+    y, affine = (300 * x[:, 0]).long(), random_affine()
+
+    def moved(x):
+        return affine(x, y, torch.Generator().manual_seed(0))
+
+    plain, mask = moved(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        same, labels = moved(x)
+    assert torch.equal(plain, same) and torch.equal(mask, labels)
+    assert moved(x.bfloat16())[0].dtype == torch.bfloat16
+
+
 def test_contrast_and_brightness_change_the_grey_values_alone():
     x = torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     still = random_affine(degrees=0, scale=0, shift=0, contrast=0.2)
@@ -104,6 +176,20 @@ def test_contrast_and_brightness_change_the_grey_values_alone():
     moved, _ = still(x, y, torch.Generator().manual_seed(0))
     spread = moved.flatten(1).std(1) / x.flatten(1).std(1)
     assert 0.1 < spread.std() < 0.3 and abs(spread.mean() - 1) < 0.1
+    generator = torch.Generator().manual_seed(0)
+    torch.rand(5, 50, generator=generator)  # angle, stretches and shifts
+    a, b = 0.2 * torch.randn(2, 50, 1, 1, 1, generator=generator)
+    close(moved, x * (1 + a) + b, atol=1e-5, rtol=0)
+
+
+def test_what_is_drawn_by_default():
+    x = torch.rand(3, 1, 20, 20)
+    named = random_affine(degrees=15, scale=0.1, shift=0.05, contrast=0.2)
+    one, other = (
+        f(x, x[:, 0].long(), torch.Generator().manual_seed(0))[0]
+        for f in (random_affine(), named)
+    )
+    assert torch.equal(one, other)
 
 
 def test_augmentation_moves_all_slices_of_a_stack_alike():

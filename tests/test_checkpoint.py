@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import struct
 import subprocess
 import sys
 import time
@@ -90,6 +91,59 @@ def other_images():
     )
 
 
+def halves():
+    """The same images of all classes, with two labels the other way round."""
+    first = blobs()
+    y = first.val.y.clone()
+    y[:2] = 1 - y[:2]
+    val = first.val._replace(y=y)
+    return data.Dataset("blobs", first.classes, first.train, val, first.test, "")
+
+
+def with_buffer():
+    model = net()
+    model.register_buffer("shift", torch.ones(1))
+    return model
+
+
+def frozen():
+    model = net()
+    model[0].requires_grad_(False)
+    return model
+
+
+def double(split):
+    return split._replace(x=split.x.double())
+
+
+SIZES = {"pixels": 1}
+
+
+def shifted_by(pixels):
+    sizes = {"pixels": pixels}
+
+    def shift(x, generator):
+        return augment.random_shift(sizes["pixels"])(x, generator)
+
+    return shift
+
+
+def by_global(x, generator):
+    return augment.random_shift(SIZES["pixels"])(x, generator)
+
+
+def test_a_constant_that_changed_makes_another_training(tmp_path, monkeypatch):
+    for pixels in (1, 2):
+        monkeypatch.setitem(SIZES, "pixels", pixels)
+        trained(tmp_path, augment=by_global)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_mode_of_a_model_makes_no_other_training(tmp_path):
+    trained(tmp_path, model=net().eval())
+    assert trained(tmp_path, model=net().train())[2] == 0
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -112,6 +166,13 @@ def other_images():
         {"model": other_dropout()},
         {"images": other_images()},
         {"images": blobs(seed=1)},
+        {"images": halves()},
+        {"model": with_buffer()},
+        {"model": frozen()},
+        {"model": net().double(), "images": blobs().map(double)},
+        {"score": functools.partial(train.auc, weight=None)},
+        {"augment": shifted_by(1)},
+        {"augment": shifted_by(2)},
     ],
     ids=lambda change: "-".join(change),
 )
@@ -169,10 +230,115 @@ def test_a_file_named_by_hand_holds_one_training(tmp_path):
     assert torch.equal(before, weights(model))
 
 
-def test_a_damaged_file_is_named(tmp_path):
-    (tmp_path / "one.pt").write_bytes(b"not a training")
+def flipped(whole):
+    """One byte of the weights is another; torch would not notice."""
+    place = whole.index(struct.pack("<f", 0.3125))
+    return whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"not a training",
+        lambda whole: b"",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-1],
+        flipped,
+    ],
+    ids=["foreign", "empty", "half", "cut", "flipped"],
+)
+def test_a_damaged_file_is_named(damage, tmp_path):
+    model, file = net(), tmp_path / "one.pt"
+    model.register_buffer("mark", torch.tensor([0.3125]))
+    trained(file, model=model)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(ValueError, match="one.pt cannot be read.*delete it"):
+        trained(file, model=model)
+
+
+@pytest.mark.parametrize("part", ["key", "history", "best", "finished", "model"])
+def test_a_file_that_lacks_a_part_is_named(part, tmp_path):
+    trained(tmp_path / "one.pt")
+    saved = torch.load(tmp_path / "one.pt")
+    del saved[part]
+    torch.save(saved, tmp_path / "one.pt")
     with pytest.raises(ValueError, match="one.pt cannot be read.*delete it"):
         trained(tmp_path / "one.pt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda saved: saved["history"].update(foreign=1),
+        lambda saved: saved["model"].pop("0.weight"),
+        lambda saved: saved.update(finished=False),  # and no optimizer to go on with
+    ],
+)
+def test_a_file_whose_parts_do_not_fit_is_named(change, tmp_path):
+    trained(tmp_path / "one.pt")
+    saved = torch.load(tmp_path / "one.pt")
+    change(saved)
+    torch.save(saved, tmp_path / "one.pt")
+    with pytest.raises(ValueError, match="one.pt cannot be read.*delete it"):
+        trained(tmp_path / "one.pt")
+
+
+def test_a_folder_with_the_name_of_a_file_is_named(tmp_path):
+    (tmp_path / "one.pt").mkdir()
+    with pytest.raises(ValueError, match="one.pt cannot be read.*name another"):
+        trained(tmp_path / "one.pt")
+    with pytest.raises(TypeError, match="store=5; expected a folder"):
+        trained(5)
+
+
+def test_folders_on_the_way_to_a_file_are_made(tmp_path):
+    trained(tmp_path / "a" / "b" / "one.pt")
+    assert trained(str(tmp_path / "a" / "b" / "one.pt"))[2] == 0
+
+
+def test_a_training_of_a_gpu_goes_on_without_one(tmp_path, monkeypatch):
+    whole = trained(None)
+    monkeypatch.setattr(checkpoint, "digest", lambda content: "one key")
+    with pytest.raises(Stop), monkeypatch.context() as gpu:
+        gpu.setattr("torch.serialization.location_tag", lambda storage: "cuda:0")
+        trained(tmp_path / "one.pt", score=broken_off(2))
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(tmp_path / "one.pt")
+    assert torch.equal(whole[1], trained(tmp_path / "one.pt")[1])
+
+
+def test_the_times_of_a_training_go_on_where_they_were_broken_off(monkeypatch):
+    clock = iter([100.0, 107.0, 500.0, 504.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(time, "process_time", lambda: 10.0)
+    history = checkpoint.History()
+    history.record(3, 1.0, 2.0, 0.5, history.started())
+    history.record(6, 0.9, 1.9, 0.6, history.started())
+    assert (history.seconds, history.cpu) == ([7.0, 11.0], [0.0, 0.0])
+    assert (history.step, history.train_loss) == ([3, 6], [1.0, 0.9])
+    assert (history.val_loss, history.score) == ([2.0, 1.9], [0.5, 0.6])
+
+
+def test_the_best_weights_are_a_copy_of_the_moment():
+    model = nn.Linear(1, 1)
+    saved = checkpoint.Checkpoint(None, "", {"model": model})
+    assert saved.step == 0
+    kept = []
+    for k, score in enumerate([0.3, 0.9, math.nan, 0.9, 0.1]):
+        nn.init.constant_(model.weight, float(k))
+        saved.history.record(k + 1, 0.0, 0.0, score, (0.0, 0.0))
+        saved.update()
+        kept.append(saved.best["weight"].item())
+    assert kept == [0, 1, 1, 1, 1] and saved.step == 5
+    saved.finish("best", 0)
+    assert model.weight.item() == 1 and saved.finished and saved.best is None
+
+
+def test_by_default_the_store_holds_ten_gigabytes(tmp_path, monkeypatch):
+    monkeypatch.delenv("MEDLIB_STORE_GB", raising=False)
+    assert checkpoint._limit() == 10e9
+    monkeypatch.setenv("MEDLIB_STORE_GB", "0")
+    assert checkpoint._limit() == 0
 
 
 KILLED = """
@@ -232,9 +398,10 @@ def test_what_a_killed_process_left_goes_after_a_day(tmp_path):
 
 
 def test_a_limit_that_is_no_number_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("MEDLIB_STORE_GB", "ten")
-    with pytest.raises(ValueError, match="MEDLIB_STORE_GB='ten'; expected a number"):
-        trained(tmp_path)
+    for value in ("ten", "nan", "-1"):
+        monkeypatch.setenv("MEDLIB_STORE_GB", value)
+        with pytest.raises(ValueError, match=f"STORE_GB='{value}'; expected a number"):
+            trained(tmp_path)
 
 
 def test_the_limit_never_takes_the_training_that_is_asked_for(tmp_path, monkeypatch):
@@ -331,7 +498,11 @@ def test_what_a_clock_said_is_kept(tmp_path):
     assert measured_once(lambda: {1: (2,)}) == {"1": [2]}  # as JSON, stored or not
     first = measured_once(measure, tmp_path)
     assert measured_once(measure, tmp_path) == first != measured_once(measure)
-    assert json.loads(next(tmp_path.glob("*.json")).read_text()) == first
+    (file,) = tmp_path.glob("*.json")
+    assert json.loads(file.read_text()) == first
+    file.write_text("{")
+    with pytest.raises(ValueError, match="json cannot be read; expected.*delete it"):
+        measured_once(measure, tmp_path)
 
 
 def test_the_note_says_whether_a_training_was_found(tmp_path):

@@ -25,6 +25,17 @@ def nan():
     [
         (Split(torch.zeros(0, 1, 4, 4), torch.zeros(0).long()), "toy/val: no images"),
         (nan(), "toy/val: image 2 holds NaN"),
+        (images()._replace(x=images().x / 0), "toy/val: image 0 holds NaN or infinity"),
+        (images()._replace(x=images().x.byte()), "images in torch.uint8.*float()"),
+        (images()._replace(y=images().y.int()), "labels in torch.int32.*y.long()"),
+        (
+            images()._replace(y=images().y * torch.nan),
+            "labels in torch.float32.*long()",
+        ),
+        (images()._replace(y=images().y > 0), "labels in torch.bool.*y.long()"),
+        (images()._replace(x=np.zeros((4, 1, 4, 4))), "of type ndarray.*from_numpy"),
+        (images()._replace(y=[0, 1, 0, 1]), "labels of type list; expected tensors"),
+        (images()._replace(y=torch.tensor([0, -1, 0, 1])), "image 1 has label -1; exp"),
         (
             Split(torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 7])),
             "toy/val: image 2 has label 7; expected 0 to 1",
@@ -255,6 +266,26 @@ def test_the_fingerprint_is_kept_until_a_tensor_changes(toy, monkeypatch):
     toy.val.x[0, 0, 0, 0] -= 1
     toy.train.x.mul_(2)
     assert toy.fingerprint() not in (before, after)
+
+
+def test_what_is_made_of_a_set_keeps_a_type_that_a_network_learns_from(toy):
+    with pytest.raises(DataError, match="images in torch.int32"):
+        toy.map(lambda s: s._replace(x=s.x.int()))
+
+
+def test_a_smaller_image_is_a_mean_and_a_smaller_frame_is_refused(toy):
+    """Without anti-aliasing, stripes of a pixel would come out black or white."""
+    striped = toy.map(
+        lambda s: s._replace(x=torch.arange(8.0).expand(len(s.x), 1, 8, 8) % 2)
+    )
+    small = striped.resize(2).train.x
+    torch.testing.assert_close(small, torch.full_like(small, 0.5), atol=0.1, rtol=0)
+    with pytest.raises(DataError, match="7 pixels for images of 8; expected as many"):
+        striped.pad(7)
+    assert torch.equal(striped.pad(8).train.x, striped.train.x)
+    framed = striped.pad(11).train.x  # one pixel more at the end
+    assert framed.shape[-2:] == (11, 11)
+    assert torch.equal(framed[..., 1:9, 1:9], striped.train.x)
 
 
 def test_half_precision_has_a_fingerprint(toy):

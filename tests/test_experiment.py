@@ -67,7 +67,7 @@ def study():
     networks = {"all": linear, "one pixel": Blind, "again": linear}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDLIB_PROFILE", "full")
-        yield compare(networks, blobs(), RECIPE, seeds=3)
+        yield compare(networks, blobs(), RECIPE, seeds=5)
 
 
 def test_a_lead_is_the_difference_of_scores_on_the_same_cases(study):
@@ -86,7 +86,7 @@ def test_p_values_of_all_pairs_are_corrected_together(study):
     assert list(study.p_values) == study.pairs == [
         ("all", "one pixel"), ("all", "again"), ("one pixel", "again")
     ]  # fmt: skip
-    raw = [study.runs[a].lead(study.runs[b])[1] for a, b in study.pairs]
+    raw = [study.runs[a].interval(None, study.runs[b]).p for a, b in study.pairs]
     assert raw[1] == 1 and raw[0] < 0.01
     assert list(study.p_values.values()) == pytest.approx(holm(raw))
     assert study.p_values["all", "one pixel"] == pytest.approx(3 * raw[0])
@@ -108,6 +108,7 @@ def test_a_study_is_a_table_and_a_figure(study, monkeypatch):
     plots.table(*study.table())
     lines = shown[0][0].data.splitlines()
     assert len(lines) == 2 + 3 + 3 and "3 tests" in lines[0]
+    assert "over 5 seeds and 64 cases of unknown patients" in lines[0]
     assert lines[2].startswith(f"| all | 34 | {study.interval('all')} |")
     assert f"| all − one pixel |  | {study.lead('all', 'one pixel')} |" in lines[5]
     (axis, *_) = study.figure().axes
@@ -134,14 +135,16 @@ def test_masks_need_a_judge():
         repeat(linear, data, **RECIPE)
 
 
-def test_patients_are_drawn_where_the_split_knows_them():
+def test_patients_are_the_unit_where_the_split_knows_them():
     data = blobs()
     owners = np.array([f"patient {i // 8}" for i in range(64)])
     data = replace(data, test=Split(data.test.x, data.test.y, owners))
     by_patient = repeat(linear, data, seeds=2, **RECIPE)
-    assert by_patient.interval().n == 8
+    assert by_patient.interval().over == "2 seeds and 8 patients"
     judged = repeat(linear, data, seeds=2, judge=lambda m: np.arange(8), **RECIPE)
-    assert judged.whose is None and judged.interval().n == 8
+    assert judged.interval().over == "2 seeds and 8 patients"
+    unknown = repeat(linear, blobs(), seeds=2, **RECIPE)
+    assert unknown.interval().over == "2 seeds and 64 cases of unknown patients"
 
 
 def test_runs_of_other_cases_cannot_be_compared():

@@ -172,6 +172,55 @@ def test_roughness_is_zero_for_a_shift_and_counts_steps():
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_positions_keep_their_digits_whatever_a_field_comes_in(dtype):
+    """In bf16 the columns above 256 are even numbers."""
+    x, u = torch.zeros(1, 1, 4, 600), torch.zeros(1, 2, 4, 600, dtype=dtype)
+    x[..., 511] = 1
+    u[:, 1] = 2
+    with torch.autocast("cpu", torch.bfloat16):
+        moved, far = motion.warp(x.to(dtype), u), motion.exponential(u)
+    assert moved.dtype == dtype and moved[0, 0, 1].nonzero().tolist() == [[509]]
+    close(far, u.float())
+    assert motion.pixels(u)[1, 0].tolist() == list(range(600))
+    mask = (300 * x[:, 0]).to(torch.int32)
+    found = motion.warp(mask, u, mode="nearest")
+    assert found.dtype == torch.int32 and found.unique().tolist() == [0, 300]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_what_is_read_off_a_field_is_in_single_precision_at_least(dtype):
+    u = (300 + torch.randn(1, 2, 12, 12)).to(dtype)
+    a, b = (1 + torch.rand(2, 1, 1, 32, 32)).to(dtype)
+    exact = torch.promote_types(dtype, torch.float32)
+    out = motion.polar(u, torch.tensor([[5.3, 6.1]]))[0]
+    for f, given in [
+        (motion.jacobian, [u]),
+        (motion.roughness, [u]),
+        (lambda u: motion.polar(u, torch.tensor([[5.3, 6.1]]))[0], [u]),
+        (lambda u: motion.strain(u, out.to(dtype)), [u]),
+        (lambda u: motion.compose(u, u), [u]),
+        (motion.local_correlation, [a, b]),
+    ]:
+        found, expected = f(*given), f(*(x.double() for x in given))
+        assert found.dtype == exact
+        close(found.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_nan_is_seen_and_not_read_as_a_pixel():
+    x, u = torch.rand(1, 3, 5, 6), torch.zeros(1, 2, 5, 6)
+    u[0, 1, 2, 3] = math.nan
+    assert motion.warp(x, u).isnan().nonzero().tolist() == [
+        [0, c, 2, 3] for c in range(3)
+    ]
+    for found in (motion.compose(u, u), motion.exponential(u), motion.jacobian(u)):
+        assert found.isnan().any()
+    with pytest.raises(ValueError, match="NaN; expected numbers"):
+        motion.warp(x[:, 0].long(), u, mode="nearest")
+    with pytest.raises(ValueError, match="a field with NaN; expected"):
+        motion.folded(u)
+
+
 def test_local_correlation_does_not_mind_brightness():
     a = torch.randn(2, 1, 32, 32)
     assert motion.local_correlation(a, 3 - 2 * a) > 0.99
@@ -216,8 +265,26 @@ def test_a_known_smooth_motion_is_found(shifted, method, share):
 def test_affine_finds_a_shift(shifted):
     moving, _, u = shifted
     shift = torch.tensor([1.5, -2.0]).view(1, 2, 1, 1).expand_as(u)
-    found = motion.affine(moving, motion.warp(moving, shift))
+    fixed = motion.warp(moving, shift)
+    found = motion.affine(moving, fixed)
     assert inside(found - shift).abs().max() < 0.3
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        close(motion.affine(moving, fixed), found)
+
+
+@pytest.mark.parametrize("method", [motion.affine, motion.demons, motion.tvl1])
+def test_the_classical_methods_look_at_their_images_first(method):
+    x = torch.rand(2, 1, 16, 16)
+    for moving, fixed in (
+        (x, x[:1]),
+        (x[:, 0], x[:, 0]),
+        (x.expand(-1, 2, -1, -1),) * 2,
+    ):
+        with pytest.raises(ValueError, match=r"expected \(N, 1, H, W\) twice"):
+            method(moving, fixed)
+    with pytest.raises(ValueError, match="NaN or infinity; expected finite"):
+        method(x, x / 0)
+    assert method(x.bfloat16(), x.bfloat16()).dtype == torch.float32
 
 
 @pytest.mark.parametrize(

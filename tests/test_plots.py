@@ -97,24 +97,42 @@ def test_the_dot_of_a_learning_curve_is_the_best_validation():
 
 
 def test_a_confusion_matrix_has_the_truth_in_its_rows():
-    # Of three true 0 two are found, of one true 1 none.
-    target, found = torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 1, 0])
+    # Of three healthy two are found, of two ill both.
+    target, found = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 0, 1, 1, 1])
     logits = torch.nn.functional.one_hot(found, 2).float()
     result = SimpleNamespace(target=target, logits=logits)
     axis = plots.confusion(result, ["healthy", "ill"]).axes[0]
     assert axis.get_ylabel() == "true" and axis.get_xlabel() == "predicted"
-    assert [t.get_text() for t in axis.texts] == ["2", "1", "1", "0"]
-    assert axis.images[0].get_array().tolist() == pytest.approx(
-        np.array([[2 / 3, 1 / 3], [1, 0]])
-    )
+    counts = {(t.get_position()[::-1], t.get_text()) for t in axis.texts}
+    assert counts == {((0, 0), "2"), ((0, 1), "1"), ((1, 0), "0"), ((1, 1), "2")}
+    shares = axis.images[0].get_array().tolist()
+    assert shares == pytest.approx(np.array([[2 / 3, 1 / 3], [0, 1]]))
 
 
 def test_a_roc_curve_is_sensitivity_over_one_minus_specificity():
     # The surest positive leads, then the negatives: half of the positives at no cost.
     axis = plots.roc({"net": [4, 1, 3, 2]}, [1, 1, 0, 0], resamples=5).axes[0]
     x, y = axis.lines[0].get_data()
-    assert axis.get_ylabel() == "sensitivity"
+    assert axis.get_ylabel() == "sensitivity" and "specificity" in axis.get_xlabel()
     assert y[0] == 0.5 and y[50] == 0.5 and y[-1] == 1 and len(x) == 101
+
+
+def test_the_band_of_a_roc_curve_is_around_it_and_narrower_with_more_cases():
+    rng, widths = np.random.default_rng(0), []
+    for n in (200, 3200):
+        target = np.arange(n) % 2
+        axis = plots.roc({"net": target + rng.normal(size=n)}, target).axes[0]
+        (band,) = axis.collections[0].get_paths()
+        x, y = axis.lines[0].get_data()
+        low, high = (
+            np.array(
+                [f(band.vertices[np.isclose(band.vertices[:, 0], v), 1]) for v in x]
+            )
+            for f in (np.min, np.max)
+        )
+        assert (low <= y).all() and (y <= high).all()
+        widths.append((high - low).mean())
+    assert widths[0] / widths[1] == pytest.approx(4, rel=0.3)  # one over the root
 
 
 def test_an_outline_is_drawn_in_the_colour_of_its_label():

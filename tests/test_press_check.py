@@ -104,6 +104,11 @@ SPOILED = [
     ),
     (check.published_size, lambda cell, stamp: stamp.update(profile="smoke"), "smoke"),
     (check.published_size, lambda cell, stamp: stamp.update(profile="quick"), "full"),
+    (
+        check.sentences_hold,
+        lambda cell, stamp: stamp.update(untrue=["skips help"]),
+        "skips help",
+    ),
     (check.alt_texts, lambda cell, stamp: cell.outputs.append(picture()), "alt text"),
     (
         check.one_label_a_cell,

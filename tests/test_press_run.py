@@ -277,3 +277,20 @@ for name in {names!r}:
 print("torch" in sys.modules)"""
     asked = [sys.executable, "-c", code]
     assert subprocess.check_output(asked, cwd=text.ROOT, text=True) == "False\n"
+
+
+HOLDS = "from medlib.claims import holds\nholds('two is more than one', 2 > 1)"
+
+
+def test_a_sentence_that_holds_is_silent_and_stored(toy):
+    notebook = nbformat.read(runner.run(toy(HOLDS)), as_version=4)
+    assert printed(notebook) == [""] and "untrue" not in notebook.metadata.medlib
+
+
+def test_a_chapter_with_a_sentence_that_does_not_hold_is_not_stored(toy):
+    false = "holds('one is more than two', float('nan') > 2)\nprint('went on')"
+    source = toy(HOLDS, false)
+    with pytest.raises(ChapterError, match="one is more than two") as error:
+        runner.run(source)
+    assert "two is more than one" not in str(error.value)
+    assert not source.with_suffix(".ipynb").exists()

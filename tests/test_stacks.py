@@ -99,8 +99,8 @@ def randomise(net):
 
 
 @torch.no_grad()
-def test_a_3d_unet_of_one_level_by_hand():
-    net = randomise(UNet3D(1, 2, width=2, pool=((1, 2, 2),)))
+def test_a_3d_unet_of_two_levels_by_hand():
+    net = randomise(UNet3D(1, 2, width=2, pool=((1, 2, 2), (3, 1, 2))))
     w = net.state_dict()
 
     def twice(x, name):
@@ -110,13 +110,52 @@ def test_a_3d_unet_of_one_level_by_hand():
             x = F.batch_norm(x, None, None, scale, shift, training=True).clamp(min=0)
         return x
 
-    x = torch.randn(2, 1, 3, 4, 6, dtype=torch.double)
-    aside = twice(x, "down.0")
-    y = twice(F.max_pool3d(aside, (1, 2, 2)), "bottleneck")
-    y = F.conv_transpose3d(y, w["raise_.0.weight"], stride=(1, 2, 2))
-    y = twice(torch.cat((aside, y), 1), "up.0")
+    x = torch.randn(2, 1, 3, 4, 8, dtype=torch.double)
+    first = twice(x, "down.0")
+    second = twice(F.max_pool3d(first, (1, 2, 2)), "down.1")
+    y = twice(F.max_pool3d(second, (3, 1, 2)), "bottleneck")
+    y = F.conv_transpose3d(y, w["raise_.0.weight"], stride=(3, 1, 2))
+    y = twice(torch.cat((second, y), 1), "up.0")
+    y = F.conv_transpose3d(y, w["raise_.1.weight"], stride=(1, 2, 2))
+    y = twice(torch.cat((first, y), 1), "up.1")
     y = F.conv3d(y, w["head.weight"], w["head.bias"])
     torch.testing.assert_close(net(x), y)
+
+
+@torch.no_grad()
+def test_a_3d_unet_sees_patches_of_the_plane_as_channels():
+    net = randomise(UNet3D(1, 2, width=2, pool=FLAT[:1], patch=3)).eval()
+    whole = UNet3D(9, 18, width=2, pool=FLAT[:1]).double().eval()
+    whole.load_state_dict(net.state_dict())
+    x = torch.randn(1, 1, 2, 6, 12, dtype=torch.double)
+    places = [(i, j) for i in range(3) for j in range(3)]
+    logits = whole(torch.cat([x[..., i::3, j::3] for i, j in places], 1))
+    for k, (i, j) in enumerate(places):
+        torch.testing.assert_close(net(x)[..., i::3, j::3], logits[:, k::9])
+    with pytest.raises(ValueError, match=r"multiples of \(1, 3, 3\)"):
+        net(x[..., :8])
+
+
+@torch.no_grad()
+def test_a_3d_unet_is_framed_by_zeros_at_the_end():
+    net = UNet3D(1, 2, width=2, pool=((3, 4, 5),)).eval()
+    x = torch.randn(1, 1, 4, 6, 7)
+    y = net(F.pad(x, (0, 3, 0, 2, 0, 2)))
+    assert y.shape == (1, 2, 6, 8, 10)
+    torch.testing.assert_close(net(x), y[..., :4, :6, :7])
+
+
+def test_a_kernel_of_three_sizes_keeps_the_size():
+    net = UNet3D(width=2, pool=FLAT[:1], kernel=(1, 3, 5))
+    assert net(torch.randn(1, 1, 3, 8, 6)).shape == (1, 2, 3, 8, 6)
+    assert [m.padding for m in net.down[0] if hasattr(m, "padding")] == [(0, 1, 2)] * 2
+
+
+def test_without_a_word_it_is_the_papers_3d_network():
+    with torch.device("meta"):
+        net, papers = UNet3D(), UNet3D(1, 2, width=32, pool=((2, 2, 2),) * 3)
+    assert cost.parameters(net) == cost.parameters(papers)
+    assert net.pool == papers.pool and net.patch == 1
 
 
 @torch.no_grad()

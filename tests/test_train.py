@@ -40,6 +40,16 @@ def net(s=0):
     )
 
 
+class Pair(nn.Sequential):
+    """Gives the logits and one thing more."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 2))
+
+    def forward(self, x):
+        return super().forward(x), x
+
+
 def weights(model):
     return torch.cat([p.detach().flatten().cpu() for p in model.parameters()])
 
@@ -65,6 +75,35 @@ def test_a_plan_by_hand(given, steps, every):
     assert plan.validates(steps - 1)  # the last step always has one
 
 
+def test_a_plan_drops_the_short_batch_and_rounds_steps_and_validations():
+    plan = Plan.of(101, 40, epochs=1.3)  # 2 batches an epoch: 2.6 steps
+    assert (plan.images, plan.batch_size, plan.steps_per_epoch) == (101, 40, 2)
+    assert plan.steps == 3 and plan.every == 2  # 1.5 epochs: two validations
+    assert [s for s in range(3) if plan.validates(s)] == [1, 2]
+    assert Plan.of(100, 50, steps=1).every == 1
+    assert Plan.of(100, 50, steps=42).every == math.ceil(42 / 20)
+    every = Plan.of(10, 10, steps=7, validations=2)
+    assert [s for s in range(7) if every.validates(s)] == [3, 6]
+
+
+def test_what_is_done_by_default(monkeypatch):
+    """Ten epochs in batches of 128 by AdamW at a peak of 3e-3, validated by AUC."""
+    seen = []
+    of, step = Plan.of, torch.optim.AdamW.step
+    monkeypatch.setattr(Plan, "of", lambda *given: seen.append(of(*given)) or seen[-1])
+
+    def watched(self, closure=None):
+        seen.append(self.param_groups[0]["max_lr"])
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    d, model = blobs(512), net()
+    history = fit(model, d)
+    assert seen == [Plan(256, 128, 20, 2), *[3e-3] * 20]
+    assert len(history.score) == 10 and not history.reached_target
+    assert history.score[-1] == pytest.approx(evaluate(model, d.val).auc, abs=0.05)
+
+
 def test_a_batch_is_never_larger_than_the_set():
     assert Plan.of(30, 128, steps=2).batch_size == 30
 
@@ -87,11 +126,74 @@ def test_a_batch_is_never_larger_than_the_set():
         ({"model": net().requires_grad_(False)}, "expected at least one parameter"),
         ({"loss": partial(F.cross_entropy, reduction="none")}, "expected a tensor of"),
         ({"loss": lambda logits, y: 0.5}, "a loss that is a float.*expected a tensor"),
+        ({"loss": lambda logits, y: y.sum()}, "a loss that is a Tensor.*expected a te"),
+        ({"loss": lambda logits, y: logits.mean().detach()}, "without a gradient; exp"),
+        ({"epochs": "3"}, "epochs='3'; expected a positive number"),
+        ({"epochs": math.inf}, "epochs=inf"),
+        ({"epochs": 0}, "epochs=0; expected"),
+        ({"validations": -3}, "validations=-3; expected a positive whole number"),
+        ({"validations": 2.5}, "validations=2.5"),
+        ({"lr": 0}, "lr=0; expected"),
+        ({"lr": math.inf}, "lr=inf; expected"),
+        ({"lr": "1"}, "lr='1'; expected"),
+        ({"target": math.nan}, "target=nan; expected a number"),
+        ({"target": "high"}, "target='high'; expected a number"),
+        ({"seed": 1.5}, "seed=1.5; expected a whole number"),
+        ({"seed": 2**32}, "seed=4294967296; expected a whole number"),
+        ({"seed": None}, "seed=None; expected a whole number"),
+        ({"score": lambda logits, y: None}, "a score of None; expected one number"),
+        ({"score": lambda logits, y: logits}, "expected one number"),
+        ({"model": nn.Sequential(nn.Flatten(), nn.LazyLinear(2))}, "expected one that"),
+        ({"model": net().double()}, "torch.float32 for weights in torch.float64; exp"),
+        ({"model": nn.Sequential(nn.Flatten(), nn.Linear(64, 1))}, "few logits; exp"),
+        ({"augment": lambda x, generator: None}, "augment makes.*expected images"),
+        ({"augment": lambda x, generator: x[:3]}, "augment makes.*expected images"),
     ],
 )
 def test_bad_arguments_are_refused(bad, words):
     with pytest.raises(ValueError, match=words):
         fit(**({"model": net(), "data": blobs()} | bad))
+
+
+@pytest.mark.parametrize(
+    "bad, words",
+    [
+        ({"loss": nn.CrossEntropyLoss}, "loss=.*a class, not yet an object of it"),
+        ({"loss": "ce"}, r"loss='ce'.*expected a function of \(logits, target\)"),
+        ({"score": lambda logits: 1.0}, r"score=.*expected a function of \(logits, t"),
+        ({"schedule": lambda opt: opt}, r"schedule=.*of \(optimizer, steps\)"),
+        ({"optimizer": torch.optim.SGD(net().parameters())}, r"of \(parameters, lr\)"),
+        ({"augment": augment.random_affine()}, r"augment=.*of \(x, generator\)"),
+        ({"model": Pair()}, "returns a tuple; expected a tensor of logits"),
+    ],
+)
+def test_what_cannot_be_called_so_is_named_with_what_was_expected(bad, words):
+    with pytest.raises(TypeError, match=words):
+        fit(**({"model": net(), "data": blobs(), "steps": 1} | bad))
+
+
+def test_an_augmentation_of_masks_takes_and_gives_both():
+    x = torch.rand(8, 1, 4, 4)
+    split = Split(x, (x[:, 0] > 0.5).long())
+    hearts = Dataset("toy", ("no", "yes"), split, split, split, "simulated")
+    given = {"model": nn.Conv2d(1, 2, 1), "data": hearts, "steps": 1}
+    with pytest.raises(TypeError, match=r"of \(x, y, generator\)"):
+        fit(augment=augment.random_shift(1), **given)
+    # Two images alone would else be taken for images and masks.
+    with pytest.raises(ValueError, match="augment makes.*expected images"):
+        fit(augment=lambda x, y, generator: x, batch_size=2, **given)
+
+
+@pytest.mark.parametrize("one", [Split(blobs().val.x, blobs().val.y * 0), None])
+def test_a_score_that_is_nan_is_said(one):
+    d, model = blobs(), nn.Sequential(nn.Flatten(), nn.Linear(64, 2 if one else 3))
+    if one:  # AUC has nothing to rank; else a logit has no class
+        d = Dataset("one", d.classes, d.train, one, d.test, "simulated")
+    words = "score is NaN.*expected an image of each class"
+    with pytest.warns(UserWarning, match=words) as heard:
+        history = fit(model, d, steps=4, batch_size=32, validations=1)
+    assert all(map(math.isnan, history.score)) and history.best == 0
+    assert heard[0].filename == __file__
 
 
 @pytest.mark.parametrize("model, data", [(net, blobs()), (net(), [blobs().train])])
@@ -144,6 +246,30 @@ def test_augmentation_is_drawn_anew_in_each_step_and_moves_masks_with_images():
     assert torch.equal(x[:, 0].long(), y) and not torch.equal(x, x.sort(dim=0).values)
 
 
+def test_batches_are_the_permutation_of_seed_and_epoch_in_order():
+    """And augmentation draws from a generator of its own, by the seed and the step."""
+    plan = Plan.of(10, 3, steps=6)
+    for seed_, epoch in ((0, 0), (5, 1)):
+        g = torch.Generator().manual_seed(seed_ * 2_000_003 + epoch)
+        order = torch.randperm(10, generator=g).tolist()
+        for k in range(3):
+            x, y = batch(numbered(), plan, 3 * epoch + k, seed_)
+            assert y.tolist() == order[3 * k : 3 * k + 3] == x.flatten().tolist()
+
+    def noise(x, generator):
+        return torch.rand(len(x), 1, 1, 1, generator=generator)
+
+    g = torch.Generator().manual_seed((5 + 1_000_003) * 2_000_003 + 4)
+    expected = torch.rand(3, 1, 1, 1, generator=g)
+    assert torch.equal(batch(numbered(), plan, 4, 5, noise)[0], expected)
+
+
+def test_an_epoch_without_a_remainder_is_the_whole_set():
+    plan = Plan.of(8, 4, steps=2)
+    both = [batch(numbered(8), plan, step, seed=2)[1] for step in range(2)]
+    assert torch.cat(both).sort().values.tolist() == list(range(8))
+
+
 # ---------------------------------------------------------------- a step
 
 
@@ -172,6 +298,88 @@ def test_a_loss_is_computed_in_single_precision(monkeypatch):
     train_step(model, torch.ones(3, 4), torch.zeros(3), loss, sgd)
     hook.remove()
     assert kinds == [torch.bfloat16, torch.float32]
+
+
+def test_one_cycle_by_hand():
+    """From a 25th up to the peak at .3 of the steps, by half cosines, down to 1e-4 of
+    the start; momentum the other way round."""
+    weight = nn.Parameter(torch.zeros(1))
+    for kind, momentum in ((partial(torch.optim.SGD, momentum=0.9), "momentum"),
+                           (torch.optim.AdamW, "betas")):  # fmt: skip
+        optimizer, rates, moments = kind([weight], lr=0.5), [], []
+        schedule = train.one_cycle(optimizer, 31)
+        for _ in range(31):
+            rates.append(optimizer.param_groups[0]["lr"])
+            moments.append(optimizer.param_groups[0][momentum])
+            optimizer.step()
+            schedule.step() if len(rates) < 31 else None
+        if momentum == "betas":
+            moments = [first for first, _ in moments]
+        assert rates[0] == pytest.approx(0.5 / 25)
+        assert rates[-1] == pytest.approx(0.5 / 25 / 1e4)
+        up = 0.3 * 31 - 1  # torch's step of the peak
+        at = [0.02 + 0.48 * (1 - math.cos(math.pi * k / up)) / 2 for k in range(9)]
+        assert rates[:9] == pytest.approx(at) and moments[0] == pytest.approx(0.95)
+        assert min(moments) == pytest.approx(0.85, abs=0.001)
+        assert moments[-1] == pytest.approx(0.95)
+    train.one_cycle(torch.optim.SGD([weight], lr=1.0), 1)  # torch needs two steps
+
+
+def test_each_group_of_weights_has_its_own_peak():
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": r} for r in (0.1, 0.7)]
+    schedule = train.one_cycle(torch.optim.SGD(groups, lr=0.1), 10)
+    assert [g["max_lr"] for g in schedule.optimizer.param_groups] == [0.1, 0.7]
+
+
+def test_validation_is_loss_and_score_without_dropout():
+    model, val = net(), blobs().val
+    with torch.no_grad():
+        logits = model.eval()(val.x)
+    found = train.validate(model.train(), val, F.cross_entropy, train.accuracy)
+    share = (logits.argmax(1) == val.y).double().mean().item()
+    assert found == pytest.approx(
+        (F.cross_entropy(logits, val.y).item(), share), abs=0.02
+    )
+    assert model.training and {type(f) for f in found} == {float}
+
+
+def test_the_loss_of_a_validation_is_the_mean_of_the_steps_since_the_last():
+    values = iter([1.0, 2.0, 6.0, 0.0, 4.0, 0.0])
+
+    def loss(logits, y):  # the third and the last call are validations
+        return logits.sum() * 0 + next(values)
+
+    history = fit(net(), blobs(), steps=4, batch_size=32, validations=2, loss=loss)
+    assert history.train_loss == [1.5, 2.0] and history.val_loss == [6.0, 0.0]
+    assert history.step == [2, 4]
+
+
+def test_the_global_generators_are_seeded_by_seed_and_step():
+    import random
+
+    import numpy as np
+
+    drawn = []
+
+    def noise(x, generator):
+        drawn.append((random.random(), np.random.rand(), torch.rand(1).item()))
+        return x
+
+    fit(net(), blobs(), steps=2, batch_size=32, seed=-3, augment=noise)
+    for step, found in enumerate(drawn):
+        seed(3 * 2_000_003 + step)
+        assert found == (random.random(), np.random.rand(), torch.rand(1).item())
+
+
+def test_a_whole_number_of_numpy_is_a_seed():
+    import numpy as np
+
+    runs = []
+    for s in (3, np.int16(3)):
+        model = net()
+        fit(model, blobs(), steps=2, batch_size=32, seed=s)
+        runs.append(weights(model))
+    assert torch.equal(*runs)
 
 
 def test_a_training_follows_its_schedule():
@@ -263,6 +471,10 @@ def test_not_a_number_is_never_the_best():
     assert History(score=[0.5, nan, 0.9, nan]).best == 2
     assert History(score=[nan, 0.1]).best == 1
     assert History(score=[nan, nan, nan]).best == 2  # nothing to choose by: the last
+    assert History(score=[nan, -math.inf, nan]).best == 1
+    assert History(score=[0.2, 0.7, 0.7, 0.1]).best == 1  # the first of equals
+    with pytest.raises(ValueError, match="no validation yet"):
+        _ = History().best
 
 
 def test_the_same_seed_gives_the_same_weights():
@@ -328,6 +540,43 @@ def test_evaluate_leaves_mode_and_random_state_as_found(training):
 
 def test_no_images_have_no_predictions():
     assert train.predict(net(), blobs().test.x[:0]).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "shape, sizes",
+    [
+        ((300, 1, 8, 8), [256, 44]),
+        ((257, 1, 64, 64), [256, 1]),
+        ((70, 1, 128, 128), [64, 6]),  # 256 · 64² / 128²
+        ((2, 1, 2048, 1024), [1, 1]),
+    ],
+)
+def test_by_default_a_batch_is_as_large_as_its_images_allow(shape, sizes):
+    seen = []
+
+    def look(module, given):
+        seen.append(len(given[0]))
+
+    model = nn.AdaptiveAvgPool2d(1)
+    model.register_forward_pre_hook(look)
+    train.predict(model, torch.zeros(shape))
+    assert seen == sizes
+
+
+def test_evaluate_is_loss_accuracy_and_auc_by_hand():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return torch.stack([-x.flatten(1)[:, 0], x.flatten(1)[:, 0]], 1)
+
+    x = torch.tensor([2.0, -1.0, 0.5, 1.0]).view(4, 1, 1, 1)
+    split = Split(x, torch.tensor([1, 0, 0, 1]))
+    found = evaluate(Fixed(), split)
+    assert found.logits.tolist() == [[-2, 2], [1, -1], [-0.5, 0.5], [-1, 1]]
+    assert found.accuracy == 0.75 and found.auc == 1.0
+    by_hand = sum(math.log(1 + math.exp(-m)) for m in (4, 2, -1, 2)) / 4
+    assert found.loss == pytest.approx(by_hand)
+    with pytest.raises(ValueError, match=r"logits \(4,\); expected \(N, num_classes"):
+        evaluate(nn.Flatten(0), split)
 
 
 def test_predictions_do_not_depend_on_the_batches():

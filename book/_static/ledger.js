@@ -1,10 +1,11 @@
-// The ledger's filter: by verdict, by what the literature says, and by words. Without this script all rows are shown.
+// The ledger's filter: by verdict, by kind of evidence, by what the literature says, and by words. Without this script all rows are shown.
 document.addEventListener("DOMContentLoaded", () => {
   const form = document.getElementById("ledger-filter");
   if (!form) return;
   const rows = [...document.querySelectorAll(".ledger tbody tr")].map((row) => ({
     row,
     verdict: row.cells[3].querySelector("strong").textContent,
+    kind: row.querySelector(".kind").textContent,
     literature: row.cells[1].querySelector("strong").textContent.replace(".", "").toLowerCase(),
     text: row.textContent.toLowerCase(),
   }));
@@ -16,15 +17,17 @@ document.addEventListener("DOMContentLoaded", () => {
   };
   form.innerHTML =
     choice("verdict", "Verdict") +
+    choice("kind", "Kind") +
     choice("literature", "Literature") +
     '<label>Words <input name="words" type="search" placeholder="skip connection"></label><output></output>';
   form.hidden = false;
   const apply = () => {
-    const { verdict, literature, words } = Object.fromEntries(new FormData(form));
+    const { verdict, kind, literature, words } = Object.fromEntries(new FormData(form));
     const wanted = words.toLowerCase().split(/\s+/);
     for (const r of rows) {
       r.row.hidden =
         (verdict && r.verdict !== verdict) ||
+        (kind && r.kind !== kind) ||
         (literature && r.literature !== literature) ||
         !wanted.every((word) => r.text.includes(word));
     }

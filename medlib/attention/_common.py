@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 
 def check(module: nn.Module, x: Tensor) -> None:
-    """ValueError unless x is (B, module.channels, H, W)."""
-    if x.ndim != 4 or x.shape[1] != module.channels:
+    """ValueError unless x is (B, module.channels, H, W), with a pixel at least."""
+    if x.ndim != 4 or x.shape[1] != module.channels or 0 in x.shape[2:]:
         raise ValueError(
             f"{type(module).__name__} got {tuple(x.shape)}; expected (B, "
             f"{module.channels}, H, W)"

@@ -21,33 +21,38 @@ from medlib.extras import extra
 # ---------------------------------------------------------------- fields
 
 
+def _single(x: Tensor) -> Tensor:
+    """x in single precision at least: bf16 rounds row 257 to 256."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def _field(u: Tensor) -> Tensor:
-    """`u`, if it is a field."""
+    """`u` in single precision at least, if it is a field."""
     if u.ndim != 4 or u.shape[1] != 2 or min(u.shape[2:]) < 2:
         raise ValueError(
             f"a field {tuple(u.shape)}; expected (B, 2, H, W), rows then columns, "
             "H and W at least 2"
         )
-    return u
+    return _single(u)
 
 
 def pixels(u: Tensor) -> Tensor:
     """(2, H, W): the row and the column of every pixel."""
-    return torch.stack(
-        torch.meshgrid(
-            *(torch.arange(n, device=u.device, dtype=u.dtype) for n in u.shape[2:]),
-            indexing="ij",
-        )
-    )
+    u = _single(u)
+    rows, columns = (torch.arange(n).to(u) for n in u.shape[2:])
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
 
 
 def warp(x: Tensor, u: Tensor, *, mode: Mode = "bilinear") -> Tensor:
     """x(place + u): images (B, C, H, W), or masks (B, H, W) of integers with
-    mode="nearest"; the edge is repeated.
+    mode="nearest"; the edge is repeated. In single precision at least; the type of x
+    comes out. An image is NaN where the arrow is.
 
-    Raises ValueError where x and u do not fit each other.
+    Raises ValueError where x and u do not fit each other, and for masks where an arrow
+    is NaN.
     """
-    if len(x) != len(_field(u)) or x.shape[-2:] != u.shape[-2:]:
+    u = _field(u)
+    if len(x) != len(u) or x.shape[-2:] != u.shape[-2:]:
         raise ValueError(
             f"x {tuple(x.shape)}, field {tuple(u.shape)}; expected as many, of one "
             "height and width"
@@ -62,7 +67,7 @@ def compose(u: Tensor, v: Tensor) -> Tensor:
     """The field of "through v, then through u": warp(x, compose(u, v)) is warp(warp(x,
     u), v).
     """
-    return v + warp(u, v)
+    return _field(v) + warp(_field(u), v)
 
 
 def exponential(v: Tensor, steps: int = 7) -> Tensor:
@@ -95,8 +100,14 @@ def jacobian(u: Tensor) -> Tensor:
 def folded(u: Tensor) -> Tensor:
     """(B, H, W) bool: pixels at which one of the four triangles with their neighbours
     has turned over. Stricter than the sign of `jacobian`, whose central differences do
-    not see a field that alternates from pixel to pixel.
+    not see a field that alternates from pixel to pixel. At the border the arrows are
+    repeated outwards, so a pixel there may count as folded though its neighbours inside
+    the image do not.
+
+    Raises ValueError where u is NaN.
     """
+    if u.isnan().any():
+        raise ValueError("a field with NaN; expected numbers")
     framed = F.pad(_field(u), (1, 1, 1, 1), mode="replicate")
     down, right = framed.diff(dim=2)[..., 1:-1], framed.diff(dim=3)[:, :, 1:-1]
     found = torch.zeros_like(u[:, 0], dtype=torch.bool)
@@ -112,7 +123,8 @@ def polar(u: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
     """Unit arrows (B, 2, H, W) away from `centre` (B, 2), in pixels, and around it,
     clockwise in the image.
     """
-    out = pixels(_field(u)) - centre.to(u)[:, :, None, None]
+    u = _field(u)
+    out = pixels(u) - centre.to(u)[:, :, None, None]
     out = out / out.norm(dim=1, keepdim=True).clamp(min=1e-6)
     return out, torch.stack((out[:, 1], -out[:, 0]), 1)
 
@@ -122,6 +134,7 @@ def strain(u: Tensor, direction: Tensor) -> Tensor:
     is a short line of tissue that now lies along `direction` (B, 2, H, W)? Its earlier
     length is |(I + ∇u) direction|.
     """
+    direction = _single(direction)
     before = direction + (gradient(u) * direction[:, None]).sum(2)
     return 1 / before.norm(dim=1).clamp(min=1e-6) - 1
 
@@ -131,8 +144,9 @@ def strain(u: Tensor, direction: Tensor) -> Tensor:
 
 def local_correlation(a: Tensor, b: Tensor, window: int = 9) -> Tensor:
     """Mean squared correlation of two images (B, 1, H, W) in windows of `window` ×
-    `window` pixels; 1 is best.
+    `window` pixels, in single precision at least; 1 is best.
     """
+    a, b = _single(a), _single(b)
     if a.shape != b.shape or window % 2 == 0:
         raise ValueError(
             f"{tuple(a.shape)}, {tuple(b.shape)}, window {window}; expected one "
@@ -151,11 +165,24 @@ def roughness(u: Tensor) -> Tensor:
     """Mean square of the differences between neighbouring arrows; 0 for a field that
     moves all alike.
     """
-    return (_field(u).diff(dim=2).square().mean() + u.diff(dim=3).square().mean()) / 2
+    u = _field(u)
+    return (u.diff(dim=2).square().mean() + u.diff(dim=3).square().mean()) / 2
 
 
 # ---------------------------------------------------------------- classical baselines:
 # (N, 1, H, W) twice → (N, 2, H, W)
+
+
+def _images(moving: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, in single precision at least, if they can be laid on each other."""
+    if moving.ndim != 4 or moving.shape[1] != 1 or moving.shape != fixed.shape:
+        raise ValueError(
+            f"images {tuple(moving.shape)} and {tuple(fixed.shape)}; expected "
+            "(N, 1, H, W) twice, of one shape"
+        )
+    if not (moving.isfinite().all() and fixed.isfinite().all()):
+        raise ValueError("images with NaN or infinity; expected finite values")
+    return _single(moving), _single(fixed)
 
 
 def affine(
@@ -164,22 +191,20 @@ def affine(
     """Shift, turn, stretch and shear that make the square difference small: six numbers
     an image, by Adam.
     """
-    theta = nn.Parameter(torch.zeros(len(moving), 2, 3, device=moving.device))
-    optimizer, u = (
-        torch.optim.Adam([theta], lr),
-        torch.zeros_like(moving).expand(-1, 2, -1, -1),
-    )
+    moving, fixed = _images(moving, fixed)
+    theta = nn.Parameter(moving.new_zeros(len(moving), 2, 3))
+    optimizer = torch.optim.Adam([theta], lr)
     half = torch.tensor(moving.shape[2:], device=moving.device).view(2, 1, 1) / 2
-    place = (
-        pixels(u) + 0.5
-    ) / half - 1  # from −1 to 1, so that one rate suits shifts and stretches
+    # From −1 to 1, so that one rate suits shifts and stretches.
+    place = (pixels(moving) + 0.5) / half - 1
     place = torch.cat((place, torch.ones_like(place[:1])))
-    for _ in range(steps):
-        u = torch.einsum("bij,jhw->bihw", theta, place) * half
-        optimizer.zero_grad()
-        (warp(moving, u) - fixed).square().mean((1, 2, 3)).sum().backward()
-        optimizer.step()
-    return torch.einsum("bij,jhw->bihw", theta.detach(), place) * half
+    with torch.autocast(moving.device.type, enabled=False), torch.enable_grad():
+        for _ in range(steps):
+            u = torch.einsum("bij,jhw->bihw", theta, place) * half
+            optimizer.zero_grad()
+            (warp(moving, u) - fixed).square().mean((1, 2, 3)).sum().backward()
+            optimizer.step()
+        return torch.einsum("bij,jhw->bihw", theta.detach(), place) * half
 
 
 def demons(
@@ -197,6 +222,7 @@ def demons(
     with extra("chapters"):
         import SimpleITK as sitk
 
+    moving, fixed = _images(moving, fixed)
     filter = sitk.FastSymmetricForcesDemonsRegistrationFilter()
     filter.SetNumberOfThreads(torch.get_num_threads())
     filter.SetNumberOfIterations(steps)
@@ -236,6 +262,7 @@ def tvl1(moving: Tensor, fixed: Tensor, *, attachment: float = 15.0) -> Tensor:
     with extra("chapters"):
         from skimage.registration import optical_flow_tvl1
 
+    moving, fixed = _images(moving, fixed)
     pairs = zip(
         fixed[:, 0].double().cpu().numpy(),
         moving[:, 0].double().cpu().numpy(),

@@ -37,6 +37,8 @@ class Propagation(nn.Module):
         """faults   {slice: labels (B, H, W)} put in place of the network's own mask
         before it is handed on
         """
+        if x.ndim != 5:
+            check_stacks(self, x)
         image, labels = x[:, : self.in_channels], x[:, self.in_channels :]
         check_stacks(self, image)
         above = F.pad(image, (0, 0, 0, 0, 1, 0))[:, :, :-1]  # the slice before

@@ -7,12 +7,13 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from medlib import claims
-from press.ledger import ledger
+from medlib.claims import MARK, SYMBOL
+from press.ledger import WAITS, ledger, scores
 
 from . import plan
 
-SYMBOL = claims.SYMBOL | {"planned": "…"}
+# Verdicts, and where there is none yet.
+STATE = SYMBOL | {WAITS: "…", "planned": "…"}
 HEAD = """\
 | Claim | What the literature says | Prediction and rule | Verdict |
 | --- | --- | --- | --- |"""
@@ -41,8 +42,36 @@ def cell(text: str) -> str:
 def counts(states, names) -> str:
     number = Counter(states)
     return " · ".join(
-        f"{SYMBOL.get(name, '')} {number[name]} {name}".strip() for name in names
+        f"{STATE.get(name, '')} {number[name]} {name}".strip() for name in names
     )
+
+
+def score(rows: list[dict]) -> str:
+    """A table: how many claims of each kind have each verdict. Only what is measured
+    is an experiment.
+    """
+    states = [*SYMBOL, WAITS] + ["planned"] * any(
+        r["verdict"] == "planned" for r in rows
+    )
+    found = scores(rows)
+    lines = [
+        "| Kind | " + " | ".join(f"{STATE[s]} {s}" for s in states) + " | all |",
+        "| --- |" + " ---: |" * (len(states) + 1),
+    ]
+    words = {"none": "no experiment", "measured": "measured: an experiment"}
+    for kind, mark in MARK.items():
+        shown = [str(found[kind][s] or "") for s in states]
+        name = f"{mark} {words.get(kind, kind)}"
+        lines.append(f"| {name} | {' | '.join(shown)} | {found[kind].total()} |")
+    return "\n".join(lines)
+
+
+def state(row: dict) -> str:
+    """The verdict of a claim, with its sign."""
+    if "first" in row:
+        old = f"first edition: {SYMBOL[row['first']]} {row['first']}"
+        return f"{STATE[WAITS]} **{old}**, {WAITS}"
+    return f"{STATE[row['verdict']]} **{row['verdict']}**"
 
 
 def cited(claim: dict) -> str:
@@ -61,26 +90,35 @@ def links(claim: dict) -> list[str]:
     return found
 
 
+def evidence(record: dict, link: str) -> str:
+    """What one condition gave, with a link to the cell that says so. Of a record of
+    the first edition, which has no kind, the link alone.
+    """
+    if "where" not in record:
+        return f'<br><a href="{link}">where the chapter says so</a>'
+    where = f'<br><a href="{link}">{cell(record["where"])}</a>'
+    if "kind" not in record:
+        return where
+    shown = f"**{record['effect']:.4g}**"
+    if record["kind"] == "measured":
+        low = "−∞" if record["low"] is None else f"{record['low']:.3g}"
+        high = "∞" if record["high"] is None else f"{record['high']:.3g}"
+        shown += f" [{low}, {high}]"
+    rests_on = cell(record.get("over") or f"n\u00a0=\u00a0{record['n']:,}")
+    return f"{where}: {shown}, {rests_on}"
+
+
 def row(claim: dict) -> str:
+    kind = f'<span class="kind">{MARK[claim["kind"]]} {claim["kind"]}</span>'
     if "rule" in claim:
-        test = f"{cell(claim['predicts'])} Rule: `{claim['rule']}`."
+        quantifier = f", {claim['quantifier']}" if "quantifier" in claim else ""
+        test = f"{kind}. {cell(claim['predicts'])} "
+        test += f"Rule: `{claim['rule']}`{quantifier}."
     else:
-        test = f"No experiment decides this. {cell(claim['reason'])}"
-    verdict = f"{SYMBOL[claim['verdict']]} **{claim['verdict']}**"
-    for r, link in zip(claim["records"], links(claim), strict=True):
-        if "effect" in r:
-            low, high = (
-                f"{r['low']:.3g}" if r["low"] is not None else "−∞",
-                f"{r['high']:.3g}" if r["high"] is not None else "∞",
-            )
-            interval = (
-                "" if r["low"] == r["effect"] == r["high"] else f" [{low}, {high}]"
-            )
-            where = f'<a href="{link}">{cell(r["where"])}</a>'
-            number = f"n\u00a0=\u00a0{r['n']:,}"
-            verdict += f"<br>{where}: **{r['effect']:.4g}**{interval}, {number}"
-        else:
-            verdict += f'<br><a href="{link}">where the chapter says so</a>'
+        test = f"{kind}: no experiment decides this. {cell(claim['reason'])}"
+    verdict = state(claim)
+    for record, link in zip(claim["records"], links(claim), strict=True):
+        verdict += evidence(record, link)
     return (
         f"| [**{claim['id']}**]{{#{claim['id'].lower()}}} “{cell(claim['quote'])}” "
         f"(section {claim['section']}) "
@@ -97,11 +135,18 @@ def page() -> str:
         for c in plan.chapters().values()
         if (number := c["number"]) != "–"
     }
-    tested = counts((r["verdict"] for r in rows), SYMBOL)
-    kinds = ("right", "imprecise", "wrong", "unsupported")
+    answers = ("right", "imprecise", "wrong", "unsupported")
     lines = [
-        f"**{len(rows)} claims.** By experiment: {tested}.",
-        f"In the literature: {counts((r['literature'] for r in rows), kinds)}.",
+        f"**{len(rows)} claims**, by the kind of evidence:",
+        score(rows),
+    ]
+    if old := [r["first"] for r in rows if "first" in r]:
+        lines.append(
+            f"In the first edition the {len(old)} that wait were: "
+            f"{counts(old, [name for name in SYMBOL if name in old])}."
+        )
+    lines += [
+        f"In the literature: {counts((r['literature'] for r in rows), answers)}.",
         '```{raw} html\n<form id="ledger-filter" class="filter" hidden></form>\n```',
     ]
     for number in sorted(
@@ -128,8 +173,7 @@ def errata() -> str:
         ]
         for r in chosen:
             place = f"ledger.html#{r['id'].lower()}"
-            verdict = f"{SYMBOL[r['verdict']]} {r['verdict']}"
-            shown = f'<a href="{place}">{r["id"]}</a>: {verdict}'
+            shown = f'<a href="{place}">{r["id"]}</a>: {MARK[r["kind"]]} {state(r)}'
             if r["records"]:
                 name = plan.chapters()[r["records"][0]["notebook"]]["title"]
                 shown = f'<a href="{links(r)[0]}">{cell(name)}</a><br>{shown}'
