@@ -31,16 +31,19 @@ def sample(x: Tensor, places: Tensor, *, mode: Mode) -> Tensor:
         raise ValueError(
             f"bilinear reading of {x.dtype}; expected floating point, or nearest"
         )
+    if not x.is_floating_point() and places.isnan().any():
+        raise ValueError("a mask read at places that are NaN; expected numbers")
+    return _read(x, places, mode)
+
+
+def _read(x: Tensor, places: Tensor, mode: Mode) -> Tensor:
     dtype = torch.promote_types(torch.promote_types(x.dtype, places.dtype), SINGLE)
     places, flat = places.to(dtype), x[:, None] if x.ndim == 3 else x.flatten(1, -3)
     found = torch.nn.functional.grid_sample(
         flat.to(dtype), places, mode, "border", align_corners=False
     )
-    nowhere = places.isnan().any(-1)[:, None]  # torch reads the first pixel there
-    if x.is_floating_point():
-        found = found.masked_fill(nowhere, torch.nan)
-    elif nowhere.any():
-        raise ValueError("a mask read at places that are NaN; expected numbers")
+    if x.is_floating_point():  # at NaN torch reads the first pixel
+        found = found.masked_fill(places.isnan().any(-1)[:, None], torch.nan)
     return found.to(x.dtype).view(*x.shape[:-2], *found.shape[-2:])
 
 
@@ -78,8 +81,8 @@ def random_affine(
         a, b = contrast * torch.randn(
             2, len(x), *(x.ndim - 1) * [1], generator=generator
         ).to(x.device)
-        moved = sample(x, places, mode="bilinear") * (1 + a) + b
-        return moved.to(x.dtype), sample(y, places, mode="nearest")
+        moved = _read(x, places, "bilinear") * (1 + a) + b
+        return moved.to(x.dtype), _read(y, places, "nearest")
 
     return affine
 

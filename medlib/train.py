@@ -158,8 +158,9 @@ def fit(
             losses.append(train_step(model, device.own(x), device.own(y), loss, opt))
             rate.step()
             if plan.validates(step):
+                train_loss = _mean(losses, lr)
                 found = validate(model, data.val, loss, score)
-                history.record(step + 1, _mean(losses, lr), *found, started)
+                history.record(step + 1, train_loss, *found, started)
                 history.reached_target = target is not None and found[1] >= target
                 losses.clear()
                 saved.update()

@@ -154,9 +154,9 @@ def test_a_seed_reaches_all_three_generators():
 # ---------------------------------------------------------------- several processes
 
 
-def of_three(monkeypatch, rank, **talk):
+def of_three(monkeypatch, rank, *, world=3, **talk):
     """This process is number `rank` of three; `talk` is what the others say."""
-    monkeypatch.setattr(device, "rank_and_world", lambda: (rank, 3))
+    monkeypatch.setattr(device, "rank_and_world", lambda: (rank, world))
     for name, answer in talk.items():
         monkeypatch.setattr(torch.distributed, name, answer)
 
@@ -193,10 +193,10 @@ def test_the_mean_over_processes_is_the_mean_over_images(monkeypatch):
 def test_gradients_are_averaged_where_there_are_any(monkeypatch):
     model = nn.Linear(2, 1)
     model.weight.grad = torch.tensor([[1.0, 4.0]])  # the bias has none
-    of_three(monkeypatch, 1, all_reduce=lambda grad: grad.add_(5))
+    of_three(monkeypatch, 1, world=2, all_reduce=lambda grad: grad.add_(5))
     device.average_gradients(model)
-    assert model.weight.grad.tolist() == [[2.0, 3.0]] and model.bias.grad is None
-    assert device.mean_over_processes(torch.tensor(4.0)) == 3
+    assert model.weight.grad.tolist() == [[3.0, 4.5]] and model.bias.grad is None
+    assert device.mean_over_processes(torch.tensor(4.0)) == 4.5
 
 
 @pytest.mark.parametrize("buffers_only", [False, True])
@@ -206,7 +206,7 @@ def test_the_first_process_gives_its_weights_to_the_others(buffers_only, monkeyp
         t.fill_(7)
 
     net = nn.BatchNorm1d(2)
-    of_three(monkeypatch, 2, broadcast=broadcast)
+    of_three(monkeypatch, 1, world=2, broadcast=broadcast)
     device.share(net, buffers_only=buffers_only)
     assert all((b == 7).all() for b in net.buffers())
     assert all((p == 7).all() != buffers_only for p in net.parameters())

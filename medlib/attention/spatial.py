@@ -114,8 +114,13 @@ class STN(nn.Module):
         change = fp32(self.change(self.look(x))).view(-1, 2, 3)
         theta = torch.eye(2, 3, device=x.device) + change
         self.weights = theta.detach()
-        with torch.autocast(x.device.type, enabled=False):  # it would round places
-            grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+        down, across = (
+            (2 * torch.arange(n, device=x.device).to(theta) + 1) / n - 1
+            for n in x.shape[2:]
+        )
+        a, b, t = theta[..., None, None].unbind(2)  # (B, 2, 1, 1) each
+        # Products and sums, no layer: autocast would round the places.
+        grid = (a * across + b * down[:, None] + t).movedim(1, -1)
         return F.grid_sample(fp32(x), grid, align_corners=False).type_as(x)
 
 
