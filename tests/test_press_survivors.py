@@ -97,7 +97,7 @@ def test_lines_and_the_tests_that_start_processes_are_noted(trial):
 
 def test_tests_that_fail_anyway_are_refused(toy, tmp_path):
     toy.tests[0].write_text("def test(): assert False", encoding="utf-8")
-    with pytest.raises(ChapterError, match="(?s)1 failed.*test_sums.py.*without a"):
+    with pytest.raises(ChapterError, match="test_sums.py fail without a mutant"):
         Trial(toy.root, toy.files, toy.tests, tmp_path).record()
 
 
