@@ -31,7 +31,7 @@ def _by_class(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Probabilities and truth, (C, pixels) each."""
     labels = _labels(logits, target)
     p = logits.float().softmax(1).transpose(0, 1).flatten(1)
-    return p, F.one_hot(labels, len(p)).flatten(0, -2).T.to(p.dtype)
+    return p, F.one_hot(labels, len(p)).flatten(0, -2).T.float()
 
 
 def _labels(logits: Tensor, target: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ def calibration_error(
     confidence, predicted = logits.softmax(1).max(1)
     correct = (predicted == target).double()
     which = (confidence * bins).ceil().long() - 1
-    gap = F.one_hot(which, int(bins)) * (confidence - correct)[:, None]
+    gap = F.one_hot(which) * (confidence - correct)[:, None]
     return _score((weights @ gap).abs().sum(1) / weights.sum(1), weight)
 
 

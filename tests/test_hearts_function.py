@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from medlib.hearts import function
 from medlib.hearts.phantom import GROUPS, phantom
@@ -202,6 +203,7 @@ def test_a_single_slice_a_cavity_closed_at_es_and_a_hole():
 def test_a_stray_island_does_not_thicken_the_wall():
     clean, dirty = ring(), ring()
     dirty[:, 58:62, 20:40] = 2
+    dirty[:, :2, 40:60] = 2  # before the heart, in the order of the pixels
     for a, b in zip(function.rings(clean, MM), function.rings(dirty, MM), strict=True):
         assert np.array_equal(a, b)
 
@@ -243,13 +245,47 @@ def test_the_interval_of_a_limit_covers():
             r"labels \[4\].*0 background",
         ),
         (lambda: function.volumes(np.full((1, 4, 4), 0.5), MM), "labels"),
-        (lambda: function.volumes(np.zeros((1, 4, 4)), (0, 1, 1)), "above 0"),
+        (lambda: function.volumes(np.zeros((2, 1, 4, 4)), MM), r"mask \(2, 1, 4, 4\)"),
+        (lambda: function.volumes(np.zeros((0, 4, 4)), MM), r"mask \(0, 4, 4\)"),
+        (lambda: function.volumes(ring() == 3, MM), r"labels \[False  True\]"),
+        (lambda: function.volumes(torch.ones(1, 2, 2) > 0, MM), "labels"),
+        (lambda: function.volumes(np.full((1, 4, 4), -1), MM), "labels"),
+        (lambda: function.volumes(np.full((1, 4, 4), np.nan), MM), "labels"),
+        (lambda: function.rings(ring() == 3, MM), "labels"),
+        (lambda: function.rings(None, MM), "no mask"),
+        (lambda: function.features(ring(), ring() == 3, MM), "labels"),
+        *(
+            (
+                lambda s=s, act=act: act(s),
+                "spacing.*three mm above 0, of the slices first",
+            )
+            for s in (
+                None,
+                1.5,
+                (1.5, 1.5),
+                (1, 1, 1, 1),
+                (0, 1, 1),
+                (1, 1, -1),
+                (1, np.nan, 1),
+                (1, 1, np.inf),
+            )
+            for act in (
+                lambda s: function.volumes(ring(), s),
+                lambda s: function.rings(ring(), s),
+                lambda s: function.features(ring(), ring(), s),
+            )
+        ),
+        (lambda: function.sectors(np.zeros(72)), r"values \(72,\); expected \(D, 72\)"),
+        (lambda: function.sectors(np.zeros((72, 5))), r"values \(72, 5\)"),
         (
             lambda: function.features(ring(), ring(shape=(4, 64, 64)), MM),
             r"\(5, 64, 64\) at ED and \(4, 64, 64\)",
         ),
         (lambda: function.features(ring(), None, MM), "no mask"),
         (lambda: function.bland_altman([1, 2, 3], [1, 2]), "pairs, three"),
+        (lambda: function.bland_altman([1, 2], [1, 2]), "pairs, three"),
+        (lambda: function.bland_altman(np.eye(3), np.eye(3)), "pairs, three"),
+        (lambda: function.bland_altman([1, 2, np.inf], [1, 2, 3]), "1 differences"),
         (
             lambda: function.bland_altman([1, 2, np.nan], [1, 2, 3]),
             "1 differences are not finite",
@@ -291,3 +327,134 @@ def test_the_interval_of_the_bias_is_students():
     bias = function.bland_altman(a, b).bias
     expected = ttest_1samp(a - b, 0).confidence_interval()
     assert (bias.low, bias.high) == pytest.approx((expected.low, expected.high))
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (5, 6), (2, 3)])
+@pytest.mark.parametrize("mm", [(10.0, 1.0, 2.0), (10.0, 2.0, 1.0)])
+def test_rays_by_hand(corner, mm):
+    """One pixel of blood in a wall of 3 × 3, at the borders of the image too. A ray
+    leaves a box of ±h × ±w mm at min(h / |sin|, w / |cos|), and samples of an eighth of
+    a millimetre are counted up to there.
+    """
+    mask = np.zeros((2, 8, 9), int)
+    row, column = corner
+    mask[1, row : row + 3, column : column + 3] = 2
+    mask[1, row + 1, column + 1] = 3
+    angle = np.radians(2.5 + 5 * np.arange(72))
+    half = mm[1] / 2, mm[2] / 2
+    out = np.minimum(half[0] / np.abs(np.sin(angle)), half[1] / np.abs(np.cos(angle)))
+    cavity, both = (np.floor(8 * t + 0.5) / 8 for t in (out, 3 * out))
+    found = function.rings(mask, mm)
+    assert np.allclose(found.cavity[1], cavity)
+    assert np.allclose(found.wall[1], both - cavity)
+    assert np.isnan(found.cavity[0]).all() and np.isnan(found.wall[0]).all()
+
+
+def test_a_ray_without_a_wall_says_nothing():
+    mask = np.zeros((1, 3, 40), int)
+    mask[0, 1, 10:20], mask[0, 1, 20:30] = 3, 2  # blood to the left, wall to the right
+    cavity, wall = function.rings(mask, (1, 1, 1))
+    assert np.array_equal(np.isnan(cavity), np.isnan(wall))
+    assert np.isfinite(wall[0, 0]) and np.isnan(wall[0, 36])
+
+
+def test_sectors_by_hand():
+    values = np.full((2, 72), np.nan)
+    values[0, 10:18] = np.arange(8)  # eight of 72 are known
+    found = function.sectors(values)
+    # A window has 12 rays, from six before its middle to five behind it.
+    for k in range(72):
+        window = [values[0, (k + j) % 72] for j in range(-6, 6)]
+        known = [v for v in window if np.isfinite(v)]
+        if len(known) > 6:
+            assert found[0, k] == pytest.approx(np.mean(known))
+        else:
+            assert np.isnan(found[0, k])
+    assert np.isfinite(found).sum() == 7 and found.shape == (2, 72)
+
+
+def boxes(*sizes):
+    """Slices of blood of `rows` × `columns` pixels in a wall of `thick`, and an RV."""
+    mask = np.zeros((len(sizes), 40, 40), int)
+    for z, (rows, columns, thick) in enumerate(sizes):
+        top, left = 20 - rows // 2, 20 - columns // 2
+        mask[
+            z, top - thick : top + rows + thick, left - thick : left + columns + thick
+        ] = 2
+        mask[z, top : top + rows, left : left + columns] = 3
+    mask[:, :3, :5] = 1
+    return mask
+
+
+def test_features_are_what_their_names_say():
+    # The blood of the third slice is just a quarter of the first's, that of the fourth
+    # a little less, and the fifth has none.
+    ed = boxes((8, 8, 3), (8, 6, 4), (4, 4, 6), (5, 3, 9), (0, 0, 2))
+    es = boxes((6, 5, 4), (8, 6, 4), (2, 2, 7), (1, 1, 2), (0, 0, 2))
+    es[:, :3, 3:5], es[1, 20:, 20:] = 0, 0  # a smaller RV, and a torn ring
+    mm = (8.0, 1.25, 1.5)
+    ml = 8 * 1.25 * 1.5 / 1000
+
+    def count(mask, k):
+        return ml * (mask == k).sum()
+
+    def of(mask):
+        return [function.sectors(part)[:3] for part in function.rings(mask, mm)]
+
+    (radius, wall), (radius_es, wall_es) = of(ed), of(es)
+    assert np.isfinite(wall).all() and np.isnan(wall_es).any()
+    thicker = 100 * (wall_es / wall - 1)
+    shorter = 100 * (1 - radius_es / radius)
+    lv, lv_es, rv, rv_es = (count(m, k) for k in (3, 1) for m in (ed, es))
+    mass = 1.05 * count(ed, 2)
+    expected = {
+        "LV EDV (mL)": lv,
+        "LV ESV (mL)": lv_es,
+        "RV EDV (mL)": rv,
+        "RV ESV (mL)": rv_es,
+        "LV mass (g)": mass,
+        "wall, mean (mm)": wall.mean(),
+        "wall, thickest tenth (mm)": np.percentile(wall, 90),
+        "LV EF (%)": 100 * (lv - lv_es) / lv,
+        "RV EF (%)": 100 * (rv - rv_es) / rv,
+        "RV/LV at ED": rv / lv,
+        "RV/LV at ES": rv_es / lv_es,
+        "mass/LV EDV (g/mL)": mass / lv,
+        "wall/radius": wall.mean() / radius.mean(),
+        "thickest/mean wall": np.percentile(wall, 90) / wall.mean(),
+        "wall spread at ES": np.nanstd(wall_es) / np.nanmean(wall_es),
+        "thickening, mean (%)": np.nanmean(thicker),
+        "thickening, weakest tenth (%)": np.nanpercentile(thicker, 10),
+        "thickening, spread (%)": np.nanstd(thicker),
+        "shortening, mean (%)": np.nanmean(shorter),
+        "shortening, weakest tenth (%)": np.nanpercentile(shorter, 10),
+        "shortening, spread (%)": np.nanstd(shorter),
+    }
+    assert function.features(ed, es, mm) == pytest.approx(expected)
+
+
+def test_the_limits_of_agreement_by_hand():
+    from scipy.stats import t
+
+    found = function.bland_altman([1, 2, 4, 9], [0, 0, 0, 0])
+    sd = np.std([1, 2, 4, 9], ddof=1)
+    q = t.ppf(0.975, 3)
+    reach = q * sd * np.sqrt(1 / 4 + 1.96**2 / 6)
+    for limit, centre in ((found.low, 4 - 1.96 * sd), (found.high, 4 + 1.96 * sd)):
+        assert limit[:3] == pytest.approx((centre, centre - reach, centre + reach))
+        assert limit.n == 4
+    half = q * sd / 2
+    assert found.bias[:3] == pytest.approx((4, 4 - half, 4 + half))
+    assert function.bland_altman([1, 2, 4], [0, 0, 0]).bias.n == 3
+
+
+def test_an_ejection_fraction_of_small_volumes_and_of_nan():
+    assert function.ejection_fraction(0.5, 0.25) == 50
+    assert math.isnan(function.ejection_fraction(-1, 1))
+    assert math.isnan(function.ejection_fraction(math.nan, 1))
+    assert math.isnan(function.ejection_fraction(1, math.nan))
+
+
+def test_large_volumes_of_bytes_do_not_overflow():
+    mask = np.full((20, 300, 300), 3, np.uint8)
+    assert function.volumes(mask, (10, 1, 1)) == pytest.approx((0, 0, 18_000))

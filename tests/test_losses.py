@@ -290,6 +290,8 @@ def test_what_a_class_that_nobody_has_costs():
     assert (logits.grad == 0).all()
     wrong = 200 * sure(0 * y, 3)
     assert losses.vnet_dice(wrong, y) == 1
+    wrong[0, :2, 0, 0] = 0  # p = ½ on the only pixel: 2 · ½ / (¼ + 1)
+    assert losses.vnet_dice(wrong[:, :2], y).item() == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
@@ -332,3 +334,5 @@ def test_border_weight_of_three_objects_by_hand():
     expected = torch.ones(7)
     expected[[1, 2, 4, 6]] += 4 * torch.exp(-(near**2) / 8)
     torch.testing.assert_close(w, expected.expand(2, 1, 7))
+    narrow = losses.border_weight(row.expand(1, 1, 7), sigma=1)
+    assert narrow[0, 0, 4].item() == pytest.approx(1 + 10 * math.exp(-2))

@@ -111,12 +111,11 @@ def sectors(values: np.ndarray) -> np.ndarray:
     """
     from scipy.ndimage import uniform_filter1d
 
-    values = np.asarray(values, dtype=float)
     if values.ndim != 2 or values.shape[1] != RAYS:
         raise ValueError(f"values {values.shape}; expected (D, {RAYS}), one a ray")
     known = np.isfinite(values)
-    share = uniform_filter1d(known.astype(float), SECTOR, axis=1, mode="wrap")
-    mean = uniform_filter1d(np.where(known, values, 0), SECTOR, axis=1, mode="wrap")
+    share = uniform_filter1d(known.astype(float), SECTOR, mode="wrap")
+    mean = uniform_filter1d(np.where(known, values, 0), SECTOR, mode="wrap")
     return np.where(share > 0.5, mean / np.where(share > 0.5, share, 1), np.nan)
 
 
