@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 
 from press.mutants import Mutant
+from press.text import ChapterError
 
 MEMORY = 6 << 30  # bytes a child may ask for
 PYTEST = [
@@ -34,7 +35,7 @@ PYTEST = [
     "-p",
     "no:cacheprovider",
     "--assert=plain",
-    "--tb=no",
+    "--tb=short",
 ]
 
 
@@ -106,6 +107,7 @@ class Trial:
         self.root, self.files, self.tests, self.folder = root, files, tests, folder
         beside = {path.stem for path in (root / "tests").glob("*.py")}
         self.own = beside | {files[0].relative_to(root).parts[0]}
+        self.said = folder / "said.txt"
         self.limit = 3600  # CPU-seconds of a child
         self.running: dict[int, Mutant] = {}
 
@@ -121,15 +123,17 @@ class Trial:
         return int(pytest.main([*options, *map(str, self.tests)], [plugin]))
 
     def fork(self, work: Callable[[], int]) -> int:
-        """A child's number. It ends with what `work` returns, and says nothing."""
+        """A child's number. It ends with what `work` returns; what it says goes into a
+        file.
+        """
         sys.stdout.flush()
         if child := os.fork():
             return child
         status = 99
         try:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
+            said = os.open(self.said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for stream in (1, 2):
-                os.dup2(nowhere, stream)
+                os.dup2(said, stream)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
             resource.setrlimit(resource.RLIMIT_CPU, (self.limit, 2 * self.limit))
@@ -141,7 +145,7 @@ class Trial:
             os._exit(status)
 
     def record(self) -> float:
-        """Run all tests unchanged; the CPU-seconds. ValueError where one fails."""
+        """Run all tests unchanged; the CPU-seconds. ChapterError where one fails."""
         before = os.times()
         path = self.folder / "record"
 
@@ -172,9 +176,10 @@ class Trial:
     def _expect_success(self, child: int) -> float:
         _, status, usage = os.wait4(child, 0)
         if status:
-            raise ValueError(
-                "tests fail without a mutant; expected that all pass: "
-                f"{' '.join(path.name for path in self.tests)}"
+            said = self.said.read_text("utf-8", "replace")[-2000:]
+            raise ChapterError(
+                f"{said}\n{' '.join(path.name for path in self.tests)} fail without a "
+                "mutant; expected that all pass"
             )
         return usage.ru_utime + usage.ru_stime
 

@@ -227,6 +227,18 @@ def test_local_correlation_does_not_mind_brightness():
     assert motion.local_correlation(a, torch.randn_like(a)) < 0.2
 
 
+def test_local_correlation_by_hand():
+    a, b = 2 + torch.rand(2, 1, 1, 6, 7, generator=torch.Generator().manual_seed(0))
+    b = b + a / 2
+    found = []
+    for i in range(6):
+        for j in range(7):
+            rows, columns = (slice(max(k - 1, 0), k + 2) for k in (i, j))
+            c = np.cov(*(x[0, 0, rows, columns].flatten() for x in (a, b)), ddof=0)
+            found.append(c[0, 1] ** 2 / (c[0, 0] * c[1, 1] + 1e-3))
+    close(motion.local_correlation(a, b, 3).item(), np.mean(found), rtol=1e-4, atol=0)
+
+
 def test_gradients_are_finite():
     v = torch.zeros(1, 2, 16, 16, requires_grad=True)
     a, b = torch.randn(2, 1, 1, 16, 16)
@@ -260,6 +272,14 @@ def test_a_known_smooth_motion_is_found(shifted, method, share):
     found, busy = method(moving, fixed), u.norm(dim=1) > 1
     assert found.shape == u.shape and found.dtype == u.dtype
     assert (found - u).norm(dim=1)[busy].mean() < share * u.norm(dim=1)[busy].mean()
+
+
+def test_without_a_word_demons_and_flow_take_the_chapters_settings(shifted):
+    moving, fixed = (x[:1] for x in shifted[:2])
+    told = motion.demons(moving, fixed, sigma=1.5, levels=(2, 1), steps=60)
+    close(motion.demons(moving, fixed), told)
+    close(motion.tvl1(moving, fixed), motion.tvl1(moving, fixed, attachment=15.0))
+    close(motion.affine(moving, fixed), motion.affine(moving, fixed, steps=80, lr=0.02))
 
 
 def test_affine_finds_a_shift(shifted):

@@ -71,6 +71,22 @@ def test_reads_the_slices_that_were_drawn_twice(tmp_path, dicom):
     assert patient.ed.spacing == ((8, 1.5, 1.25) if dicom else sunnybrook.ASSUMED)
 
 
+def test_images_are_numbered_from_1_and_twenty_a_slice(tmp_path):
+    """Images 21 to 40 are the second slice, 41 to 60 the third."""
+    (patient,) = hearts.read_sunnybrook(write(tmp_path, ed=(21, 60), es=(40, 41)))
+    assert [float(v[0, 0]) for v in patient.ed.image] == [21, 60]
+    assert [float(v[0, 0]) for v in patient.es.image] == [40, 41]
+
+
+def test_three_points_are_a_contour(tmp_path):
+    write(tmp_path)
+    contour = next(tmp_path.rglob("*0040-icontour*"))
+    contour.write_text("40 20\n55 20\n40 40\n")  # columns, then rows
+    mask = hearts.read_sunnybrook(tmp_path)[0].ed.mask[0] == 3
+    assert mask[22, 50] and mask[38, 41] and not mask[38, 50]
+    assert mask.sum() == pytest.approx(15 * 20 / 2, abs=30)  # its edge included
+
+
 def test_masks_lie_where_the_contours_do(tmp_path):
     (patient,) = hearts.read_sunnybrook(write(tmp_path))
     lv, wall = patient.ed.mask[0] == 3, patient.ed.mask[0] == 2

@@ -7,6 +7,7 @@ import pytest
 
 from press import survivors
 from press.survivors import Module, Score, campaign, equivalents
+from press.text import ChapterError
 from press.trial import Trial
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -96,7 +97,7 @@ def test_lines_and_the_tests_that_start_processes_are_noted(trial):
 
 def test_tests_that_fail_anyway_are_refused(toy, tmp_path):
     toy.tests[0].write_text("def test(): assert False", encoding="utf-8")
-    with pytest.raises(ValueError, match="without a mutant.*test_sums.py"):
+    with pytest.raises(ChapterError, match="test_sums.py fail without a mutant"):
         Trial(toy.root, toy.files, toy.tests, tmp_path).record()
 
 

@@ -145,10 +145,11 @@ def test_a_3d_unet_is_framed_by_zeros_at_the_end():
     torch.testing.assert_close(net(x), y[..., :4, :6, :7])
 
 
-def test_a_kernel_of_three_sizes_keeps_the_size():
-    net = UNet3D(width=2, pool=FLAT[:1], kernel=(1, 3, 5))
+@pytest.mark.parametrize("kernel", [(1, 3, 5), (5, 7, 9)])
+def test_a_kernel_of_three_sizes_keeps_the_size(kernel):
+    net = UNet3D(width=2, pool=FLAT[:1], kernel=kernel)
     assert net(torch.randn(1, 1, 3, 8, 6)).shape == (1, 2, 3, 8, 6)
-    assert [m.padding for m in net.down[0] if hasattr(m, "padding")] == [(0, 1, 2)] * 2
+    assert [m.kernel_size for m in net.down[0] if hasattr(m, "padding")] == [kernel] * 2
 
 
 def test_without_a_word_it_is_the_papers_3d_network():

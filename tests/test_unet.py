@@ -218,11 +218,11 @@ def test_convolutions_begin_with_variance_2_over_their_inputs():
 
 @torch.no_grad()
 def test_padded_is_framed_by_zeros_at_the_end():
-    net = UNet(1, 2, width=2, depth=2, padded=True, norm=True).eval()
-    x = torch.randn(1, 1, 13, 11)
-    y = net(F.pad(x, (0, 1, 0, 3)))
-    assert y.shape == (1, 2, 16, 12)
-    torch.testing.assert_close(net(x), y[:, :, :13, :11])
+    net = UNet(1, 2, width=2, depth=3, padded=True, norm=True).eval()
+    x = torch.randn(1, 1, 13, 19)
+    y = net(F.pad(x, (0, 5, 0, 3)))
+    assert y.shape == (1, 2, 16, 24)
+    torch.testing.assert_close(net(x), y[:, :, :13, :19])
 
 
 @pytest.mark.parametrize("skip", ["concatenate", "add", "none"])
