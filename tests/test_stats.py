@@ -207,6 +207,10 @@ def test_many_patients_are_left_out_in_blocks_that_are_drawn(monkeypatch):
     assert blocks.shape == (200, 600) and set((blocks == 0).sum(1)) == {3}
     assert ((blocks == 0).sum(0) == 1).all()
     found = over_patients(values)
+    assert (
+        over_patients(values) == found
+        and (stats._left_out(np.arange(600), 600) == blocks).all()
+    )
     assert found.n == 600 and found.mean == pytest.approx(exact.mean)
     assert found.high - found.low == pytest.approx(exact.high - exact.low, rel=0.15)
     assert stats._left_out(np.arange(200), 200).shape == (200, 200)
@@ -248,14 +252,33 @@ def test_a_share_stays_between_0_and_1():
     y = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
     perfect = over_cases(auc, y.astype(float), y)
     assert perfect[:3] == pytest.approx((1, 0.025 ** (1 / 4), 1))  # four are rarest
+    assert perfect.over == "10 cases of unknown patients"
     hopeless = over_cases(auc, -y.astype(float), y)
     assert hopeless[:3] == pytest.approx((0, 0, 1 - 0.025 ** (1 / 4)))
     nearly = over_cases(auc, np.array([0, 1, 2, 4.5, 4, 5, 6, 7, 8, 9]), y)
     assert 0.3 < nearly.low < nearly.mean < nearly.high < 1
+    assert nearly.over == perfect.over
     right = np.array([[-1, -1, -1, 1, 1, 1, 1, 1, 1, 1]])
     assert over_cases(accuracy, right, y).high < 1
     # One number a patient may be anything, and has no such bounds.
     assert over_patients([1.0, 1, 1, 0.99, 0.9]).high > 1
+
+
+def test_a_score_that_may_exceed_1_has_no_such_bounds():
+    def doubled(values, target, weight=None):
+        return 2 * mean_value(values, target, weight)
+
+    found = over_cases(doubled, [[0.9, 1, 0.5], [0.7, 0.8, 0.4]], None)
+    assert found.high > 2 > found.mean > 1
+    assert found.over == "2 seeds and 3 cases of unknown patients"
+    half = over_cases(doubled, [0.5, 0.5, 0.5], None)
+    assert half[:3] == pytest.approx((1, 0.025 ** (1 / 3), 1))
+
+
+def test_the_rarest_of_three_classes_counts():
+    y = [0, 0, 0, 0, 1, 1, 1, 2, 2]
+    sure = np.eye(3)[y] * 9
+    assert over_cases(accuracy, sure[None], y).low == pytest.approx(0.025 ** (1 / 2))
 
 
 def test_two_images_of_a_rare_patient_are_one_patient():
@@ -265,7 +288,8 @@ def test_two_images_of_a_rare_patient_are_one_patient():
 
 def test_an_auc_that_hangs_on_one_patient_has_no_ends():
     scores, y = np.array([[0.1, 0.4, 0.3, 0.2, 0.9]]), np.array([0, 0, 0, 0, 1])
-    assert over_cases(auc, scores, y)[:3] == (1, -np.inf, np.inf)
+    alone = over_cases(auc, scores, y)
+    assert alone[:3] == (1, -np.inf, np.inf) and alone.over.startswith("5 cases")
     lead = over_cases(auc, scores, y, -scores)
     assert lead[:3] == (1, -np.inf, np.inf) and lead.p == 1
 
@@ -294,6 +318,7 @@ def test_mean_value_with_weights():
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.5, 0.9]) == pytest.approx([1, 1])
+    assert holm([0.9, 0.8]).tolist() == [1, 1] and holm([0, 1]).tolist() == [0, 1]
     assert holm([0.0, 1.0]).tolist() == [0, 1] and holm([]).tolist() == []
 
 
