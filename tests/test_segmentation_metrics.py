@@ -338,3 +338,12 @@ def test_consistency_of_tensors_of_masks_and_of_one_slice():
     mask[:2, :2, :2] = 3
     assert metrics.consistency(mask) == metrics.consistency(mask > 0) == 0.5
     assert np.isnan(metrics.consistency(mask[:1]))
+
+
+def test_from_a_mask_to_an_empty_one_it_is_infinitely_far():
+    none, some = np.zeros((5, 5)), np.eye(5)
+    there, back = metrics.surface_distances(some, none)
+    assert there.tolist() == [np.inf] * 5 and back.tolist() == []
+    there, back = metrics.surface_distances(none, some)
+    assert there.tolist() == [] and back.tolist() == [np.inf] * 5
+    assert [way.tolist() for way in metrics.surface_distances(none, none)] == [[], []]
