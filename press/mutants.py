@@ -3,7 +3,7 @@
 A mutant changes one place: a comparison, an operator of arithmetic, a condition, a
 number, an argument of a call, or a statement that is dropped. Strings, messages,
 annotations and imports are left alone, and so are the `strict` of a zip, which computes
-nothing, and the order of what max and min are given.
+nothing, and the order of what a maximum or a minimum is taken of.
 """
 
 import ast
@@ -206,7 +206,9 @@ class _Places(ast.NodeVisitor):
         given = [a for a in node.args if not isinstance(a, ast.Starred)]
         if given == node.args and given and not isinstance(given[0], ast.GeneratorExp):
             self.without(given[-1])
-            if len(given) > 1 and name not in ("max", "min"):
+            if len(given) > 1 and not name.endswith(
+                ("max", "min", "maximum", "minimum")
+            ):
                 (start, middle), (far, end) = map(self.span, given[:2])
                 gap = self.code[middle:far].decode()
                 swapped = self.text(given[1]) + gap + self.text(given[0])

@@ -71,6 +71,11 @@ def test_same_seed_same_bytes_other_seed_other_patients():
     )
 
 
+def test_a_phantom_is_not_changed():
+    with pytest.raises(AttributeError, match="image"):
+        phantom(1, shape=(1, 2, 2)).image = None
+
+
 def test_drawing_leaves_the_global_generator_alone():
     torch.manual_seed(0)
     expected = torch.rand(1)

@@ -125,6 +125,19 @@ def test_fewer_pixels_are_means_and_not_samples(cohort):
     assert (bright.mean() - dark.mean()) / dark.std() > 5
 
 
+@pytest.mark.parametrize("step", [1.4, 1.6, 4.0, 6.2])
+def test_a_coarser_square_sees_means_of_the_pixels_around_each_place(cohort, step):
+    """Of 3 × 3 from one and a half of the scanner's pixels on, 5 × 5 from three on."""
+    from scipy.ndimage import uniform_filter
+
+    one, cut = cohort[0], hearts.Window((60.3, 55.1), (step, step), 8, (120, 110))
+    size = {1.4: 1, 1.6: 3, 4.0: 5, 6.2: 7}[step]
+    means = [[uniform_filter(z, size) for z in v] for v in hearts.moments(one)]
+    stack = torch.from_numpy(np.array(means)).flatten(0, 1)[:, None]
+    expected = hearts.standardise_scan(cut.cut(stack))
+    torch.testing.assert_close(hearts.prepare(one, cut), expected, rtol=0, atol=1e-3)
+
+
 def test_slices_of_nobody_are_refused(cohort):
     with pytest.raises(DataError, match="no patients; expected at least one"):
         hearts.slices(cohort[:2], cohort[:0], cohort[:1])

@@ -17,14 +17,15 @@ def write(
     dicom=False,
     name="HF-I-05",
     spacing=(1.5, 1.25),
+    size=(64, 80),
 ):
     from PIL import Image
 
     contours, images = folder / f"SC-{name}" / "contours-manual", folder / name
     contours.mkdir(parents=True)
-    images.mkdir()
+    images.mkdir(parents=True)
     for n in (*ed, *es):
-        grey = np.full((64, 80), n, np.uint8)
+        grey = np.full(size, n, np.uint8)
         if dicom:
             write_dicom(images / f"IM-0001-{n:04}.dcm", grey, spacing)
         else:
@@ -124,6 +125,12 @@ def test_a_network_can_segment_it(tmp_path):
         (
             lambda f: next(f.rglob("*0040-icontour*")).write_text("a b"),
             "cannot be read",
+        ),
+        (
+            lambda f: (f / "HF-I-05" / "d-40.jpg").write_bytes(
+                (write(f / "b", size=(60, 80)) / "HF-I-05" / "d-40.jpg").read_bytes()
+            ),
+            r"HF-I-05: slices of \[\(60, 80\), \(64, 80\)\] pixels; expected one size",
         ),
         (
             lambda f: [p.unlink() for p in f.rglob("*-ocontour*")],

@@ -32,7 +32,7 @@ def changes(text):
           "(1, 0.5, False, None, 'a')"}),
         ("f(a, b, c=d)", "argument", {"f(a, c=d)", "f(b, a, c=d)", "f(a, b)"}),
         ("f(a.b, a.b)", "argument", {"f(a.b)"}),
-        ("max(a, b)", "argument", {"max(a)"}),
+        ("np.minimum(a, b)", "argument", {"np.minimum(a)"}),
         ("f(c=d, *a, **b)", "argument", {"f(*a, **b)"}),
         ("zip(a, b, strict=True)", "argument",
          {"zip(a, strict=True)", "zip(b, a, strict=True)"}),
