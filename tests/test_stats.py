@@ -108,6 +108,12 @@ def test_shapes_are_not_taken_on_trust():
             over_patients([1, 2, 3], whose=["a", "b", name])
 
 
+@pytest.mark.parametrize("ask", [interval, over_patients, mean_value])
+def test_numbers_of_half_precision_are_averaged_in_double(ask):
+    half = np.array([0.1, 0.2, 0.4, 0.8], np.float16)
+    assert ask(half) == ask(half.astype(float))
+
+
 def test_pairs_are_subtracted():
     a, b = np.random.default_rng(0).normal(size=(2, 8))
     test, found = ttest_rel(a, b), paired(a, b, level=0.9)
