@@ -10,6 +10,7 @@ from medlib.cost import parameters
 from medlib.data import Dataset, Split
 from medlib.device import device, profile
 from medlib.extras import extra
+from medlib.metrics import accuracy, auc
 from medlib.train import evaluate, fit
 
 # steps, pixels a side, images a batch
@@ -113,6 +114,7 @@ def train_full_size(model: nn.Module, data: Dataset, name: str | None = None) ->
         lr=3e-4,
         batch_size=batch,
         validations=min(steps // 2, 10),
+        score=auc if full_size() else accuracy,  # 16 images may lack a class
     )
     print(
         f"{type(model).__name__}, {parameters(model):,} parameters, {side} × {side} "

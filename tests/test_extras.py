@@ -29,11 +29,10 @@ def test_other_errors_pass():
 
 
 IMAGES = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+NET = nn.Conv2d(1, 1, 1)
 NEEDY = {
     "skimage.feature": lambda: baselines.gradients(IMAGES),
-    "captum.attr": lambda: explain.grad_cam(
-        nn.Identity(), nn.Identity(), IMAGES, torch.zeros(1)
-    ),
+    "captum.attr": lambda: explain.grad_cam(NET, NET, IMAGES, torch.zeros(1)),
 }
 
 
