@@ -393,7 +393,7 @@ def test_what_a_killed_process_left_goes_after_a_day(tmp_path):
     for path in (old, new):
         path.write_bytes(b"half")
     now = time.time()
-    for path, hours in ((old, 24.01), (new, 23.99)):
+    for path, hours in ((old, 24.005), (new, 23.995)):
         os.utime(path, 2 * (now - 3600 * hours,))
     make_room(tmp_path)
     assert new.exists() and not old.exists()
