@@ -118,8 +118,14 @@ def over_cases(
     1958). A score between 0 and 1 gets its interval on the logit scale, which keeps it
     there. Open where a class has a single patient. `n` is the number of patients.
     """
-    sides = [_finite(s, "scores") for s in (scores, baseline) if s is not None]
-    sides = [np.atleast_2d(side) for side in sides]
+    sides = [
+        np.atleast_2d(np.asarray(side, dtype=float))
+        for side in (scores, baseline)
+        if side is not None
+    ]
+    for side in sides:  # −∞ is the logarithm of a probability of 0
+        if np.isnan(side).any():
+            raise ValueError("scores with NaN; expected numbers")
     seeds, cases = sides[0].shape[:2]
     target = None if target is None else np.asarray(target)
     lengths = {len(x) for x in (target, whose) if x is not None}
@@ -163,7 +169,7 @@ def mean_value(
     values: ArrayLike, target: None = None, weight: np.ndarray | None = None
 ) -> float | np.ndarray:
     """For `over_cases` on one number a case: the mean, or that under each weight."""
-    values = np.asarray(values, dtype=float)
+    values = _finite(values, "values")
     if values.ndim != 1:
         raise ValueError(
             f"values {values.shape} of one seed; expected one number a patient"
