@@ -56,7 +56,8 @@ class Mutant(NamedTuple):
     def __str__(self) -> str:
         nth = f", place {self.which}" if self.which > 1 else ""
         lines = [f"- {s}" for s in self.old] + [f"+ {s}" for s in self.new]
-        head = f"{self.file}:{self.line}  in {self.scope}{nth}  ({self.operator})"
+        scope = self.scope or "the module"
+        head = f"{self.file}:{self.line}  in {scope}{nth}  ({self.operator})"
         return "\n".join([head, *lines])
 
 

@@ -76,8 +76,8 @@ def equivalents(root: Path = ROOT) -> dict[tuple, str]:
     entries = tomllib.loads(path.read_text("utf-8"))["mutant"]
     keys = ("file", "scope", "old", "new")
     return {
-        (*(entry[key] for key in keys), entry.get("which", 1)): entry["why"]
-        for entry in entries
+        (*(" ".join(e[key].split()) for key in keys), e.get("which", 1)): e["why"]
+        for e in entries
     }
 
 

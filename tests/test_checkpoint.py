@@ -392,7 +392,9 @@ def test_what_a_killed_process_left_goes_after_a_day(tmp_path):
     old, new = (tmp_path / f"{letter * 32}.pt.7.part" for letter in "ab")
     for path in (old, new):
         path.write_bytes(b"half")
-    os.utime(old, (1e9, 1e9))
+    now = time.time()
+    for path, hours in ((old, 24.005), (new, 23.995)):
+        os.utime(path, 2 * (now - 3600 * hours,))
     make_room(tmp_path)
     assert new.exists() and not old.exists()
 

@@ -138,11 +138,20 @@ def test_own_randomness_puts_all_three_generators_back():
     assert drawn() == expected
 
 
+def test_mixed_precision_is_bf16_on_every_device(monkeypatch):
+    """torch's own choice on a GPU is fp16."""
+    monkeypatch.setenv("MEDLIB_PRECISION", "bf16")
+    monkeypatch.setattr(device, "device", lambda: torch.device("mps"))
+    context = device.mixed_precision()
+    assert (context.device, context.fast_dtype) == ("mps", torch.bfloat16)
+
+
 def test_a_seed_reaches_all_three_generators():
     def drawn(value):
         device.seed(value)
         return random.random(), np.random.rand(), torch.rand(1).item()
 
+    assert drawn(7)[1] == np.random.RandomState(7).rand()
     assert drawn(2**32 + 1)[1] == drawn(1)[1]  # NumPy's seeds end there
     assert drawn(np.int16(1)) == drawn(1) and drawn(-1)[1] == drawn(2**32 - 1)[1]
     device.seed()

@@ -327,6 +327,9 @@ def test_the_interval_of_the_bias_is_students():
     bias = function.bland_altman(a, b).bias
     expected = ttest_1samp(a - b, 0).confidence_interval()
     assert (bias.low, bias.high) == pytest.approx((expected.low, expected.high))
+    half = np.array([100.1, 101, 103.3, 108], np.float16)
+    expected = function.bland_altman(half.astype(float), [0, 0, 0, 0])
+    assert function.bland_altman(half, np.zeros(4, np.float16)) == expected
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (5, 6), (2, 3)])

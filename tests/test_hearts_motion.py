@@ -305,6 +305,7 @@ def test_the_classical_methods_look_at_their_images_first(method):
     with pytest.raises(ValueError, match="NaN or infinity; expected finite"):
         method(x, x / 0)
     assert method(x.bfloat16(), x.bfloat16()).dtype == torch.float32
+    assert method(x.double(), x.double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,7 @@ TWO += [lambda a, b, mm=None: metrics.surface_dice(a, b, 1, mm)]
         (np.where(np.eye(4) > 0, np.nan, 1), "nan"),
         (np.where(np.eye(4) > 0, np.nan, 0), "nan"),
         (-np.eye(4), r"mask of \[-1."),
+        (-np.ones((4, 4)), r"mask of \[-1."),
     ],
 )
 def test_what_is_no_mask_of_one_structure_is_refused(metric, bad, words):

@@ -126,7 +126,7 @@ def test_a_batch_is_never_larger_than_the_set():
         ({"model": net().requires_grad_(False)}, "expected at least one parameter"),
         ({"loss": partial(F.cross_entropy, reduction="none")}, "expected a tensor of"),
         ({"loss": lambda logits, y: 0.5}, "a loss that is a float.*expected a tensor"),
-        ({"loss": lambda logits, y: y.sum()}, "a loss that is a Tensor.*expected a te"),
+        ({"loss": lambda logits, y: y.sum()}, "a loss that is a Tensor.*expected a t"),
         ({"loss": lambda logits, y: logits.mean().detach()}, "without a gradient; exp"),
         ({"epochs": "3"}, "epochs='3'; expected a positive number"),
         ({"epochs": math.inf}, "epochs=inf"),
