@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from nbclient import NotebookClient
+from test_losses import LOSSES
 from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -117,15 +118,6 @@ def test_additive_attention_and_voxelmorph_on_a_fake_gpu():
             == motion.jacobian(field).device.type
             == "cuda"
         )
-
-
-LOSSES = [
-    losses.soft_dice,
-    losses.vnet_dice,
-    losses.tversky,
-    losses.focal,
-    losses.dice_ce,
-]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
