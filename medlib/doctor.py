@@ -124,16 +124,19 @@ def machine() -> Iterator[Check]:
     yield True, f"profile: {profile()} (MEDLIB_PROFILE=smoke|quick|full chooses)", ""
 
 
+def _registry() -> dict[str, dict]:
+    return tomllib.loads(paths.resource("datasets.toml").read_text(encoding="utf-8"))
+
+
 def sets() -> Iterator[Check]:
     """Whether each data set is at hand, without downloading: in the cache, in the
     mirror, or in a package.
     """
-    text = paths.resource("datasets.toml").read_text(encoding="utf-8")
     mirror = os.environ.get("MEDLIB_MIRROR", "")
     folders = [paths.cache()]
     if mirror and not mirror.startswith(("http://", "https://")):
         folders.append(Path(mirror).expanduser())
-    for name, card in tomllib.loads(text).items():
+    for name, card in _registry().items():
         files = [e["path"] for e in card.get("file", []) if "size" not in e]
         files += [card["path"]] if "path" in card else []
         lacking = [
@@ -152,6 +155,22 @@ def sets() -> Iterator[Check]:
         elif lacking:
             title += ": not here yet; fetched when it is needed"
         yield not advice, title + (" is not here" if advice else ""), advice
+
+
+def addresses() -> bool:
+    """For maintainers: ask every address of the registry for its first byte, as the
+    book asks. Prints a table; True where all answer with something like the file.
+    """
+    from medlib import fetch, upstream
+
+    well = True
+    with upstream.session() as session:
+        for name, url in fetch.addresses():
+            answer = upstream.knock(session, url)
+            good = answer.startswith("HTTP 20")
+            well &= good
+            print(f"{'OK  ' if good else 'FAIL'} {name:<16} {answer:<34} {url}")
+    return well
 
 
 def step() -> float:

@@ -92,9 +92,11 @@ def _first(what: str, ways: list[tuple[str, Callable[[], None]]]) -> str:
             wrong = wrong or error
     if wrong:
         raise wrong
+    why = "; ".join(dict.fromkeys(reasons))
     raise Unreachable(
-        "; ".join(dict.fromkeys(reasons))
-        or f"{what}: not in the cache, not in MEDLIB_MIRROR, and MEDLIB_OFFLINE is set"
+        f"{what}: {why}"
+        if why
+        else f"{what}: not in the cache, not in MEDLIB_MIRROR, and MEDLIB_OFFLINE is set"
     )
 
 
@@ -229,9 +231,12 @@ def folder(
             return there, "mirror"
     if not os.environ.get("MEDLIB_OFFLINE"):
         ways += [("upstream", way) for way in card.get("way", [{}])]
+    what = f"{name} ({', '.join(part.name for part in parts)})"
+    if not ways:
+        _first(what, [])
     with _writing(place), _alone(place), upstream.session() as session:
         source = _first(
-            f"no folder {place}",
+            what,
             [
                 (source, functools.partial(_bring, session, name, parts, place, way))
                 for source, way in ways
@@ -309,6 +314,17 @@ def _listed(part: Part, name: str, folder: str) -> list[str]:
     return rows if len(rows) == part.each else []
 
 
+def files_of(part: Part, place: Path) -> list[str]:
+    """The files of a part that are there."""
+    return [
+        (PurePosixPath(folder) / path.name).as_posix()
+        for folder in part.folders
+        if (place / folder).is_dir()
+        for path in sorted((place / folder).iterdir())
+        if re.fullmatch(part.keep, path.name)
+    ]
+
+
 def lacking(part: Part, name: str, place: Path) -> list[str]:
     """The folders of a part that are not whole; or its name, if it is an archive."""
     if part.archive:
@@ -382,7 +398,7 @@ def _one_by_one(
                 session,
                 file.url,
                 target,
-                lambda part: _check(part, file.path, row, file.url),
+                lambda part: check(part, file.path, row, file.url),
                 limit=2 * row[0] + 2**16 if row else LARGEST,
                 pinned=row is not None,
             )
@@ -399,7 +415,7 @@ def _one_by_one(
         pool.shutdown(cancel_futures=True)
 
 
-def _check(
+def check(
     path: Path, name: str, row: tuple[int, str] | None, origin: str
 ) -> tuple[int, str]:
     """(bytes, SHA-256) of a file, unzipped if its name ends in .gz. Raises _Wrong where
@@ -453,7 +469,7 @@ def _from_archive(
             write(half)
             row = checksums(name).get(path)
             try:
-                _check(half, path, row, f"{url} ({path})")
+                check(half, path, row, f"{url} ({path})")
             except _Wrong:
                 half.unlink()
                 raise
@@ -573,6 +589,22 @@ def _announce(name: str) -> None:
     lines = [f"Fetching {card['title']}.", f"Licence: {card['licence']}."]
     lines += [card[key] for key in ("terms", "reference") if key in card]
     print("\n  ".join(lines))
+
+
+def addresses() -> Iterator[tuple[str, str]]:
+    """(set, address) of all that is asked upstream; of many alike the first."""
+    for name, card in REGISTRY.items():
+        for entry in card.get("file", []) + card.get("part", []):
+            yield from ((name, url) for url in entry.get("url", []))
+        for way in card.get("way", []):
+            if "girder" in way:
+                listing = "folder?parentType=folder&limit=1&parentId="
+                yield name, f"{way['girder']}/{listing}{way['id']}"
+            elif "files" in way:
+                first = next(iter(checksums(name)), "")
+                yield name, way["files"].replace("{path}", first)
+            else:
+                yield name, way["archive"]
 
 
 def standard(card: dict) -> list[str]:

@@ -173,14 +173,20 @@ def _seconds(header: str | None) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-def _attempts(url: str, action: Callable[[], Any]) -> Any:
-    """What `action` gives, once it is not told to come back later."""
-    for attempt in range(ATTEMPTS):
+def _attempts(
+    url: str, action: Callable[[], Any], size: Callable[[], int] = lambda: 0
+) -> Any:
+    """What `action` gives, once it is not told to come back later. An attempt that got
+    on, by `size`, does not count."""
+    best, attempt = 0, 0
+    while attempt < ATTEMPTS:
         try:
             return action()
         except _Later as later:
             reason, seconds = str(later), later.seconds
-        if attempt + 1 < ATTEMPTS:
+        attempt = 0 if size() > best else attempt + 1
+        best = max(best, size())
+        if attempt < ATTEMPTS:
             time.sleep(PAUSE * 2**attempt if seconds is None else seconds)
     raise Unreachable(f"{reason}, {ATTEMPTS} times")
 
@@ -200,8 +206,11 @@ def download(
     will be. Raises Unreachable; OSError where `part` cannot be written.
     """
 
-    def action():
-        have = part.stat().st_size if part.exists() else 0
+    def size() -> int:
+        return part.stat().st_size if part.exists() else 0
+
+    def action() -> None:
+        have = size()
         with _asked(opened, url, start=have, pinned=pinned) as reply:
             if reply.status_code == 416:  # nothing after what we have: the whole file,
                 return  # or another one; whoever called will see
@@ -216,7 +225,25 @@ def download(
                     if f.tell() > limit:
                         break
 
-    _attempts(url, action)
+    _attempts(url, action, size)
+
+
+def knock(opened: "requests.Session", url: str) -> str:
+    """In a word, what `url` answers when it is asked for one byte."""
+    import requests
+
+    options: dict[str, Any] = {"stream": True, "timeout": TIMEOUT}
+    headers = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
+    try:
+        with opened.get(address(url), headers=headers, **options) as reply:
+            kind = reply.headers.get("Content-Type", "no type").split(";")[0]
+            if kind == "text/html":
+                return f"a web page (HTTP {reply.status_code})"
+            span = reply.headers.get("Content-Range", "").rpartition("/")[2]
+            size = span or reply.headers.get("Content-Length", "?")
+            return f"HTTP {reply.status_code} {kind} {size}"
+    except requests.RequestException as error:
+        return type(error).__name__
 
 
 # ---------------------------------------------------------------- where files are

@@ -83,12 +83,19 @@ def test_missing_data_come_with_the_next_step(monkeypatch, tmp_path):
         return {what.split(":")[0]: (well, tip) for well, what, tip in doctor.sets()}
 
     seen = found()
-    assert seen["pneumoniamnist"] == (True, "") and seen["digits"] == (True, "")
-    well, tip = seen["acdc"]
-    assert not well and "creatis" in tip and "MEDLIB_MIRROR" in tip
-    assert str(tmp_path / "cache") in tip
+    assert all(well for well, _ in seen.values())  # what is lacking can be fetched
     monkeypatch.setenv("MEDLIB_OFFLINE", "1")
+    well, tip = found()["acdc"]
+    assert not well and "MEDLIB_OFFLINE" in tip
     assert not found()["pneumoniamnist"][0]
+    card = {"title": "By a form", "path": "form", "page": "https://form.example"}
+    monkeypatch.setattr(doctor, "_registry", lambda: {"form": card})
+    well, tip = found()["form"]
+    assert not well and "form.example" in tip and "MEDLIB_MIRROR" in tip
+    assert str(tmp_path / "cache") in tip
+    monkeypatch.undo()
+    monkeypatch.setenv("MEDLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MEDLIB_MIRROR", str(tmp_path / "mirror"))
     (tmp_path / "mirror" / "acdc").mkdir(parents=True)
     assert found()["acdc"] == (True, "")
 
