@@ -234,7 +234,7 @@ def _check_shapes(split: Split, where: str) -> None:
         raise DataError(
             f"{where}: images {tuple(x.shape)}, labels {tuple(y.shape)}; expected "
             "(N, C, H, W) and (N,), or (N, H, W) for masks; stacks have an axis D "
-            "before H"
+            "before H. A column of labels (N, 1) becomes one with y.ravel()"
         )
     if whose is not None and whose.shape != (len(x),):
         raise DataError(

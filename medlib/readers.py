@@ -140,7 +140,7 @@ def _remedy(path: Path) -> str:
 
 def _medmnist(name: str, size: int | None) -> Dataset:
     files = {entry.get("size", 28): entry for entry in REGISTRY[name]["file"]}
-    size = size or 28
+    size = 28 if size is None else size
     if size not in files:
         raise DataError(
             f"{name}: size={size}; expected one of {', '.join(map(str, files))}"
@@ -149,7 +149,7 @@ def _medmnist(name: str, size: int | None) -> Dataset:
     arrays = read_npz(path)
     _tell(name, size, sum(a.size for key, a in arrays.items() if "images" in key))
     # Names are known by an image's 28 × 28 bytes. Whether the larger files follow the
-    # order of the small one is written nowhere, so there nobody is named.
+    # order of the small one is not known, so there nobody is named.
     whose = _whose if name == "pneumoniamnist" and size == 28 else lambda images: None
 
     def part(which: str) -> Split:
@@ -280,7 +280,7 @@ def _decoded(name, size, largest, rows, contents) -> Tensor:
     from PIL import Image
     from tqdm.auto import tqdm
 
-    size = size or 64
+    size = 64 if size is None else size
     if not 8 <= size <= largest:
         raise DataError(f"{name}: size={size}; expected 8 to {largest}")
     _tell(name, size, len(rows) * size**2)
