@@ -92,12 +92,8 @@ def _first(what: str, ways: list[tuple[str, Callable[[], None]]]) -> str:
             wrong = wrong or error
     if wrong:
         raise wrong
-    why = "; ".join(dict.fromkeys(reasons))
-    raise Unreachable(
-        f"{what}: {why}"
-        if why
-        else f"{what}: not in the cache, not in MEDLIB_MIRROR, and MEDLIB_OFFLINE is set"
-    )
+    nowhere = "not in the cache, not in MEDLIB_MIRROR, and MEDLIB_OFFLINE is set"
+    raise Unreachable(f"{what}: {'; '.join(dict.fromkeys(reasons)) or nowhere}")
 
 
 def _digest(path: Path, method: str) -> str:

@@ -52,7 +52,8 @@ class Server(http.server.BaseHTTPRequestHandler):
         self.send(CONTENT[: len(CONTENT) // 2], length=len(CONTENT))
 
     def do_recovering(self):  # stubborn until the first call has given up
-        self.do_stubborn() if len(Server.asked) <= upstream.ATTEMPTS else self.do_good()
+        first = upstream.ATTEMPTS + 1  # an attempt that got on does not count
+        self.do_stubborn() if len(Server.asked) <= first else self.do_good()
 
     def do_short(self):  # half the file, and the server says that this is all
         self.send(CONTENT[: len(CONTENT) // 2])
