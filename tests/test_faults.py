@@ -22,7 +22,7 @@ from pydicom.data import get_testdata_file
 
 from medlib import fetch, readers
 from medlib.data import DataError
-from medlib.hearts import acdc, sunnybrook
+from medlib.hearts import acdc, dicom
 
 MUTANTS = 2500  # of each format
 # At each place a few in every run of the tests, and fifty in the night.
@@ -58,7 +58,7 @@ def idx() -> bytes:
     )
 
 
-def dicom() -> bytes:
+def dicom_file() -> bytes:
     return Path(get_testdata_file("MR_small.dcm")).read_bytes()
 
 
@@ -76,8 +76,10 @@ def read_idx(path: Path) -> bool:
 
 
 def read_dicom(path: Path) -> bool:
-    image, spacing = sunnybrook._image(path)
-    return image.ndim == 2 and np.isfinite(image).all() and min(spacing) > 0
+    scan = dicom.read_dicom(path)
+    return (
+        scan.image.ndim == 4 and np.isfinite(scan.image).all() and min(scan.spacing) > 0
+    )
 
 
 FORMATS = {
@@ -88,7 +90,7 @@ FORMATS = {
     ),  # so that the mutations reach the header itself
     "x.npz": (npz(), read_npz),
     "x.gz": (idx(), read_idx),
-    "x.dcm": (dicom(), read_dicom),
+    "x.dcm": (dicom_file(), read_dicom),
 }
 EXTREMES = st.sampled_from(
     [

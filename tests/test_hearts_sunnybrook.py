@@ -62,6 +62,7 @@ def write_dicom(path, grey, spacing):
     scan.save_as(path, enforce_file_format=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*8 mm between slices, by SliceThickness")
 @pytest.mark.parametrize("dicom", [False, True])
 def test_reads_the_slices_that_were_drawn_twice(tmp_path, dicom):
     (patient,) = hearts.read_sunnybrook(write(tmp_path, dicom=dicom))
@@ -128,7 +129,9 @@ def test_a_network_can_segment_it(tmp_path):
         ),
         (
             lambda f: (f / "HF-I-05" / "d-40.jpg").write_bytes(
-                (write(f / "b", size=(60, 80)) / "HF-I-05" / "d-40.jpg").read_bytes()
+                (
+                    write(f.parent / "b", size=(60, 80)) / "HF-I-05" / "d-40.jpg"
+                ).read_bytes()
             ),
             r"HF-I-05: slices of \[\(60, 80\), \(64, 80\)\] pixels; expected one size",
         ),

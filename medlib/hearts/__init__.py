@@ -2,6 +2,7 @@
 
 acdc         hearts.load(): ACDC, or any folder laid out as it is
 sunnybrook   hearts of another hospital, to test on
+dicom        any cine in DICOM: read_dicom(folder or zip)
 cmac         one volunteer's beat, with landmarks
 cohorts      patients together, with their name and source; folds by patient
 square       spacing, the heart's centre, the square around it, slices and stacks
@@ -17,7 +18,7 @@ from importlib import import_module
 _HOME = {  # name → module; imported on first use: the phantom needs no training
     "load": "acdc", "read_patient": "acdc", "read_patients": "acdc",
     "load_sunnybrook": "sunnybrook", "read_sunnybrook": "sunnybrook",
-    "Cine": "cmac", "beat": "cmac", "load_cmac": "cmac",
+    "read_dicom": "dicom", "Cine": "cmac", "beat": "cmac", "load_cmac": "cmac",
     "Cohort": "cohorts", "LABELS": "cohorts", "Patient": "cohorts", "Volume": "cohorts",
     "drawn": "cohorts", "folds": "cohorts", "masks_of": "cohorts",
     "shuffled": "cohorts", "split": "cohorts",
