@@ -210,10 +210,9 @@ def test_a_file_without_a_preamble_is_read(tmp_path):
 def test_rescaling_is_of_each_slice(tmp_path):
     for d in range(3):
         pixels = np.full((H, W), 100 * (d + 1), np.uint16)
-        save(
-            frame(0, d, RescaleSlope=1 / (d + 1), RescaleIntercept=-d, PixelData=pixels.tobytes()),
-            tmp_path / f"{d}.dcm",
-        )  # fmt: skip
+        tags = {"RescaleSlope": 1 / (d + 1), "RescaleIntercept": -d}
+        scan = frame(0, d, PixelData=pixels.tobytes(), **tags)
+        save(scan, tmp_path / f"{d}.dcm")
     assert values(hearts.read_dicom(tmp_path)) == [[100, 99, 98]]
     scan = pydicom.dcmread(tmp_path / "0.dcm")
     scan.RescaleSlope = 0
@@ -247,8 +246,11 @@ def test_big_endian_and_run_lengths_are_read(tmp_path):
             pixels = np.frombuffer(scan.PixelData, "<u2").astype(">u2")
             scan.PixelData = pixels.tobytes()
             scan["PixelData"].VR = "OW"
-            scan.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
-            scan.save_as(path, implicit_vr=False, little_endian=False)
+            copy = Dataset(scan)
+            copy.file_meta = scan.file_meta if n % 4 else FileMetaDataset()
+            if n % 4:
+                copy.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+            pydicom.dcmwrite(path, copy, little_endian=False, implicit_vr=False)
     assert values(hearts.read_dicom(tmp_path)) == EXPECTED
 
 
@@ -289,7 +291,7 @@ def test_colour_is_refused(tmp_path):
 
 
 def spoil_one(folder, **tags):
-    path = sorted(folder.iterdir())[0]
+    path = min(folder.iterdir())
     scan = pydicom.dcmread(path)
     for keyword, given in tags.items():
         if given is None:
@@ -311,7 +313,7 @@ def spoil_one(folder, **tags):
         ),
         ({"PixelSpacing": [0, 1]}, r"PixelSpacing .* expected mm"),
         ({"PixelSpacing": [3, 2.5]}, r"PixelSpacing .* is 3 × 2.5, and 1.5 × 1.25 in"),
-        ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, "ImageOrientationPatient .* is 0 × 1"),
+        ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, "Orientation.* is 0 × 1"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "at right angles"),
         ({"ImagePositionPatient": ""}, "ImagePositionPatient .* is missing or empty"),
         ({"ImagePositionPatient": [5, 6, 99]}, "has 1 phases and most others 3"),
@@ -342,15 +344,15 @@ def test_a_phase_that_is_missing_is_noticed(tmp_path):
 
 def test_copies_are_left_out_and_twins_refused(tmp_path):
     series(tmp_path)
-    first = sorted(tmp_path.iterdir())[0]
+    first = min(tmp_path.iterdir())
     shutil.copy(first, tmp_path / "copy.dcm")
     scan = hearts.read_dicom(tmp_path)
     assert values(scan) == EXPECTED and "copy of 0.dcm" in scan.said[0]
+    (tmp_path / "copy.dcm").unlink()
     for path in list(tmp_path.iterdir()):  # the same once more, under other UIDs
         twin = pydicom.dcmread(path)
         twin.SOPInstanceUID, twin.InstanceNumber = generate_uid(), 999
         save(twin, tmp_path / f"twin {path.name}")
-    (tmp_path / "copy.dcm").unlink()
     with pytest.raises(DataError, match="are of one slice and one TriggerTime"):
         hearts.read_dicom(tmp_path)
 
@@ -362,8 +364,11 @@ NOWHERE = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
 
 @pytest.mark.parametrize(
     "tags, step, tag",
-    [({}, 7, "SpacingBetweenSlices"), ({"SpacingBetweenSlices": ""}, 6, "SliceThickness")],
-)  # fmt: skip
+    [
+        ({}, 7, "SpacingBetweenSlices"),
+        ({"SpacingBetweenSlices": ""}, 6, "SliceThickness"),
+    ],
+)
 def test_without_positions_the_distance_is_a_tags_and_said(tmp_path, tags, step, tag):
     scan = hearts.read_dicom(series(tmp_path, **NOWHERE, **tags))
     assert scan.spacing == (step, 1.5, 1.25) and scan.affine is None
@@ -450,18 +455,21 @@ def enhanced(phases=3, slices=4) -> Dataset:
     places = [(t, d) for d in range(slices) for t in range(phases)]
     np.random.default_rng(1).shuffle(places)
     scan.NumberOfFrames = len(places)
-    scan.SharedFunctionalGroupsSequence = Sequence([item(
-        PixelMeasuresSequence=Sequence([item(PixelSpacing=[1.5, 1.25], SliceThickness=6)]),
-        PlaneOrientationSequence=Sequence([item(ImageOrientationPatient=list(AXIAL))]),
-    )])  # fmt: skip
-    scan.PerFrameFunctionalGroupsSequence = Sequence([
+    one = lambda **tags: Sequence([item(**tags)])
+    scan.SharedFunctionalGroupsSequence = one(
+        PixelMeasuresSequence=one(PixelSpacing=[1.5, 1.25], SliceThickness=6),
+        PlaneOrientationSequence=one(ImageOrientationPatient=list(AXIAL)),
+    )
+    scan.PerFrameFunctionalGroupsSequence = Sequence(
         item(
-            PlanePositionSequence=Sequence([item(ImagePositionPatient=[5, 6, 7 + 10 * int(d)])]),
-            CardiacSynchronizationSequence=Sequence([item(NominalCardiacTriggerDelayTime=40.0 * t)]),
-            PixelValueTransformationSequence=Sequence([item(RescaleSlope=1, RescaleIntercept=int(d))]),
+            PlanePositionSequence=one(ImagePositionPatient=[5, 6, 7 + 10 * int(d)]),
+            CardiacSynchronizationSequence=one(NominalCardiacTriggerDelayTime=40.0 * t),
+            PixelValueTransformationSequence=one(
+                RescaleSlope=1, RescaleIntercept=int(d)
+            ),
         )
         for t, d in places
-    ])  # fmt: skip
+    )
     pixels = np.stack([np.full((H, W), value(t, d) - d, np.uint16) for t, d in places])
     scan.PixelData = pixels.tobytes()
     return scan
@@ -502,11 +510,8 @@ def test_a_screenshot_is_another_series(tmp_path):
 # ---------------------------------------------------------------- the real one
 
 
-def test_the_cine_of_the_mirror():
-    place = Path(os.environ.get("MEDLIB_MIRROR", "nowhere")) / "sunnybrook_dicom"
-    if not place.is_dir():
-        pytest.skip("MEDLIB_MIRROR has no sunnybrook_dicom")
-    scan = hearts.read_dicom(place / "SCD0000101.zip")
+def test_the_cine_of_the_mirror(mirror):
+    scan = hearts.read_dicom(mirror("sunnybrook_dicom") / "SCD0000101.zip")
     assert scan.image.shape == (20, 12, 256, 256)
     assert scan.spacing == pytest.approx((10, 1.367188, 1.367188))
     assert np.diff(scan.ms) == pytest.approx(np.full(19, 37.97), abs=0.01)

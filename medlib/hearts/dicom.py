@@ -46,7 +46,7 @@ class Frame(NamedTuple):
     """One image: where it lies, and what tells it from others."""
 
     entry: Entry
-    index: int  # within a file of several
+    plane: int  # within a file of several
     uid: str
     series: tuple[str, str, str]  # patient, study, series
     title: str
@@ -111,7 +111,7 @@ def read_dicom(place: str | Path, *, series: str | None = None) -> Scan:
     for wanted in _progress(list(targets.values())):
         planes = read_pixels(wanted[0][2].entry)
         for t, d, frame in wanted:
-            image[t, d] = planes[frame.index]
+            image[t, d] = planes[frame.plane]
     ms = None
     if order in CLOCKS[:2]:
         ms = np.median([[f.clock[order] for f in phases] for phases in slices], axis=0)
@@ -474,7 +474,7 @@ def _sorted(frames: list[Frame], said: list[str]) -> tuple[list[list[Frame]], st
     frames = _once(frames, said)
     slices = _slices(frames, said)
     usual = Counter(len(s) for s in slices).most_common(1)[0][0]
-    for phases in slices:
+    for phases in sorted(slices, key=len):  # where files are missing, first
         if len(phases) != usual:
             f = phases[0]
             raise DataError(
@@ -515,34 +515,33 @@ def _refuse_twins(phases: list[Frame], clock: str) -> None:
 
 
 def alike(frames: list[Frame]) -> None:
-    """Raise DataError where frames cannot be slices of one stack."""
-    first = frames[0]
+    """Raise DataError where frames cannot be slices of one stack; it names one that
+    differs from most.
+    """
     for f in frames:
         if f.fault:
             raise DataError(f.fault)
-        for what, a, b in (
-            ("Rows × Columns", first.shape, f.shape),
-            (_tag("PixelSpacing"), first.pixel, f.pixel),
-            (
-                _tag("ImageOrientationPatient"),
-                *(
-                    (None,) if g.axes is None else tuple(g.axes.ravel())
-                    for g in (first, f)
-                ),
-            ),
-        ):
-            if len(a) != len(b) or (
-                a != b and (None in a or not np.allclose(a, b, rtol=1e-3, atol=1e-3))
-            ):
+    for what, of in (
+        ("Rows × Columns", lambda f: f.shape),
+        (_tag("PixelSpacing"), lambda f: f.pixel),
+        (
+            _tag("ImageOrientationPatient"),
+            lambda f: () if f.axes is None else tuple(f.axes.ravel()),
+        ),
+    ):
+        usual = Counter(map(of, frames)).most_common(1)[0][0]
+        for f in frames:
+            mine = of(f)
+            if len(mine) != len(usual) or not np.allclose(mine, usual, 1e-3, 1e-3):
                 raise DataError(
-                    f"{f.name}: {what} is {_short(b)}, and {_short(a)} in "
-                    f"{first.name}; expected one for all slices: put other series "
-                    "into folders of their own"
+                    f"{f.name}: {what} is {_short(mine)}, and {_short(usual)} in most "
+                    "files of its series; expected one for all slices: put other "
+                    "series into folders of their own"
                 )
 
 
-def _short(values: Any) -> str:
-    return "missing" if None in values else " × ".join(f"{v:.5g}" for v in values)
+def _short(values: tuple) -> str:
+    return " × ".join(f"{v:.5g}" for v in values) or "missing"
 
 
 def _once(frames: list[Frame], said: list[str]) -> list[Frame]:
@@ -550,7 +549,7 @@ def _once(frames: list[Frame], said: list[str]) -> list[Frame]:
     kept: dict[tuple, Frame] = {}
     copies = []
     for f in frames:
-        key = (f.uid or f.name, f.index, f.depth, tuple(sorted(f.clock.items())))
+        key = (f.uid or f.name, f.plane, f.depth, tuple(sorted(f.clock.items())))
         if kept.setdefault(key, f) is not f:
             copies.append(f"{f.name} (a copy of {kept[key].name})")
     if copies:
@@ -709,10 +708,16 @@ def read_pixels(entry: Entry) -> np.ndarray:
 
 def _decodable(scan) -> None:
     from pydicom.pixels import get_decoder
-    from pydicom.uid import ImplicitVRLittleEndian
+    from pydicom.uid import (
+        ExplicitVRBigEndian,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+    )
 
     if "TransferSyntaxUID" not in scan.file_meta:  # a file without a preamble
-        scan.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        implicit, little = scan.original_encoding
+        plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        scan.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
     syntax = scan.file_meta.TransferSyntaxUID
     if not syntax.is_compressed or syntax.name.startswith("Deflated"):
         return

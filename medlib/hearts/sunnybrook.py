@@ -42,13 +42,14 @@ ASSUMED = (8.0, 1.25, 1.25)
 PICTURES = (".jpg", ".jpeg", ".png")
 
 
-def load_sunnybrook(name: str = "sunnybrook") -> Cohort:
+def load_sunnybrook(name: str = "sunnybrook", **wanted: bool) -> Cohort:
     """The patients of a set of the registry: sunnybrook; sunnybrook45, all patients
     with masks of the cavity alone; or sunnybrook_dicom, one whole cine with contours.
+    `wanted` goes to fetch.folder.
 
     Raises Unreachable where the set is not to be had, DataError where it is damaged.
     """
-    place, source = fetch.folder(name)
+    place, source = fetch.folder(name, **wanted)
     cohort = replace(read_sunnybrook(place), name=name, source=source)
     note("loaded", name=name, source=source)
     return cohort
@@ -166,8 +167,13 @@ def _drawn_as_contours(
             f"{where}: no contour; expected IM-0001-NNNN-icontour-manual.txt in a "
             "patient's folder, SC-HF-I-01 or the like"
         )
+    if bare := [name for name in sorted(contours) if not images[name]]:
+        told.append(
+            f"left out, contours of {len(bare)} patients without any image: "
+            f"{', '.join(bare)}"
+        )
     patients = []
-    for name in sorted(contours):
+    for name in sorted(contours.keys() - set(bare)):
         said: list[str] = []
         try:
             if twins[name]:
@@ -313,7 +319,7 @@ def _plane(image: Any) -> tuple[np.ndarray, dicom.Frame | None]:
     if isinstance(image, dicom.Frame):
         if image.fault:
             raise DataError(image.fault)
-        return dicom.read_pixels(image.entry)[image.index], image
+        return dicom.read_pixels(image.entry)[image.plane], image
     return _picture(image), None
 
 
