@@ -379,7 +379,8 @@ plots.say(
 try:
     with warnings.catch_warnings(record=True) as told:
         away = hearts.load_sunnybrook()
-    print(*(f"Left out of {w.message}" for w in told), sep="\n")
+    for warning in told:
+        print(f"Left out of {warning.message}")
 except (Unreachable, DataError) as error:
     away = []
     print(f"Sunnybrook is not here ({error}): see data/README.md. The rest of this page goes on without it.")
