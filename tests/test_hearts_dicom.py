@@ -101,8 +101,20 @@ def test_the_affine_leads_to_each_slices_place(tmp_path):
     for d in range(4):
         lps = np.array((5, 6, 7)) + normal * 10 * d
         lps = lps + np.multiply(OBLIQUE[:3], 1.25 * 2) + np.multiply(OBLIQUE[3:], 1.5)
-        ras = scan.affine @ (2, 1, d, 1)  # column, row, slice
+        ras = scan.grid.affine @ (2, 1, d, 1)  # column, row, slice
         np.testing.assert_allclose(ras[:3], lps * (-1, -1, 1), atol=1e-3)
+
+
+def test_slices_are_turned_towards_dicoms_axes_and_back(tmp_path):
+    """Rows that run to the right and columns to the front: both are turned round."""
+    scan = hearts.read_dicom(series(tmp_path / "a", axes=(-1, 0, 0, 0, -1, 0)))
+    assert scan.image.shape == (3, 4, H, W)
+    assert scan.image[0, 0, -1, -1] == value(0, 0) + 3 and scan.image[0, 0, 0, 0] == 1
+    scan = hearts.read_dicom(series(tmp_path / "b", axes=(0, 0, -1, 1, 0, 0)))
+    assert scan.image.shape == (3, 4, W, H) and scan.spacing == (10, 1.25, 1.5)
+    voxels = scan.grid.to_file(scan.image[0])
+    assert voxels.shape == (W, H, 4) and voxels[0, 0, 0] == value(0, 0) + 3
+    hearts.grid.write_mask(scan.image[0] > 5, scan, tmp_path / "mask.nii.gz")
 
 
 @pytest.mark.parametrize(
@@ -311,7 +323,7 @@ def spoil_one(folder, **tags):
             {"PixelSpacing": None, "ImagerPixelSpacing": [1, 1]},
             "ImagerPixelSpacing measures the detector and is no substitute",
         ),
-        ({"PixelSpacing": [0, 1]}, r"PixelSpacing .* expected mm"),
+        ({"PixelSpacing": [0, 1]}, r"PixelSpacing .* expected 0.1 to 20 mm"),
         ({"PixelSpacing": [3, 2.5]}, r"PixelSpacing .* is 3 × 2.5, and 1.5 × 1.25 in"),
         ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, "Orientation.* is 0 × 1"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "at right angles"),
@@ -371,7 +383,7 @@ NOWHERE = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
 )
 def test_without_positions_the_distance_is_a_tags_and_said(tmp_path, tags, step, tag):
     scan = hearts.read_dicom(series(tmp_path, **NOWHERE, **tags))
-    assert scan.spacing == (step, 1.5, 1.25) and scan.affine is None
+    assert scan.spacing == (step, 1.5, 1.25) and not scan.grid.told
     assert values(scan) == EXPECTED
     assert "ordered by SliceLocation" in scan.said[0]
     assert f"{step} mm between slices, by {tag}" in scan.said[1]
@@ -515,4 +527,5 @@ def test_the_cine_of_the_mirror(mirror):
     assert scan.image.shape == (20, 12, 256, 256)
     assert scan.spacing == pytest.approx((10, 1.367188, 1.367188))
     assert np.diff(scan.ms) == pytest.approx(np.full(19, 37.97), abs=0.01)
+    assert scan.grid.turn == (True, False, True)  # the RV to the left of the LV
     assert scan.image.min() == 0 and scan.image.max() > 1000 and scan.said == ()

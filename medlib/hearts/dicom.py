@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from medlib.data import DataError
+from medlib.hearts.grid import PIXEL, STEP, Grid, towards_dicom
 
 LARGEST_IMAGE = 2**24  # pixels; a header that claims more is wrong
 LARGEST_FILE = 2**30  # bytes of a member of a zip, once unpacked
@@ -75,14 +76,15 @@ class Scan(NamedTuple):
 
     image: np.ndarray  # (T, D, H, W) float32
     spacing: tuple[float, float, float]  # mm, D, H, W
-    affine: np.ndarray | None  # (4, 4): column, row, slice to RAS mm; None: not told
+    grid: Grid  # told is False where the tags do not say where the axes point
     ms: np.ndarray | None  # (T,) after the trigger, median over slices; None: not told
     said: tuple[str, ...]  # what was left out or assumed
 
 
 def read_dicom(place: str | Path, *, series: str | None = None) -> Scan:
     """The short-axis cine of a folder, a zip or a single file: slices along the normal,
-    in the order of rising position, phases in the order of time.
+    in the order of rising position, turned towards DICOM's axes; phases in the order
+    of time.
 
     Of several series the stack of three or more parallel slices is taken, and of those
     the one with several phases; a stack that was stored slice by slice in series of its
@@ -101,9 +103,9 @@ def read_dicom(place: str | Path, *, series: str | None = None) -> Scan:
         )
     chosen, others = _choose(frames, series, str(place))
     slices, order = _sorted(chosen, said)
-    spacing, affine = geometry([phases[0] for phases in slices], said)
+    grid = geometry([phases[0] for phases in slices], said)
     count = len(slices[0])
-    image = np.empty((count, len(slices), *chosen[0].shape), np.float32)
+    stored = np.empty((count, len(slices), *chosen[0].shape), np.float32)
     targets = defaultdict(list)
     for d, phases in enumerate(slices):
         for t, frame in enumerate(phases):
@@ -111,12 +113,18 @@ def read_dicom(place: str | Path, *, series: str | None = None) -> Scan:
     for wanted in _progress(list(targets.values())):
         planes = read_pixels(wanted[0][2].entry)
         for t, d, frame in wanted:
-            image[t, d] = planes[frame.plane]
+            stored[t, d] = planes[frame.plane]
     ms = None
     if order in CLOCKS[:2]:
         ms = np.median([[f.clock[order] for f in phases] for phases in slices], axis=0)
     said += [f"left out, another series: {o}" for o in others]
-    return Scan(image, spacing, affine, ms, tuple(said))
+    image = np.stack([turned(grid, phase) for phase in stored])
+    return Scan(image, grid.spacing, grid, ms, tuple(said))
+
+
+def turned(grid: Grid, stored: np.ndarray) -> np.ndarray:
+    """Slices (D, rows, columns) as stored → (D, H, W)."""
+    return grid.to_array(stored.transpose(2, 1, 0))
 
 
 # ---------------------------------------------------------------- files
@@ -320,8 +328,11 @@ def _fault(scan, colour: str, pixel: tuple, axes, count: int) -> str:
             f"{_tag('PixelSpacing')} is missing or empty, so that no length is known"
             f"{instead}; expected mm, as the scanner wrote them: export the series anew"
         )
-    if not 0.01 < min(pixel) <= max(pixel) < 100:
-        return f"{_tag('PixelSpacing')} is {pixel}; expected mm"
+    if not PIXEL[0] <= min(pixel) <= max(pixel) <= PIXEL[1]:
+        return (
+            f"{_tag('PixelSpacing')} is {pixel}; expected {PIXEL[0]:g} to "
+            f"{PIXEL[1]:g} mm"
+        )
     if axes is not None and np.abs(axes @ axes.T - np.eye(2)).max() > 1e-2:
         return (
             f"{_tag('ImageOrientationPatient')} is {axes.ravel().tolist()}; expected "
@@ -601,22 +612,20 @@ def _so_far(said: list[str]) -> str:
 # ---------------------------------------------------------------- millimetres
 
 
-def geometry(
-    slices: list[Frame], said: list[str], *, gaps: bool = False
-) -> tuple[tuple[float, float, float], np.ndarray | None]:
-    """Spacing (D, H, W) of slices in their order, and the affine from column, row and
-    slice to RAS mm; None where the tags do not tell it.
+def geometry(slices: list[Frame], said: list[str], *, gaps: bool = False) -> Grid:
+    """The grid of slices in their order, turned towards DICOM's axes.
 
     Distances are those of ImagePositionPatient along the normal. Where it is missing,
     or there is one slice, SpacingBetweenSlices, then SliceThickness, and `said` tells.
     Raises DataError where they are not equal, unless `gaps`, which are said.
     """
-    first, last = slices[0], slices[-1]
+    first, sign = slices[0], 1.0
     placed = all(f.depth is not None for f in slices)
     if placed and len(slices) > 1:
         steps = np.diff([f.depth for f in slices])  # type: ignore[arg-type]
         step = round(float(np.median(np.abs(steps))), 4)  # tags hold no more
-        uneven = np.abs(steps - np.sign(np.median(steps)) * step) > UNEVEN * step
+        sign = float(np.sign(np.median(steps)))
+        uneven = np.abs(steps - sign * step) > UNEVEN * step
         if uneven.any():
             k = int(np.argmax(uneven))
             text = (
@@ -635,7 +644,7 @@ def geometry(
              if first.steps.get(k, 0) != 0), ("", 0.0)
         )  # fmt: skip
         step = abs(step)
-        if not 0.01 < step < 1000:
+        if not STEP[0] <= step <= STEP[1]:
             raise DataError(
                 f"{first.name}: the distance of slices is not known: no "
                 f"{_tag('ImagePositionPatient')} of two slices, no "
@@ -644,25 +653,26 @@ def geometry(
             )
         if len(slices) > 1 or tag == "SliceThickness":
             said.append(f"{step:g} mm between slices, by {tag} ({first.name})")
-    spacing = (step, first.pixel[0], first.pixel[1])
-    if not placed or first.axes is None or first.place is None or last.place is None:
-        return spacing, None
-    normal = np.cross(*first.axes)
-    along = (
-        (last.place - first.place) / (len(slices) - 1) if len(slices) > 1 else normal
+    affine = np.diag([first.pixel[1], first.pixel[0], step, 1.0])
+    if not placed or first.axes is None or first.place is None:
+        return Grid(np.diag([-1.0, -1, 1, 1]) @ affine, told=False)
+    axes = np.vstack((first.axes, sign * np.cross(*first.axes)))
+    affine[:3, :3] = (axes / np.linalg.norm(axes, axis=1, keepdims=True)).T * (
+        first.pixel[1],
+        first.pixel[0],
+        step,
     )
-    aside = [f.place - first.place - k * along for k, f in enumerate(slices)]  # type: ignore[operator]
-    if len(slices) > 1 and not gaps and np.abs(aside).max() > max(first.pixel):
-        said.append(
-            f"slices are shifted against each other by up to {np.abs(aside).max():.1f} "
-            "mm; the grid takes them as straight"
-        )
-    affine = np.eye(4)
-    affine[:3, 0] = first.axes[0] * first.pixel[1]
-    affine[:3, 1] = first.axes[1] * first.pixel[0]
-    affine[:3, 2] = along if len(slices) > 1 else normal * step
     affine[:3, 3] = first.place
-    return spacing, np.diag([-1.0, -1, 1, 1]) @ affine  # LPS to RAS
+    places = np.array([f.place for f in slices])
+    straight = first.place + np.outer(np.arange(len(slices)), affine[:3, 2])
+    aside = np.abs(places - straight).max()
+    if not gaps and aside > max(first.pixel):
+        said.append(
+            f"slices are shifted against each other by up to {aside:.1f} mm; the grid "
+            "takes them as straight"
+        )
+    affine = np.diag([-1.0, -1, 1, 1]) @ affine  # DICOM's left and back to right, front
+    return Grid(affine, towards_dicom(affine))
 
 
 # ---------------------------------------------------------------- pixels

@@ -62,7 +62,8 @@ def read_sunnybrook(folder: str | Path) -> Cohort:
     Mask labels are hearts.LABELS: 3 LV, 2 myocardium (at ED alone); the RV stays
     background. A pixel belongs to a contour if the polygon runs through it or around it
     (a point x, y lies in the pixel of column ⌊x⌋ and row ⌊y⌋). With its edge the cavity
-    is some 6 % larger than the polygon's area.
+    is some 6 % larger than the polygon's area. Slices from DICOM are turned towards
+    DICOM's axes, and carry their grid; pictures are as they come.
 
     A warning names what is lost beyond that: contours without an image, patients who
     cannot be read. Raises DataError where no patient is left.
@@ -215,20 +216,22 @@ def _patient(
         planes = [_plane(images[n]) for n in numbers]
         frames = [frame for _, frame in planes if frame is not None]
         remarks: list[str] = []
-        spacing = ASSUMED
+        spacing, grid = ASSUMED, None
         if frames:
             dicom.alike(frames)
-            spacing, _ = dicom.geometry(frames, remarks, gaps=True)
+            grid = dicom.geometry(frames, remarks, gaps=True)
+            spacing = grid.spacing
         if len({image.shape for image, _ in planes}) > 1:
             raise DataError(
                 f"{name}: slices of {sorted({i.shape for i, _ in planes})} pixels; "
                 "expected one size"
             )
         shape = planes[0][0].shape
-        masks = [_mask(shape, n, inner, outer) for n in numbers]
-        volumes.append(
-            Volume(np.stack([i for i, _ in planes]), np.stack(masks), spacing)
-        )
+        image = np.stack([i for i, _ in planes])
+        mask = np.stack([_mask(shape, n, inner, outer) for n in numbers])
+        if grid is not None:
+            image, mask = dicom.turned(grid, image), dicom.turned(grid, mask)
+        volumes.append(Volume(image, mask, spacing, grid))
         places.append((frames, remarks))
     said += [f"{name}: {remark}" for remark in places[0][1]]
     _expect_one_place(name, volumes, places)
