@@ -58,38 +58,45 @@ def load(folder=None, *, split=None):
         raise ValueError(f'split {split!r}; expected "official" or None')
     chosen = folder or os.environ.get("MEDLIB_DATA", "").strip()
     if chosen:
-        found = _read(Path(chosen).expanduser(), split)
-        first = found if split is None else found[0]
-        note("loaded", name=first.name, source=first.source)
-        return found
-    try:
-        place, source = fetch.folder("acdc", **({"split": split} if split else {}))
-    except fetch.Unreachable as error:
-        fetch.banner("acdc", str(error))
-        note("loaded", name="acdc", source="stand-in")
-        hearts = Cohort(_phantoms(20), "phantoms", "stand-in")
-        return hearts if split is None else (hearts[:15], hearts[15:])
-    note("loaded", name="acdc", source=source)
-    found = _read(place, split)
-    if split is None:
-        return replace(found, name="acdc", source=source)
-    return tuple(replace(part, name="acdc", source=source) for part in found)
+        place, source = Path(chosen).expanduser(), "folder"
+        name = place.resolve().name
+    else:
+        name, wanted = "acdc", {"split": split} if split else {}
+        try:
+            place, source = fetch.folder(name, **wanted)
+        except fetch.Unreachable as error:
+            fetch.banner(name, str(error))
+            note("loaded", name=name, source="stand-in")
+            hearts = Cohort(_phantoms(20), "phantoms", "stand-in")
+            return (hearts[:15], hearts[15:]) if split else hearts
+    cohorts = tuple(
+        replace(read_patients(part), name=name, source=source)
+        for part in _asked_for(place, split, told=not chosen)
+    )
+    note("loaded", name=name, source=source)
+    return cohorts if split else cohorts[0]
 
 
-def _read(folder: Path, split: str | None) -> Cohort | tuple[Cohort, Cohort]:
+def _asked_for(folder: Path, split: str | None, *, told: bool) -> list[Path]:
+    """The folders to read: all of it, training/, or training/ and testing/."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; expected one of patientNNN/")
     training, testing = _parts(folder)
-    if split is None:
-        found = read_patients(training if training and testing else folder)
-        return replace(found, name=folder.resolve().name)
-    if not (training and testing):
+    if training and testing:
+        if not split and not told:
+            warnings.warn(
+                f'{testing} left out, other people; hearts.load(…, split="official") '
+                "reads both apart",
+                stacklevel=3,
+            )
+        return [training, testing] if split else [training]
+    if split:
         missing = PARTS[1] if training else PARTS[0]
         raise DataError(
             f"{folder}: no {missing}/; expected training/ and testing/ as the official "
-            "archive has them: fetch it anew, or unpack both"
+            "archive has them: unpack both, or read one folder without split="
         )
-    return read_patients(training), read_patients(testing)
+    return [folder]
 
 
 def _parts(folder: Path) -> tuple[Path | None, Path | None]:
@@ -135,7 +142,8 @@ def read_patients(folder: str | Path) -> Cohort:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; expected one of patientNNN/")
-    patients, places, left_out = [], {}, []
+    patients, left_out = [], []
+    places: dict[str, Path] = {}
     for place in sorted(_candidates(folder), key=lambda p: (p.name, str(p))):
         try:
             patient = read_patient(place)
@@ -234,8 +242,7 @@ def read_cine(path: str | Path) -> Cine:
     phases = np.stack([grid.to_array(v) for v in np.moveaxis(image, 3, 0)])
     unit = SECONDS.get(int(grid.header["xyzt_units"]) & 56)
     step = float(grid.header["pixdim"][4])
-    known = unit is not None and 0 < step < np.inf
-    ms = np.arange(len(phases)) * step * unit if known else None
+    ms = np.arange(len(phases)) * step * unit if unit and 0 < step < np.inf else None
     return Cine(phases, grid.spacing, grid, ms)
 
 

@@ -213,7 +213,7 @@ def _raw_header(path: Path, scan: Any) -> Any:
 
     kind = type(scan.header)
     place = scan.file_map.get("header") or scan.file_map["image"]
-    with ImageOpener(place.filename or path) as f:
+    with ImageOpener(str(place.filename or path)) as f:
         block = f.read(kind.sizeof_hdr)
     return kind(block, endianness=scan.header.endianness, check=False)
 
