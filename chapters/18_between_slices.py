@@ -22,6 +22,7 @@ elif ".." not in sys.path:
     sys.path.insert(0, "..")
 
 # %%
+import warnings
 from functools import partial
 
 import numpy as np
@@ -30,6 +31,7 @@ from torch.nn import functional as F
 
 from medlib import claims, cost, fit, hearts, metrics, plots, profile, seed, stats
 from medlib.augment import random_affine
+from medlib.data import DataError
 from medlib.device import device
 from medlib.fetch import Unreachable
 from medlib.models import RFCN, Neighbours, Propagation
@@ -375,8 +377,11 @@ plots.say(
 
 # %%
 try:
-    away = hearts.load_sunnybrook()
-except Unreachable as error:
+    with warnings.catch_warnings(record=True) as told:
+        away = hearts.load_sunnybrook()
+    for warning in told:
+        print(f"Left out of {warning.message}")
+except (Unreachable, DataError) as error:
     away = []
     print(f"Sunnybrook is not here ({error}): see data/README.md. The rest of this page goes on without it.")
 away = away[: profile(smoke=2, full=None)]
