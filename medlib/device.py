@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 PROFILES = ("smoke", "quick", "full")
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "no": torch.float32}
+LARGE = 224  # pixels a side from which arithmetic, and not launches, bounds a step
 # By the number of axes of a batch: the order in memory that convolutions are fast in.
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
@@ -41,20 +43,31 @@ def profile(**sizes):
     return sizes[name]
 
 
-def precision() -> str:
+def precision(shape: tuple[int, ...] = ()) -> str:
     """ "bf16" on a GPU or a CPU that multiplies in bf16 (AMX, AVX-512 BF16), else "no";
     MEDLIB_PRECISION overrides. A T4 only imitates bf16: torch calls it supported, and
-    it is slow."""
+    it is slow. There a batch of this `shape` takes "fp16" if it is large enough to gain
+    by it (`wants_fp16`).
+    """
     if choice := os.environ.get("MEDLIB_PRECISION"):
-        if choice not in ("bf16", "no"):
-            raise ValueError(f"MEDLIB_PRECISION={choice!r}; expected bf16 or no")
+        if choice not in PRECISIONS:
+            raise ValueError(
+                f"MEDLIB_PRECISION={choice!r}; expected one of {', '.join(PRECISIONS)}"
+            )
         return choice
     if torch.cuda.is_available():
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        units: dict = getattr(torch.cpu, "get_capabilities", dict)()
-        able = units.get("amx_bf16") or units.get("avx512_bf16")
-    return "bf16" if able else "no"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp16" if wants_fp16(shape) else "no"
+    units: dict = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16" if units.get("amx_bf16") or units.get("avx512_bf16") else "no"
+
+
+def wants_fp16(shape: tuple[int, ...]) -> bool:
+    """Whether a batch (B, C, H, W) is large enough that a GPU without bf16 gains by
+    fp16. Smaller networks are bound by their launches, and casts are launches more.
+    """
+    return len(shape) == 4 and min(shape[2:]) >= LARGE
 
 
 def seed(value: int = 0) -> None:
