@@ -115,7 +115,7 @@ def training_step(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None
     """An action for `time_in_turn`: forward, backward and an SGD step on a batch of
     `shape` (B, C, H, W), as `fit` does them.
     """
-    model = device.place(model).train()
+    model = device.place(model, shape).train()
     x = torch.randn(shape, device=device.device())
     with torch.no_grad():
         logits = model(x)  # (B, classes), or (B, classes, H, W) with masks
@@ -280,9 +280,7 @@ class Counts:
                 return train.predict(model, x[:n], batch_size)
 
             (logits, work), seconds = _timed(lambda: _counted(first))
-            self.predictions.append(
-                Work(work.launches * share, *work.times(share)[1:])
-            )
+            self.predictions.append(Work(work.launches * share, *work.times(share)[1:]))
             self.predicting += seconds * share
         return logits[torch.arange(len(x)) % n] if n < len(x) else logits
 

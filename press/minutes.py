@@ -24,6 +24,7 @@ FINISH = "from press.minutes import finish; finish()"
 COLAB = 1.5
 LIMIT = 20  # minutes on a T4 in full; a chapter above it is long
 _open = ExitStack()  # of this kernel, which runs one chapter
+_seen: list = []  # and its medlib.cost.Counts
 
 
 # ---------------------------------------------------------------- in the kernel
@@ -35,7 +36,7 @@ def begin(gpu: bool) -> None:
     from medlib.notes import listening
 
     _open.enter_context(listening(lambda event, facts: None))
-    finish.counts = _open.enter_context(counting(gpu=gpu))
+    _seen.append(_open.enter_context(counting(gpu=gpu)))
 
 
 def finish() -> None:
@@ -43,7 +44,7 @@ def finish() -> None:
     from medlib.cost import T4
     from press.stamp import cpu_seconds
 
-    counts = finish.counts
+    counts = _seen.pop()
     _open.close()
     made = counts.trainings
     found = {
@@ -85,9 +86,7 @@ def dry_run(source: Path, profile: str) -> dict:
     }  # fmt: skip
     ends = BEGIN.format(gpu=profile == "full"), FINISH
     said = asyncio.run(
-        in_a_kernel(
-            notebook, source.name, ends=ends, variables=variables, failing=True
-        )
+        in_a_kernel(notebook, source.name, ends=ends, variables=variables, failing=True)
     )
     failed = [
         f"{cell.execution_count}: {output.ename}: {output.evalue[:99]}"
