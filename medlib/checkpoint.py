@@ -80,8 +80,9 @@ class History:
 class Checkpoint:
     """Everything that a training needs to go on, and its best weights so far.
 
-    `parts` are the model, the optimizer and the schedule. Where `path` holds a file of
-    the same `key`, they and the history are as it says; None keeps nothing on disk.
+    `parts` are the model, the optimizer, the schedule and the scaler of fp16. Where
+    `path` holds a file of the same `key`, they and the history are as it says; None
+    keeps nothing on disk.
     """
 
     def __init__(self, path: Path | None, key: str, parts: dict):
@@ -200,6 +201,7 @@ def find(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
+    scaler: torch.amp.GradScaler,
 ) -> Checkpoint:
     """The checkpoint of the training of `model` that `content`, all else that decides
     how it comes out, describes.
@@ -209,6 +211,7 @@ def find(
             MEDLIB_RESUME), and without one, or with False, nothing is kept
     """
     parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    parts["scaler"] = scaler
     place = _folder(store)
     if not place:
         return Checkpoint(None, "", parts)

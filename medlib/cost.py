@@ -1,15 +1,26 @@
-"""What a network costs: parameters, multiply-adds and measured time."""
+"""What a network costs: parameters, multiply-adds, measured time, and the time that
+its trainings would take on another device (`counting`).
+"""
 
+import math
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from medlib import device
-from medlib.train import train_step
+from medlib import device, train
+from medlib.checkpoint import History
+from medlib.data import Dataset
+from medlib.notes import note
+from medlib.train import Plan, train_step
 
 
 def parameters(model: nn.Module) -> int:
@@ -104,7 +115,7 @@ def training_step(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None
     """An action for `time_in_turn`: forward, backward and an SGD step on a batch of
     `shape` (B, C, H, W), as `fit` does them.
     """
-    model = device.place(model).train()
+    model = device.place(model, shape).train()
     x = torch.randn(shape, device=device.device())
     with torch.no_grad():
         logits = model(x)  # (B, classes), or (B, classes, H, W) with masks
@@ -116,3 +127,240 @@ def training_step(model: nn.Module, shape: tuple[int, ...]) -> Callable[[], None
             train_step(model, x, y, F.cross_entropy, optimizer)
 
     return action
+
+
+# ---------------------------------------------------------------- counting trainings
+
+
+class Work(NamedTuple):
+    """What a device is asked to do."""
+
+    launches: float  # operations that compute: views and allocations cost nothing
+    macs: float  # multiply-adds of convolutions and matrix products
+    bytes: float  # that the operations read and write
+
+    def times(self, share: float) -> "Work":
+        """The same operations on `share` times as many images."""
+        return Work(self.launches, self.macs * share, self.bytes * share)
+
+
+class Device(NamedTuple):
+    """What a device does in a second. A step is bound by the launches of its
+    operations, by arithmetic, or by memory, whichever takes longest.
+    """
+
+    launch: float  # seconds from one operation to the next
+    step: float  # seconds that Python, the batch and the optimizer add to a step
+    macs: float  # multiply-adds a second in fp32
+    fp16: float  # how much faster they are in fp16
+    bytes: float  # a second
+
+    def seconds(self, work: Work, fp16: bool = False) -> float:
+        speed = self.macs * (self.fp16 if fp16 else 1)
+        launches = work.launches * self.launch + self.step
+        return max(launches, work.macs / speed, work.bytes / self.bytes)
+
+
+# A T4 of Colab, from what others measured there: 14 to 30 microseconds an operation and
+# 3 to 4 ms a step; 2.5 to 4.3 TFLOP/s in fp32 of the 8.1 that its data sheet names, and
+# two to three times that in fp16 where convolutions are large; 240 GB/s of 320. The
+# middle of each. Trust what comes out to a factor of 1.5.
+T4 = Device(launch=22e-6, step=3.5e-3, macs=3.3e12 / 2, fp16=2.5, bytes=240e9)
+
+PIXELS = 2**19  # of a batch or of validation images; what is larger is counted in part
+
+
+class Training(NamedTuple):
+    """A training that `fit` was asked for, counted and not done."""
+
+    shape: tuple[int, ...]  # of a batch
+    steps: int
+    validations: int
+    seed: int
+    parameters: int
+    step: Work
+    validation: Work
+    step_seconds: float  # of this machine's processor
+    validation_seconds: float
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of the whole training, on this machine's processor."""
+        return (
+            self.steps * self.step_seconds + self.validations * self.validation_seconds
+        )
+
+    def seconds(self, on: Device) -> float:
+        """Of the whole training on a GPU without bf16, as `fit` does it there."""
+        fp16 = device.wants_fp16(self.shape)
+        return self.steps * on.seconds(self.step, fp16) + self.validations * on.seconds(
+            self.validation, fp16
+        )
+
+
+@dataclass
+class Counts:
+    """What `counting` saw. `inside` are the CPU-seconds that the counting itself took:
+    those that are left of a run are of what is no network.
+    """
+
+    gpu: bool = False  # whether what only a GPU has the time for is counted too
+    trainings: list[Training] = field(default_factory=list)
+    predictions: list[Work] = field(default_factory=list)  # one a call of `predict`
+    predicting: float = 0.0  # their CPU-seconds on this machine
+    inside: float = 0.0
+
+    def gpu_seconds(self, on: Device) -> float:
+        """Of all networks on a GPU."""
+        made = sum(one.seconds(on) for one in self.trainings)
+        return made + sum(map(on.seconds, self.predictions))
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all networks on this machine's processor."""
+        return self.predicting + sum(one.cpu_seconds for one in self.trainings)
+
+    def fit(self, model, data: Dataset, plan: Plan, settings: dict) -> History:
+        """Stands in for `fit`: learns from three batches, the first to warm up, the
+        second timed, the third counted, and validates once. What large images cost is
+        counted on fewer of them.
+        """
+        with self._alone():
+            small, share = _part(plan.batch_size, data.train.x)
+            few = plan._replace(batch_size=small)
+            n, val_share = _part(len(data.val.x), data.val.x)
+            data, model = data.to(device.device()), device.place(model).train()
+            val = data.val.take(slice(n))
+            optimizer = settings["optimizer"](model.parameters(), lr=settings["lr"])
+            for group in optimizer.param_groups:
+                if "foreach" in group:  # as on a GPU: one operation for all weights
+                    group["foreach"] = True
+            loss, seed = settings["loss"], settings["seed"]
+
+            def step(number: int) -> Tensor:
+                train._seed_step(seed, number)
+                x, y = train.batch(data.train, few, number, seed, settings["augment"])
+                return train_step(model, x, y, loss, optimizer)
+
+            with device.exact(model), device.own_randomness():
+                _, seconds = _timed(lambda: step(0))
+                if seconds < 5:
+                    _, seconds = _timed(lambda: step(1))
+                train_loss, work = _counted(lambda: step(2))
+
+                def validation() -> tuple[float, float]:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # a score of a part may be NaN
+                        return train.validate(model, val, loss, settings["score"])
+
+                (found, val_work), val_seconds = _timed(lambda: _counted(validation))
+            model.zero_grad()
+        validated = [k + 1 for k in range(plan.steps) if plan.validates(k)]
+        shape = (plan.batch_size, *data.train.x.shape[1:])
+        made = Training(
+            shape, plan.steps, len(validated), seed, parameters(model),
+            work.times(share), val_work.times(val_share),
+            seconds * share, val_seconds * val_share,
+        )  # fmt: skip
+        self.trainings.append(made)
+        note(
+            "trained", parameters=made.parameters, seed=seed, kept=False,
+            cpu_seconds=made.cpu_seconds,
+        )  # fmt: skip
+        return _untrained(made, validated, float(train_loss), *found)
+
+    def predict(self, model, x: Tensor, batch_size: int) -> Tensor:
+        """Stands in for `predict`: the logits of the first images, over and over where
+        there are many large ones.
+        """
+        with self._alone():
+            n, share = _part(len(x), x)
+
+            def first() -> Tensor:
+                return train.predict(model, x[:n], batch_size)
+
+            (logits, work), seconds = _timed(lambda: _counted(first))
+            self.predictions.append(Work(work.launches * share, *work.times(share)[1:]))
+            self.predicting += seconds * share
+        return logits[torch.arange(len(x)) % n] if n < len(x) else logits
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While this is open, `fit` and `predict` do what they say."""
+        started, train.counter = time.process_time(), None
+        try:
+            yield
+        finally:
+            train.counter = self
+            self.inside += time.process_time() - started
+
+
+@contextmanager
+def counting(*, gpu: bool = False) -> Iterator[Counts]:
+    """While this is open, `fit` does not train and `predict` is counted: how many
+    steps, of what batches, with how many launches and multiply-adds. What `fit` returns
+    is the history of a network that hardly learnt, so that a chapter goes on; no
+    store is read or written.
+
+    gpu   whether networks that only a GPU has the time for (medlib.pretrained) are
+          asked for at full size
+
+    >>> with counting() as counts:
+    ...     fit(model, data, steps=5000)
+    >>> counts.gpu_seconds(T4) / 60
+    """
+    counts, before = Counts(gpu), train.counter
+    train.counter = counts
+    try:
+        yield counts
+    finally:
+        train.counter = before
+
+
+class _Counter(TorchDispatchMode):
+    """Counts the operations that reach a device, those of the backward pass too."""
+
+    def __init__(self):
+        super().__init__()
+        self.launches, self.bytes = 0, 0
+
+    def __torch_dispatch__(self, operation, types, args=(), options=None):
+        found = operation(*args, **(options or {}))
+        name = operation._schema.name.removeprefix("aten::")
+        if not (operation.is_view or name.startswith(("empty", "new_empty"))):
+            self.launches += 1
+            leaves = torch.utils._pytree.tree_leaves((args, found))
+            self.bytes += sum(t.nbytes for t in leaves if isinstance(t, Tensor))
+        return found
+
+
+def _counted(action: Callable) -> tuple:
+    """What `action()` returns, and its Work."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as flops, _Counter() as counter:
+        found = action()
+    macs = flops.get_total_flops() / 2
+    return found, Work(counter.launches, macs, counter.bytes)
+
+
+def _timed(action: Callable) -> tuple:
+    """What `action()` returns, and its CPU-seconds."""
+    started = time.process_time()
+    found = action()
+    return found, time.process_time() - started
+
+
+def _part(images: int, x: Tensor) -> tuple[int, float]:
+    """(as many of the images as PIXELS hold, how many times that all of them are)."""
+    n = min(images, max(2, PIXELS // max(1, math.prod(x.shape[1:]))))
+    return n, images / max(n, 1)
+
+
+def _untrained(made: Training, validated: list[int], train_loss, loss, score):
+    """A history as long as that of the training, in which nothing changes."""
+    n = len(validated)
+    cpu = np.linspace(made.cpu_seconds / n, made.cpu_seconds, n).tolist()
+    return History(
+        validated, [train_loss] * n, [loss] * n, [score] * n, cpu, list(cpu), False
+    )

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 PROFILES = ("smoke", "quick", "full")
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+LARGE = 224  # pixels a side from which arithmetic, and not launches, bounds a step
 # By the number of axes of a batch: the order in memory that convolutions are fast in.
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 CONVOLUTIONS = nn.Conv1d, nn.Conv2d, nn.Conv3d
@@ -41,20 +43,29 @@ def profile(**sizes):
     return sizes[name]
 
 
-def precision() -> str:
+def precision(shape: tuple[int, ...] = ()) -> str:
     """ "bf16" on a GPU or a CPU that multiplies in bf16 (AMX, AVX-512 BF16), else "no";
     MEDLIB_PRECISION overrides. A T4 only imitates bf16: torch calls it supported, and
-    it is slow."""
+    it is slow. There a batch of this `shape` takes "fp16" if it is large enough to gain
+    by it (`wants_fp16`).
+    """
     if choice := os.environ.get("MEDLIB_PRECISION"):
-        if choice not in ("bf16", "no"):
-            raise ValueError(f"MEDLIB_PRECISION={choice!r}; expected bf16 or no")
+        if choice not in (*HALVES, "no"):
+            raise ValueError(f"MEDLIB_PRECISION={choice!r}; expected bf16, fp16 or no")
         return choice
     if torch.cuda.is_available():
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        units: dict = getattr(torch.cpu, "get_capabilities", dict)()
-        able = units.get("amx_bf16") or units.get("avx512_bf16")
-    return "bf16" if able else "no"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp16" if wants_fp16(shape) else "no"
+    units: dict = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16" if units.get("amx_bf16") or units.get("avx512_bf16") else "no"
+
+
+def wants_fp16(shape: tuple[int, ...]) -> bool:
+    """Whether a batch (B, C, H, W) is large enough that a GPU without bf16 gains by
+    fp16. Smaller networks are bound by their launches, and casts are launches more.
+    """
+    return len(shape) == 4 and min(shape[2:]) >= LARGE
 
 
 def seed(value: int = 0) -> None:
@@ -68,12 +79,34 @@ def seed(value: int = 0) -> None:
 # ---------------------------------------------------------------- arithmetic
 
 
-def mixed_precision() -> torch.autocast:
-    """A context in which layers compute in bf16 where `precision` says so. Losses and
-    metrics stay outside of it, in fp32."""
+def mixed_precision(shape: tuple[int, ...] = ()) -> torch.autocast:
+    """A context in which layers compute on a batch of `shape` in bf16 or fp16 where
+    `precision` says so. Losses and metrics stay outside of it, in fp32."""
+    name = precision(shape)
+    dtype = HALVES.get(name, torch.bfloat16)
     return torch.autocast(
-        device().type, torch.bfloat16, enabled=precision() == "bf16", cache_enabled=True
+        device().type, dtype, enabled=name in HALVES, cache_enabled=True
     )
+
+
+def scaler(shape: tuple[int, ...]) -> torch.amp.GradScaler:
+    """What multiplies the loss in fp16, so that small gradients do not round to zero,
+    and leaves out a step whose gradients overflowed. In any other arithmetic it does
+    nothing.
+    """
+    return torch.amp.GradScaler(device().type, enabled=precision(shape) == "fp16")
+
+
+@contextmanager
+def tuned() -> Iterator[None]:
+    """cuDNN times its algorithms on the first batch of a shape and keeps the fastest:
+    it pays where thousands of batches have one shape."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 @contextmanager
@@ -113,21 +146,27 @@ def _exact(layer: nn.Module, forward: Callable, x: Tensor, *more) -> Tensor:
         return forward(x.to(next(layer.parameters()).dtype), *more)
 
 
-def in_layout(x: Tensor) -> Tensor:
+def in_layout(x: Tensor, batch: tuple[int, ...] = ()) -> Tensor:
     """A batch (B, C, H, W) or (B, C, D, H, W) in the order of memory that convolutions
-    are fast in; any other tensor as it is."""
-    if x.ndim not in CHANNELS_LAST:
+    are fast in, or a kernel for a batch of the shape `batch`; any other tensor as it
+    is.
+
+    In fp32 a GPU before sm_80 is slower with the channels last (1.68 against 2.76 s
+    on a V100: pytorch's issue 44943), and the order stays.
+    """
+    old = torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0)
+    if x.ndim not in CHANNELS_LAST or old and precision(batch or x.shape) == "no":
         return x
     return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
 
 
-def place(model: nn.Module) -> nn.Module:
-    """`model` on the device, its kernels in the order of memory of `in_layout`, and
-    with the same weights in all processes.
+def place(model: nn.Module, batch: tuple[int, ...] = ()) -> nn.Module:
+    """`model` on the device, its kernels in the order of memory that `in_layout` gives
+    to batches of this shape, and with the same weights in all processes.
     """
     model.to(device())
     for p in model.parameters():
-        p.data = in_layout(p.data)
+        p.data = in_layout(p.data, batch)
     share(model)
     return model
 

@@ -5,7 +5,7 @@ training at 224 pixels.
 import torch
 from torch import nn
 
-from medlib import paths
+from medlib import paths, train
 from medlib.cost import parameters
 from medlib.data import Dataset, Split
 from medlib.device import device, profile
@@ -81,10 +81,11 @@ def copy_weights(model: nn.Module, theirs: dict[str, torch.Tensor]) -> None:
 
 
 def full_size() -> bool:
-    """Whether `train_full_size` trains in full here: a GPU is there, and the profile is
-    not smoke.
+    """Whether `train_full_size` trains in full here: a GPU is there, or its time is
+    being counted, and the profile is not smoke.
     """
-    return device().type != "cpu" and profile() != "smoke"
+    gpu = device().type != "cpu" or (train.counter and train.counter.gpu)
+    return bool(gpu) and profile() != "smoke"
 
 
 def train_full_size(model: nn.Module, data: Dataset, name: str | None = None) -> None:

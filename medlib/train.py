@@ -27,6 +27,10 @@ from medlib.checkpoint import Checkpoint, History
 from medlib.data import Dataset, Split, check
 from medlib.metrics import accuracy, auc
 
+SMALLEST_SCALE = 2.0**-14  # of losses in fp16: 30 steps skipped in a row
+# What medlib.cost.counting puts here counts the trainings, and none is done.
+counter: Any = None
+
 
 class Plan(NamedTuple):
     """How a training is laid out; `of` does the sums and refuses what cannot be."""
@@ -144,19 +148,26 @@ def fit(
     _check_calls(data, optimizer, loss, score, schedule, augment)
     seed = int(seed)  # NumPy's whole numbers seed no generator of Python
     plan = Plan.of(len(data.train.x), batch_size, steps, epochs, validations)
+    if counter:
+        settings = {"lr": lr, "optimizer": optimizer, "loss": loss, "score": score}
+        settings |= {"augment": augment, "seed": seed}
+        return counter.fit(model, data, plan, settings)
+    shape = tuple(data.train.x.shape)
     recipe = [lr, optimizer, loss, score, schedule, augment, keep, target, seed]
-    content = [data, tuple(plan), recipe, device.precision(), fit.__code__, *PARTS]
-    data, model = data.to(device.device()), device.place(model).train()
-    opt = optimizer(model.parameters(), lr=lr)
+    content = [data, tuple(plan), recipe, device.precision(shape), fit.__code__, *PARTS]
+    data, model = data.to(device.device()), device.place(model, shape).train()
+    opt, scaler = optimizer(model.parameters(), lr=lr), device.scaler(shape)
     rate = schedule(opt, plan.steps)
-    saved = checkpoint.find(store, content, model, opt, rate)
+    saved = checkpoint.find(store, content, model, opt, rate, scaler)
     history, losses, started = saved.history, [], saved.history.started()
-    with device.exact(model), device.own_randomness(), _explaining(data):
+    with _settled(model), _explaining(data):
         for step in _remaining(plan, saved):
             _seed_step(seed, step)
             x, y = batch(data.train, plan, step, seed, augment)
-            losses.append(train_step(model, device.own(x), device.own(y), loss, opt))
-            rate.step()
+            x, y, scale = device.own(x), device.own(y), scaler.get_scale()
+            losses.append(train_step(model, x, y, loss, opt, scaler))
+            if not _skipped(scaler, scale):
+                rate.step()
             if plan.validates(step):
                 train_loss = _mean(losses, lr)
                 found = validate(model, data.val, loss, score)
@@ -190,16 +201,21 @@ def train_step(
     y: Tensor,
     loss: Callable[[Tensor, Tensor], Tensor],
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> Tensor:
-    """Learn from one batch; returns the loss before the step."""
-    with device.mixed_precision():
+    """Learn from one batch; returns the loss before the step. In fp16 the `scaler` may
+    skip the step.
+    """
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
+    with device.mixed_precision(x.shape):
         logits = model(device.in_layout(x))
     value = _scalar(loss(_single(logits), y))
     value = value * device.weight(len(x))  # 1 in a single process
     optimizer.zero_grad()
-    value.backward()
+    scaler.scale(value).backward()
     device.average_gradients(model)
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
     return value.detach()
 
 
@@ -211,7 +227,7 @@ def validate(
 ) -> tuple[float, float]:
     """Loss and score on the validation images, as the network is now."""
     device.share(model, buffers_only=True)
-    with device.mixed_precision():
+    with device.mixed_precision(val.x.shape):
         part = predict(model, device.own(val.x))
     logits = device.gathered(part, len(val.x))
     return _number(loss(logits, val.y)), _score(score(logits, val.y), logits, val.y)
@@ -224,9 +240,30 @@ def _seed_step(seed: int, step: int) -> None:
     device.seed(abs(seed) * 2_000_003 + step * world + rank)
 
 
+@contextmanager
+def _settled(model: nn.Module) -> Iterator[None]:
+    """The arithmetic and the generators of a training, for a while."""
+    with device.exact(model), device.own_randomness(), device.tuned():
+        yield
+
+
+def _skipped(scaler: torch.amp.GradScaler, before: float) -> bool:
+    """Whether the gradients of a step overflowed in fp16, so that it was left out and
+    the scale, `before` it still higher, fell. Raises FloatingPointError where no scale
+    is low enough.
+    """
+    scale = scaler.get_scale()
+    if scale < SMALLEST_SCALE:
+        raise FloatingPointError(
+            f"gradients overflow in fp16 even at a scale of {scale:.1g}; try a smaller "
+            "lr, or MEDLIB_PRECISION=no"
+        )
+    return scale < before
+
+
 # What a training reaches besides its arguments: a change of these makes it another one.
 PARTS = [
-    batch, train_step, validate, _seed_step, device.exact, device.place,
+    batch, train_step, validate, _seed_step, _skipped, device.exact, device.place,
     Plan.validates, vars(Plan)["steps_per_epoch"].fget,
     vars(History)["best"].fget, Checkpoint.update,
 ]  # fmt: skip
@@ -430,6 +467,8 @@ def predict(model: nn.Module, x: Tensor, batch_size: int = 0) -> Tensor:
     """Logits of `model` for x (N, C, H, W), in fp32 and in batches: by default of 256
     images, fewer where they are larger than 64 × 64. They lie where the model lies; its
     mode is left as found."""
+    if counter:
+        return counter.predict(model, x, batch_size)
     where = next(model.parameters(), x).device
     batch_size = batch_size or max(1, 256 * 64**2 // max(x[:1].numel(), 64**2))
     with evaluating(model):

@@ -12,6 +12,8 @@ python -m press test            everything that must be green
 python -m press nightly         what takes hours
 python -m press mutants stats   the broken lines that this module's tests do not notice
 
+python -m press predict         count each chapter's trainings in a dry run, and write
+                                down the minutes that they make on a T4 and on two cores
 python -m press forecast        CPU-minutes a chapter
 python -m press pdf             bind the built book into one PDF
 python -m press arrows          who imports whom
@@ -87,6 +89,19 @@ def status(options) -> int:
     return 0
 
 
+def predict(options) -> int:
+    from press import minutes
+
+    chapters = chosen(options.chapter)
+    for profile in options.profile or ["full", "quick"]:
+        for source in chapters:
+            found = minutes.predict(source, profile)
+            print(f"{source.stem:28} {profile:6} {found['minutes']:6.1f}", flush=True)
+            for cell in found["failed"]:
+                print(f"    cell {cell}", flush=True)
+    return 0
+
+
 def forecast(options) -> int:
     from press.forecast import forecast
 
@@ -151,6 +166,10 @@ def parser() -> argparse.ArgumentParser:
     breaking.add_argument("-j", "--jobs", type=int, default=1, help="side by side")
     breaking.add_argument(
         "--sample", type=int, default=60, help="mutants of each module (60)"
+    )
+    counting = command("predict", predict, "*")
+    counting.add_argument(
+        "--profile", action="append", choices=["full", "quick"], help="both if none"
     )
     foreseeing = command("forecast", forecast)
     foreseeing.add_argument(

@@ -67,7 +67,7 @@ def execute(source: Path, tick: Callable[[], object] = lambda: None) -> Notebook
     notebook = read(source)
     uses = stale.uses(source)  # as they are now: files may change while it runs
     started = time.perf_counter()
-    stamp = asyncio.run(_in_a_kernel(notebook, source.name, tick))
+    stamp = asyncio.run(in_a_kernel(notebook, source.name, tick))
     stamp["code"] = code_hash(notebook)
     stamp["uses"] = uses
     stamp["claims"] = stale.claim_hashes(stamp["claims"])
@@ -82,17 +82,32 @@ def execute(source: Path, tick: Callable[[], object] = lambda: None) -> Notebook
     return notebook
 
 
-async def _in_a_kernel(notebook: NotebookNode, name: str, tick) -> dict:
-    """Put outputs into all cells, and return the kernel's part of the stamp."""
+async def in_a_kernel(
+    notebook: NotebookNode,
+    name: str,
+    tick: Callable[[], object] = lambda: None,
+    *,
+    ends: tuple[str, str] = (BEGIN, FINISH),
+    variables: dict[str, str] | None = None,
+    failing: bool = False,
+) -> dict:
+    """Put outputs into all cells, and return what the kernel says at its end: its part
+    of the stamp.
+
+    ends       what is executed before the first cell and after the last; the latter
+               prints JSON
+    variables  of the environment, besides those of every chapter
+    failing    go on after a cell that fails; its error is in its outputs
+    """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     client = NotebookClient(
         notebook, timeout=None, kernel_name="python3", record_timing=False,
-        resources={"metadata": {"path": str(text.FOLDER)}},
+        allow_errors=failing, resources={"metadata": {"path": str(text.FOLDER)}},
     )  # fmt: skip
-    async with client.async_setup_kernel(env=environment()):
-        await _aside(client, BEGIN)
+    async with client.async_setup_kernel(env=environment() | (variables or {})):
+        await _aside(client, ends[0])
         for i, cell in enumerate(notebook.cells):
             try:
                 await client.async_execute_cell(cell, i)
@@ -106,7 +121,7 @@ async def _in_a_kernel(notebook: NotebookNode, name: str, tick) -> dict:
                     "nothing was stored"
                 ) from None
             tick()
-        return json.loads((await _aside(client, FINISH)).splitlines()[-1])
+        return json.loads((await _aside(client, ends[1])).splitlines()[-1])
 
 
 async def _aside(client, code: str) -> str:

@@ -64,10 +64,7 @@ def measured() -> dict:
 
     from medlib import device
 
-    used = [
-        resource.getrusage(who)
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    ]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     kilobyte = 1024 if sys.platform == "darwin" else 1  # there in bytes, else in KB
     jemalloc = "jemalloc" in os.environ.get("LD_PRELOAD", "")
     return {
@@ -78,9 +75,15 @@ def measured() -> dict:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "allocator": "jemalloc" if jemalloc else "default",
-        "cpu_seconds": round(sum(u.ru_utime + u.ru_stime for u in used)),
-        "peak_mb": round(used[0].ru_maxrss / kilobyte / 1024),
+        "cpu_seconds": round(cpu_seconds()),
+        "peak_mb": round(peak / kilobyte / 1024),
     }
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    used = os.times()
+    return sum(used[:4])
 
 
 def noted(recorder: Recorder) -> dict:

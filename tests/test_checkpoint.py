@@ -193,6 +193,12 @@ class Stop(Exception):
     pass
 
 
+def steep(logits, y):
+    """Its gradients overflow in fp16 until its scale has fallen: above 65,504."""
+    CALLS.append(1)
+    return 4 * F.cross_entropy(logits, y)
+
+
 def broken_off(at):
     """A score that fails at its `at`-th call."""
     seen = []
@@ -218,6 +224,21 @@ def test_a_run_cut_short_goes_on_to_the_same_weights(at, tmp_path, monkeypatch):
     assert torch.equal(whole[1], found) and history.score == whole[0].score
     assert history.train_loss == whole[0].train_loss
     assert steps == (6, 3)[at - 2]  # what was validated is not done again
+
+
+def test_a_training_in_fp16_goes_on_with_its_scale(tmp_path, monkeypatch):
+    """A resumed training that began again at 65,536 would skip steps twice."""
+    monkeypatch.setenv("MEDLIB_PRECISION", "fp16")
+    monkeypatch.setattr(checkpoint, "digest", lambda content: "one key")
+    whole = trained(None, loss=steep)
+    with pytest.raises(Stop):
+        trained(tmp_path / "one.pt", loss=steep, score=broken_off(2))
+    saved = torch.load(tmp_path / "one.pt")
+    skipped = math.log2(65536 / saved["scaler"]["scale"])
+    assert 0 < skipped < 2  # of the two steps before the validation
+    assert saved["schedule"]["last_epoch"] == 2 - skipped
+    history, found, _ = trained(tmp_path / "one.pt", model=net(99), loss=steep)
+    assert torch.equal(whole[1], found) and history.train_loss == whole[0].train_loss
 
 
 def test_a_file_named_by_hand_holds_one_training(tmp_path):

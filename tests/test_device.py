@@ -37,7 +37,7 @@ def test_precision_can_be_forced(monkeypatch):
     monkeypatch.setenv("MEDLIB_PRECISION", "no")
     assert device.precision() == "no"
     monkeypatch.setenv("MEDLIB_PRECISION", "fp8")
-    with pytest.raises(ValueError, match="fp8.*expected bf16 or no"):
+    with pytest.raises(ValueError, match="fp8.*expected bf16, fp16 or no"):
         device.precision()
 
 
@@ -50,6 +50,60 @@ def test_a_gpu_that_imitates_bf16_gets_fp32(units, expected, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_bf16_supported", supported)
     assert device.precision() == expected
+
+
+def t4(monkeypatch, capability=(7, 5)):
+    """A GPU that only imitates bf16, as far as questions go."""
+    monkeypatch.delenv("MEDLIB_PRECISION", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported", lambda including_emulation: capability[0] > 7
+    )
+
+
+@pytest.mark.parametrize(
+    "shape, expected",
+    [((64, 3, 224, 224), "fp16"), ((64, 1, 300, 224), "fp16"), ((), "no"),
+     ((64, 3, 224, 223), "no"), ((64, 1, 64, 64), "no"), ((2, 1, 10, 224, 224), "no")],
+)  # fmt: skip
+def test_without_bf16_only_large_images_take_fp16(shape, expected, monkeypatch):
+    t4(monkeypatch)
+    assert device.precision(shape) == expected
+    t4(monkeypatch, (8, 0))
+    assert device.precision(shape) == "bf16"
+
+
+@pytest.mark.parametrize(
+    "capability, side, layout",
+    [((7, 5), 64, False), ((7, 5), 224, True), ((8, 0), 64, True)],
+)
+def test_an_old_gpu_takes_the_channels_last_in_fp16_only(
+    capability, side, layout, monkeypatch
+):
+    t4(monkeypatch, capability)
+    monkeypatch.setattr(device, "device", lambda: torch.device("cpu"))
+    x, model = torch.zeros(2, 3, side, side), nn.Conv2d(3, 4, 3)
+    device.place(model, x.shape)
+    for tensor in (device.in_layout(x), model.weight):
+        assert tensor.is_contiguous(memory_format=torch.channels_last) == layout
+
+
+def test_only_fp16_scales_the_loss(monkeypatch):
+    for name in ("bf16", "fp16", "no"):
+        monkeypatch.setenv("MEDLIB_PRECISION", name)
+        assert device.scaler((2, 1, 8, 8)).is_enabled() == (name == "fp16")
+        with device.mixed_precision():
+            product = torch.ones(2, 2) @ torch.ones(2, 2)
+        assert product.dtype == device.HALVES.get(name, torch.float32)
+
+
+def test_cudnn_is_tuned_for_a_while():
+    before = torch.backends.cudnn.benchmark
+    with pytest.raises(KeyError), device.tuned():
+        assert torch.backends.cudnn.benchmark
+        raise KeyError
+    assert torch.backends.cudnn.benchmark == before
 
 
 GROUPED = nn.Conv2d(32, 32, 3, padding=2, dilation=2, groups=32), (4, 32, 32, 32)

@@ -599,3 +599,57 @@ def test_each_training_is_noted_for_the_stamp():
     ((event, facts),) = heard
     assert event == "trained" and facts.pop("cpu_seconds") == history.cpu[-1]
     assert facts == {"parameters": 130, "seed": 3, "kept": False}
+
+
+# ---------------------------------------------------------------- fp16
+
+
+@pytest.mark.parametrize("factor, skips", [(1e-3, False), (1e3, True)])
+def test_a_skipped_step_does_not_advance_the_schedule(factor, skips, monkeypatch):
+    """Gradients times the first scale, 65,536, overflow in fp16."""
+    monkeypatch.setenv("MEDLIB_PRECISION", "fp16")
+    done, advanced = [], []
+
+    class Counted(torch.optim.SGD):
+        def step(self, closure=None):
+            done.append(1)
+            return super().step(closure)
+
+    def steep(logits, y):
+        return factor * F.cross_entropy(logits, y)
+
+    def one_rate(optimizer, steps):
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda n: advanced.append(n) or 1.0
+        )
+
+    fit(net(), blobs(), steps=10, loss=steep, optimizer=Counted, schedule=one_rate)
+    assert advanced == list(range(len(done) + 1))  # from 0, before the first step
+    assert (len(done) < 10) == skips and done
+
+
+def test_fp16_learns_what_fp32_learns(monkeypatch):
+    found = {}
+    for name in ("no", "fp16"):
+        monkeypatch.setenv("MEDLIB_PRECISION", name)
+        found[name] = fit(net(), blobs(), steps=30, validations=1).val_loss[-1]
+    assert found["fp16"] != found["no"]
+    assert found["fp16"] == pytest.approx(found["no"], rel=0.05)
+
+
+def test_gradients_that_no_scale_saves_are_named(monkeypatch):
+    class Overflows(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient / 0
+
+    monkeypatch.setenv("MEDLIB_PRECISION", "fp16")
+    with pytest.raises(FloatingPointError, match="overflow in fp16.*MEDLIB_PRECISION"):
+        fit(
+            net(), blobs(), steps=40, validations=1,
+            loss=lambda logits, y: F.cross_entropy(Overflows.apply(logits), y),
+        )  # fmt: skip

@@ -6,9 +6,10 @@ The idea of a paper stands in the paper's own file.
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from medlib.device import in_layout
 
 Size = tuple[int, int, int]  # slices, rows, columns
 
@@ -140,7 +141,7 @@ def check_stacks(net: nn.Module, x: Tensor, multiples: Size = (1, 1, 1)) -> None
 def each(net: nn.Module, x: Tensor) -> Tensor:
     """A network for images, per slice: (B, C, D, H, W) → (B, num_classes, D, H, W)."""
     slices = x.transpose(1, 2).flatten(0, 1)  # → (B · D, C, H, W)
-    y = net(slices.contiguous(memory_format=torch.channels_last))
+    y = net(in_layout(slices))
     return y.unflatten(0, (len(x), -1)).transpose(1, 2)
 
 

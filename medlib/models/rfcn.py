@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from medlib.device import in_layout
 from medlib.models._blocks import check_stacks
 from medlib.models.unet import SmallUNet
 
@@ -52,8 +53,7 @@ class RFCN(nn.Module):
         unet, patch = self.net.unet, self.net.patch
         check_stacks(self, x, (1, patch, patch))
         batch, _, _, height, width = x.shape
-        slices = x.transpose(1, 2).flatten(0, 1)  # → (B · D, C, H, W)
-        slices = slices.contiguous(memory_format=torch.channels_last)
+        slices = in_layout(x.transpose(1, 2).flatten(0, 1))  # → (B · D, C, H, W)
         asides, bottom = unet.encode(F.pixel_unshuffle(slices, patch))
         bottom = self.gru(bottom.unflatten(0, (batch, -1))).flatten(0, 1)
         logits = F.pixel_shuffle(unet.decode(asides, bottom), patch)
