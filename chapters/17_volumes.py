@@ -42,8 +42,8 @@ from medlib.models.neighbours import each
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, full=3)
-TIMES = profile(smoke=0.01, full=1)  # all trainings, as a multiple of those of the full profile
+SEEDS = profile(smoke=2, quick=2, full=3)
+TIMES = profile(smoke=0.01, quick=0.13, full=1)  # all trainings, as a multiple of those of the full profile
 SIDE = 128
 patients = hearts.drawn(hearts.load())[: profile(smoke=10, full=None)]
 train, val, test = hearts.split(patients)
