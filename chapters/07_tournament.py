@@ -153,7 +153,7 @@ PUBLISHED = {"xray": (0.944, 0.854), "breast": (0.901, 0.863)}  # ResNet-18 at 2
 
 # %%
 def classical_interval(key, name, metric):
-    return stats.over_cases(metric, classical[key, name], truth[key])
+    return stats.over_cases(metric, classical[key, name], truth[key], whose=sets[key].test.whose)
 
 
 # %% tags=["timing"]
@@ -284,7 +284,7 @@ def leads(budget, key):
     level = 1 - 0.05 / (len(games) - 1)
     rivals = {name: r for name, r in games.items() if name != winner}
     return winner, {
-        name: stats.over_cases(auc, games[winner].logits, r.target, r.logits, level=level)
+        name: stats.over_cases(auc, games[winner].logits, r.target, r.logits, whose=r.whose, level=level)
         for name, r in rivals.items()
     }
 

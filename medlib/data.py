@@ -234,7 +234,7 @@ def _check_shapes(split: Split, where: str) -> None:
         raise DataError(
             f"{where}: images {tuple(x.shape)}, labels {tuple(y.shape)}; expected "
             "(N, C, H, W) and (N,), or (N, H, W) for masks; stacks have an axis D "
-            "before H"
+            "before H. A column of labels (N, 1) becomes one with y.ravel()"
         )
     if whose is not None and whose.shape != (len(x),):
         raise DataError(
@@ -245,8 +245,8 @@ def _check_shapes(split: Split, where: str) -> None:
 
 def audit(dataset: Dataset) -> list[tuple[str, int, str, int]]:
     """Leakage: print and return the images that stand, pixel for pixel, in two splits,
-    each as (split, index, split, index). The same patient in two different images goes
-    unseen.
+    each as (split, index, split, index). Where the set knows whose its images are,
+    print too how many show a patient of an earlier split (`shared_patients`).
     """
     seen: dict[bytes, list[tuple[str, int]]] = {}
     for part in ("train", "val", "test"):
@@ -268,4 +268,24 @@ def audit(dataset: Dataset) -> list[tuple[str, int, str, int]]:
     for one, i, other, j in pairs:
         same = getattr(dataset, one).y[i] == getattr(dataset, other).y[j]
         print(f"  {one} {i:5} = {other} {j:5}  ({'same' if same else 'other'} label)")
+    shared = shared_patients(dataset)
+    if shared is None:
+        print("  whose the images are is not known: one patient's others go unseen")
+    for part, count in (shared or {}).items():
+        of = len(getattr(dataset, part).y)
+        print(f"  {part}: {count} of {of} images show a patient of an earlier split")
     return pairs
+
+
+def shared_patients(dataset: Dataset) -> dict[str, int] | None:
+    """How many validation and test images show a patient who is also in an earlier
+    split; None where a split does not know whose its images are.
+    """
+    earlier, found = dataset.train.whose, {}
+    for part in ("val", "test"):
+        whose = getattr(dataset, part).whose
+        if earlier is None or whose is None:
+            return None
+        found[part] = int(np.isin(whose, earlier).sum())
+        earlier = np.concatenate([earlier, whose])
+    return found

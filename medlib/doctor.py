@@ -134,7 +134,7 @@ def sets() -> Iterator[Check]:
     if mirror and not mirror.startswith(("http://", "https://")):
         folders.append(Path(mirror).expanduser())
     for name, card in tomllib.loads(text).items():
-        files = [entry["path"] for entry in card.get("file", [])]
+        files = [entry["path"] for entry in card.get("file", []) if "size" not in entry]
         files += [card["path"]] if "path" in card else []
         lacking = [
             path

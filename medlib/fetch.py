@@ -185,7 +185,11 @@ def banner(name: str, reason: str) -> None:
     from IPython.display import Markdown, display
 
     card = REGISTRY[name]
-    files = ", ".join(f"`{entry['path']}`" for entry in card.get("file", [card]))
+    files = ", ".join(
+        f"`{entry['path']}`"
+        for entry in card.get("file", [card])
+        if "size" not in entry
+    )
     page = card.get("page") or card["file"][0]["url"][0]
     message = (
         f"> **STAND-IN DATA.** {card['title']} could not be reached, so what follows "

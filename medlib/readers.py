@@ -4,10 +4,15 @@ Where nothing can be reached the chapter runs on a stand-in and says so. How a s
 read and what stands in for it is said in data/datasets.toml.
 """
 
+import csv
 import gzip
+import hashlib
+import io
 import math
+import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +25,25 @@ from medlib import device as hardware
 from medlib.data import DataError, Dataset, Split
 from medlib.fetch import REGISTRY, Unreachable, banner, find, folder
 from medlib.notes import note
+from medlib.paths import cache, resource
 
-LARGEST_ARRAY = 2**29  # bytes in a file; a header that claims more is wrong
+LARGEST_ARRAY = 2**31  # bytes in a file; a header that claims more is wrong
+ALIKE = 0.8  # correlation of the fine detail of two images, above which they are one
+MUCH = 1e9  # bytes of images from which on their number is told
 
 
-def load(name: str, *, device: torch.device | str | None = None) -> Dataset:
+def load(
+    name: str, *, size: int | None = None, device: torch.device | str | None = None
+) -> Dataset:
     """The data set `name` of data/datasets.toml, on `device` (default: medlib's).
 
-    Raises DataError for an unknown name, and where a file is not as expected.
+    size   pixels a side, for the sets that come in several: MedMNIST's in 28 (by
+           default), 64, 128 and 224; chestxray224 and busi256 in any up to that of
+           their files, 64 by default. Images are held as float32, four bytes a pixel:
+           PneumoniaMNIST takes 18 MB at 28 and 1.2 GB at 224
+
+    Raises DataError for an unknown name or size, where a file is not as expected, and
+    where nothing can be reached and nothing stands in.
     """
     known = [key for key, card in REGISTRY.items() if "reader" in card]
     if name not in known:
@@ -37,8 +53,17 @@ def load(name: str, *, device: torch.device | str | None = None) -> Dataset:
         )
     card = REGISTRY[name]
     try:
-        dataset = READERS[card["reader"]](name)
+        if card["reader"] in SIZED:
+            dataset = SIZED[card["reader"]](name, size)
+        elif size is None:
+            dataset = READERS[card["reader"]](name)
+        else:
+            raise DataError(f"{name}: it comes in one size; expected no size={size}")
     except Unreachable as error:
+        if "stand_in" not in card or size not in (None, 28):
+            raise DataError(
+                f"{name}: {error}. {card.get('instead', 'Nothing stands in for it')}"
+            ) from None
         dataset = STAND_INS[card["stand_in"]](name)
         banner(name, str(error))
     note("loaded", name=name, source=dataset.source)
@@ -78,7 +103,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # noqa: BLE001
         # whatever zipfile, zlib or numpy make of a damaged file
         raise DataError(
-            f"{path.name} cannot be read ({error}); delete it, and it is fetched anew"
+            f"{path.name} cannot be read ({error}); {_remedy(path)}"
         ) from None
 
 
@@ -100,22 +125,189 @@ def read_idx(path: Path) -> np.ndarray:
     except Exception as error:  # noqa: BLE001
         # whatever gzip, zlib or struct make of a damaged file
         raise DataError(
-            f"{path.name} cannot be read ({error}); delete it, and it is fetched anew"
+            f"{path.name} cannot be read ({error}); {_remedy(path)}"
         ) from None
+
+
+def _remedy(path: Path) -> str:
+    if path.is_relative_to(cache()):
+        return "delete it, and it is fetched anew"
+    return f"put a whole copy at {path}"
 
 
 # ---------------------------------------------------------------- readers: name → set
 
 
-def _medmnist(name: str) -> Dataset:
-    path, source = find(REGISTRY[name]["file"][0])
+def _medmnist(name: str, size: int | None) -> Dataset:
+    files = {entry.get("size", 28): entry for entry in REGISTRY[name]["file"]}
+    size = 28 if size is None else size
+    if size not in files:
+        raise DataError(
+            f"{name}: size={size}; expected one of {', '.join(map(str, files))}"
+        )
+    path, source = find(files[size])
     arrays = read_npz(path)
+    _tell(name, size, sum(a.size for key, a in arrays.items() if "images" in key))
+    # Names are known by an image's 28 × 28 bytes. Whether the larger files follow the
+    # order of the small one is not known, so there nobody is named.
+    whose = _whose if name == "pneumoniamnist" and size == 28 else lambda images: None
 
     def part(which: str) -> Split:
-        labels = arrays[f"{which}_labels"].ravel().astype(np.int64)
-        return Split(_images(arrays[f"{which}_images"]), torch.from_numpy(labels))
+        try:
+            images = arrays.pop(f"{which}_images")
+            labels = arrays.pop(f"{which}_labels")
+        except KeyError as error:
+            raise DataError(
+                f"{path.name}: no array {error}; expected images and labels of train, "
+                f"val and test; {_remedy(path)}"
+            ) from None
+        colour = (3,) if images.ndim == 4 else ()
+        if images.shape != (len(images), size, size, *colour) or labels.shape not in (
+            (len(images), 1),
+            (len(images),),
+        ):
+            raise DataError(
+                f"{path.name}: {which} images {images.shape}, labels {labels.shape}; "
+                f"expected (N, {size}, {size}) or (N, {size}, {size}, 3), and (N, 1)"
+            )
+        y = torch.from_numpy(labels.ravel().astype(np.int64))
+        return Split(_images(images), y, whose(images))
 
     train, val, test = part("train"), part("val"), part("test")
+    return Dataset(name, tuple(REGISTRY[name]["classes"]), train, val, test, source)
+
+
+def _whose(images: np.ndarray) -> np.ndarray:
+    """The patient of each image (N, 28, 28), in bytes. One whose file is not known gets
+    a name of its own, which equal images share.
+    """
+    with gzip.open(resource("pneumoniamnist_keys.csv.gz"), "rt") as f:
+        known = {row["md5"]: row["patient"] for row in csv.DictReader(f)}
+    prints = [hashlib.md5(image.tobytes()).hexdigest() for image in images]
+    return np.array([known.get(p, f"unknown-{p}") for p in prints])
+
+
+def _tell(name: str, size: int, values: int) -> None:
+    if 4 * values > MUCH:
+        print(f"{name} at {size} px takes {4 * values / 1e9:.1f} GB as float32")
+
+
+def _chest(name: str, size: int | None) -> Dataset:
+    """JPEGs in a zip, and images.csv. Upstream's test set; a tenth of its other
+    patients, 16 images of upstream's own validation set among them, validates.
+    """
+    place, source = folder(name)
+    rows = _table(place, ("file", "official_split", "label", "kind", "patient_key"))
+    kinds = {r["patient_key"]: r["kind"] for r in rows if r["official_split"] != "test"}
+    tenth = _tenths(kinds)
+    archive_path = place / "chest_xray224.zip"
+    try:
+        with zipfile.ZipFile(archive_path) as archive:
+            files = (
+                f"chest_xray/{r['official_split']}/{r['label']}/{r['file']}"
+                for r in rows
+            )
+            x = _decoded(name, size, 224, rows, (archive.read(f) for f in files))
+    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{archive_path} cannot be read ({error}); put a whole copy in its place"
+        ) from None
+    parts = [
+        "test"
+        if r["official_split"] == "test"
+        else ("val" if tenth[r["patient_key"]] == 0 else "train")
+        for r in rows
+    ]
+    y = [("NORMAL", "PNEUMONIA").index(r["label"]) for r in rows]
+    return _by_parts(name, x, y, parts, source, [r["patient_key"] for r in rows])
+
+
+def _busi(name: str, size: int | None) -> Dataset:
+    """PNGs in a folder a class, and images.csv. Seven tenths train, one validates, two
+    test; near-duplicates, linked through the file most alike, stay together.
+    """
+    place, source = folder(name)
+    rows = _table(place, ("file", "label", "nearest_file", "nearest_similarity"))
+    group = {r["file"]: r["file"] for r in rows}
+    for r in rows:
+        if float(r["nearest_similarity"]) > ALIKE and r["nearest_file"] in group:
+            one, other = group[r["file"]], group[r["nearest_file"]]
+            group = {f: one if g == other else g for f, g in group.items()}
+    label = {r["file"]: r["label"] for r in rows}
+    tenth = _tenths({g: label[g] for g in set(group.values())})
+    try:
+        x = _decoded(
+            name, size, 256, rows, ((place / r["file"]).read_bytes() for r in rows)
+        )
+    except OSError as error:
+        raise DataError(
+            f"{name}: {error}; expected the files of images.csv; put a whole copy of "
+            f"the folder at {place}"
+        ) from None
+    names = ["train"] * 7 + ["val"] + ["test"] * 2
+    parts = [names[tenth[group[r["file"]]]] for r in rows]
+    y = [REGISTRY[name]["classes"].index(r["label"]) for r in rows]
+    return _by_parts(name, x, y, parts, source)
+
+
+def _table(place: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    path = place / "images.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as f:
+            rows = list(csv.DictReader(f))
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; expected it there") from None
+    if not rows or (missing := [c for c in (*columns, "sha256") if c not in rows[0]]):
+        raise DataError(f"{path}: no rows, or no columns {missing if rows else ''}")
+    return rows
+
+
+def _tenths(kind: dict[str, str]) -> dict[str, int]:
+    """A number 0 … 9 for each name, by a fixed draw that has all ten as often in each
+    kind and does not depend on the order of the names.
+    """
+
+    def drawn(name: str) -> tuple[str, str]:
+        return kind[name], hashlib.md5(name.encode()).hexdigest()
+
+    return {name: i % 10 for i, name in enumerate(sorted(kind, key=drawn))}
+
+
+def _decoded(name, size, largest, rows, contents) -> Tensor:
+    """Grey images (N, 1, size, size), one file opened at a time, each as images.csv
+    knows it by its SHA-256.
+    """
+    from PIL import Image
+    from tqdm.auto import tqdm
+
+    size = 64 if size is None else size
+    if not 8 <= size <= largest:
+        raise DataError(f"{name}: size={size}; expected 8 to {largest}")
+    _tell(name, size, len(rows) * size**2)
+    x = torch.empty(len(rows), 1, size, size)
+    quiet = bool(os.environ.get("TQDM_DISABLE"))  # its notebook form ignores that
+    bar = tqdm(rows, desc=name, unit="image", leave=False, disable=quiet)
+    for i, (row, content) in enumerate(zip(bar, contents, strict=True)):
+        if hashlib.sha256(content).hexdigest() != row["sha256"]:
+            raise DataError(
+                f"{name}: {row['file']} is not the file of images.csv (another "
+                "SHA-256); put a whole copy in its place"
+            )
+        with Image.open(io.BytesIO(content)) as image:
+            grey = image.convert("L")
+        if size != grey.width or size != grey.height:
+            grey = grey.resize((size, size), Image.Resampling.BILINEAR)
+        x[i, 0] = torch.from_numpy(np.array(grey)).float() / 255
+    return x
+
+
+def _by_parts(name, x, y, parts, source, whose=None) -> Dataset:
+    labels, where = torch.tensor(y), np.array(parts)
+    everything = Split(x, labels, None if whose is None else np.array(whose))
+    train, val, test = (
+        everything.take(torch.from_numpy(np.flatnonzero(where == part)))
+        for part in ("train", "val", "test")
+    )
     return Dataset(name, tuple(REGISTRY[name]["classes"]), train, val, test, source)
 
 
@@ -156,9 +348,12 @@ def _membranes(name: str) -> Dataset:
 
 
 def _images(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32) / 255)[
-        :, None
-    ]
+    """(N, H, W) → (N, 1, H, W), and in colour (N, H, W, 3) → (N, 3, H, W)."""
+    x = torch.from_numpy(array)
+    x = x[:, None] if x.ndim == 3 else x.permute(0, 3, 1, 2)
+    return x.to(torch.float32, memory_format=torch.contiguous_format, copy=True).div_(
+        255
+    )
 
 
 def _in_parts(
@@ -172,8 +367,13 @@ def _in_parts(
     return Dataset(name, tuple(card["classes"]), train, val, test, source)
 
 
-READERS: dict[str, Callable[[str], Dataset]] = {
+# Readers of sets in several sizes: name and pixels a side, None for the default.
+SIZED: dict[str, Callable[[str, int | None], Dataset]] = {
     "medmnist": _medmnist,
+    "chestxray": _chest,
+    "busi": _busi,
+}
+READERS: dict[str, Callable[[str], Dataset]] = {
     "idx": _idx,
     "scikit-learn": _digits,
     "membranes": _membranes,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medlib import load
-from medlib.data import DataError, Dataset, Split, audit, check
+from medlib.data import DataError, Dataset, Split, audit, check, shared_patients
 
 
 def images(n=4, classes=2):
@@ -291,3 +291,35 @@ def test_a_smaller_image_is_a_mean_and_a_smaller_frame_is_refused(toy):
 def test_half_precision_has_a_fingerprint(toy):
     half = toy.map(lambda s: s._replace(x=s.x.bfloat16()))
     assert half.fingerprint() != toy.fingerprint()
+
+
+def test_audit_counts_images_of_patients_of_an_earlier_split(toy, capsys):
+    # the split's own patients again, a patient of validation, and a stranger
+    train = toy.train._replace(whose=np.array(["a", "b", "c"] * 10)[: len(toy.train.y)])
+    val = toy.val._replace(whose=np.array(["a", "v", "v", "w"]))
+    test = toy.test._replace(
+        whose=np.array(["w", "x", "b", "y"] * 10)[: len(toy.test.y)]
+    )
+    known = replace(toy, train=train, val=val, test=test)
+    again = int(np.isin(test.whose, ["w", "b"]).sum())
+    assert shared_patients(known) == {"val": 1, "test": again}
+    audit(known)
+    told = capsys.readouterr().out
+    assert "val: 1 of 4 images show a patient of an earlier split" in told
+    unknown = replace(known, test=known.test._replace(whose=None))
+    assert shared_patients(unknown) is None
+    audit(unknown)
+    assert "not known" in capsys.readouterr().out
+
+
+def test_a_column_of_labels_is_refused_with_the_way_out():
+    column = Split(torch.zeros(3, 1, 4, 4), torch.zeros(3, 1).long())
+    with pytest.raises(DataError, match=r"labels \(3, 1\).*y\.ravel\(\)"):
+        check(column, 2, "toy")
+
+
+def test_a_mask_with_255_is_named():
+    y = torch.zeros(3, 4, 4).long()
+    y[1, 2:] = 255
+    with pytest.raises(DataError, match="image 1 has label 255; expected 0 to 1"):
+        check(Split(torch.zeros(3, 1, 4, 4), y), 2, "toy")
