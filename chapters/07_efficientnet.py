@@ -42,7 +42,7 @@ from medlib.pretrained import copy_weights, train_full_size
 
 # %%
 SEEDS = profile(smoke=2, quick=2, full=3)
-STEPS = profile(smoke=3, quick=120, full=180)
+STEPS = profile(smoke=3, quick=100, full=180)
 BATCH = 32
 
 # %% [markdown]

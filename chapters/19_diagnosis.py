@@ -591,7 +591,7 @@ def end_to_end(x, s):
 
 
 # %%
-NETWORK = {"epochs": profile(smoke=1, quick=15, full=60), "lr": 3e-3, "batch_size": 16, "augment": moved}
+NETWORK = {"epochs": profile(smoke=1, quick=8, full=60), "lr": 3e-3, "batch_size": 16, "augment": moved}
 NETWORK |= {"validations": 1, "keep": "last", "score": metrics.accuracy}  # `watched` chooses nothing
 started = time.process_time()
 seen = [{"images": end_to_end(IMAGES, s)} for s in range(NETWORKS)]
