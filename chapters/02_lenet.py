@@ -38,8 +38,8 @@ from medlib.metrics import accuracy, auc
 from medlib.models import LeNet, LeNet5
 from medlib.models.lenet import C3_INPUTS, Subsample
 
-SEEDS = profile(smoke=2, full=5)
-STEPS = profile(smoke=8, full=360)
+SEEDS = profile(smoke=2, quick=3, full=5)
+STEPS = profile(smoke=8, quick=240, full=360)
 
 # %% [markdown]
 # ## The problem, seen on our data
@@ -271,7 +271,7 @@ def judge(build, data):
     for s in range(SEEDS):
         seed(s)
         model = build()
-        fit(model, data, epochs=profile(smoke=0.2, full=10), seed=s, validations=5)
+        fit(model, data, epochs=profile(smoke=0.2, quick=5, full=10), seed=s, validations=5)
         results.append(evaluate(model, data.test))
     return results
 
@@ -311,7 +311,7 @@ plots.say(
 # test images. For the networks that is which weights to keep, and all share one learning rate, tuned for none. The baselines choose among two or three settings, such as how strongly large weights are punished.
 
 # %%
-sizes = profile(smoke=(60, 300), full=(50, 150, 500, 1500, 4708))
+sizes = profile(smoke=(60, 300), quick=(50, 500, 4708), full=(50, 150, 500, 1500, 4708))
 sizes = tuple(n for n in sizes if n <= len(xray.train.x))
 data = xray.standardise()
 h2 = matched(cost.parameters(LeNet(1, 2)), 2)

@@ -41,8 +41,8 @@ from medlib.models.mobilenet_v3 import SMALL
 from medlib.pretrained import copy_weights, train_full_size
 
 # %%
-SEEDS = profile(smoke=2, full=5)
-STEPS = profile(smoke=4, full=200)
+SEEDS = profile(smoke=2, quick=3, full=5)
+STEPS = profile(smoke=4, quick=120, full=200)
 BATCH = 64
 
 # %% [markdown]
@@ -279,7 +279,7 @@ def steps_to_target(activation, lr, s):
 LIMIT = profile(smoke=7, full=140)  # steps; an epoch has 109
 rates = (0.0003, 0.001, 0.003, 0.01, 0.03)
 steps = {
-    (activation.__name__, lr): [steps_to_target(activation, lr, s) for s in range(profile(smoke=1, full=3))]
+    (activation.__name__, lr): [steps_to_target(activation, lr, s) for s in range(profile(smoke=1, quick=2, full=3))]
     for activation in (nn.ReLU, nn.Tanh)
     for lr in rates
 }

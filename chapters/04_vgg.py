@@ -38,8 +38,8 @@ from medlib.models.vgg import VGG, A, B, D, E, small_vgg
 from medlib.pretrained import copy_weights, full_size, train_full_size
 
 # %%
-SEEDS = profile(smoke=2, full=5)
-STEPS = profile(smoke=4, full=300)
+SEEDS = profile(smoke=2, quick=3, full=5)
+STEPS = profile(smoke=4, quick=180, full=300)
 BATCH = 64
 
 # %% [markdown]
@@ -302,7 +302,7 @@ plots.say(
 
 # %%
 DEPTHS = profile(smoke=(8, 14), full=(8, 14, 20, 32))
-DEEP_SEEDS = profile(smoke=2, full=3)
+DEEP_SEEDS = profile(smoke=2, quick=2, full=3)
 deep_options = {k: v for k, v in options.items() if k != "seeds"} | {
     "lr": 3e-3,
     "augment": None,

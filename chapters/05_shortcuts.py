@@ -39,8 +39,8 @@ from medlib.models.vgg import A
 from medlib.pretrained import copy_weights, train_full_size
 
 # %%
-SEEDS = profile(smoke=2, full=3)
-STEPS = profile(smoke=4, full=300)
+SEEDS = profile(smoke=2, quick=2, full=3)
+STEPS = profile(smoke=4, quick=100, full=300)
 BATCH = 64
 
 # %% [markdown]

@@ -46,9 +46,9 @@ from medlib.models.mobilenet import LAYERS, Conv, DepthwiseSeparable, MobileNetV
 from medlib.models.mobilenet_v3 import LARGE, LRASPP, SMALL, InvertedResidual, MobileNetV3, SqueezeExcitation
 from medlib.pretrained import copy_weights, train_full_size
 
-SEEDS = profile(smoke=2, full=4)
-FEW = profile(smoke=2, full=3)  # seeds of the side experiments
-STEPS = profile(smoke=4, full=200)
+SEEDS = profile(smoke=2, quick=2, full=4)
+FEW = profile(smoke=2, quick=2, full=3)  # seeds of the side experiments
+STEPS = profile(smoke=4, quick=120, full=200)
 BATCH = 64
 
 # %% [markdown]
@@ -690,7 +690,7 @@ print(f"LR-ASPP on V3-Large: {size:,} parameters for 21 classes; on copied weigh
 # different hearts.
 
 # %%
-HEARTS = profile(smoke=(5, 3, 4), full=(40, 10, 25))
+HEARTS = profile(smoke=(5, 3, 4), quick=(24, 6, 15), full=(40, 10, 25))
 hearts = phantom(sum(HEARTS), shape=(3, 48, 48), spacing=(20, 3, 3))
 parts = zip(hearts.image.split(HEARTS), hearts.mask.split(HEARTS), strict=True)
 splits = (Split(x.reshape(-1, 1, 48, 48), y.reshape(-1, 48, 48).long()) for x, y in parts)

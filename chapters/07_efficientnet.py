@@ -41,8 +41,8 @@ from medlib.models.vgg import small_vgg
 from medlib.pretrained import copy_weights, train_full_size
 
 # %%
-SEEDS = profile(smoke=2, full=3)
-STEPS = profile(smoke=3, full=180)
+SEEDS = profile(smoke=2, quick=2, full=3)
+STEPS = profile(smoke=3, quick=100, full=180)
 BATCH = 32
 
 # %% [markdown]
@@ -439,7 +439,7 @@ plots.say(
 # layers (chapter 05) and the small VGG of chapter 04. First, how long does a step of `fit` take for each? We ask what 60 steps take longer than 20, so that start and validation drop out.
 
 # %%
-BUDGET = profile(smoke=0.3, full=5)  # seconds of training steps for each network and seed
+BUDGET = profile(smoke=0.3, quick=3, full=5)  # seconds of training steps for each network and seed
 rivals = {
     "EfficientNet twin": twin,
     "ResNet-8": partial(small_resnet, 8),

@@ -43,7 +43,7 @@ from medlib.models.resnet import small_resnet
 from medlib.models.vgg import small_vgg
 
 # %%
-SEEDS = profile(smoke=2, full=5)
+SEEDS = profile(smoke=2, quick=2, full=5)
 BATCH = 64
 
 # %% [markdown]
@@ -105,13 +105,13 @@ def fitting(name, data):
 
 # %%
 def validation_auc(name, lr):
-    options = {"steps": profile(smoke=2, full=100), "batch_size": BATCH, "validations": 2, "augment": shift}
+    options = {"steps": profile(smoke=2, quick=20, full=100), "batch_size": BATCH, "validations": 2, "augment": shift}
     return max(repeat(PLAYERS[name], fitting(name, xray), seeds=1, lr=lr, **options).histories[0].score)
 
 
 # %%
 PLAYERS = dict(list(PLAYERS.items())[:: profile(smoke=5, full=1)])  # two of them in the smoke profile
-RATES = profile(smoke=(3e-3,), full=(1e-3, 3e-3, 1e-2))
+RATES = profile(smoke=(3e-3,), quick=(3e-3, 1e-2), full=(1e-3, 3e-3, 1e-2))
 tried = {name: {lr: validation_auc(name, lr) for lr in RATES} for name in PLAYERS}
 rate = {name: max(RATES, key=lambda lr: tried[name][lr]) for name in PLAYERS}
 rows = [(name, *(f"{tried[name][lr]:.3f}" for lr in RATES), rate[name]) for name in PLAYERS]
@@ -123,7 +123,7 @@ plots.table(rows, ["validation AUC", *(f"rate {lr}" for lr in RATES), "chosen"])
 # Three passes over PneumoniaMNIST and fifteen over BreastMNIST: short runs, in which a network that learns slowly is at a disadvantage. The published row below had a hundred passes.
 
 # %%
-EPOCHS = profile(smoke={"xray": 0.1, "breast": 0.5}, full={"xray": 3, "breast": 15})
+EPOCHS = profile(smoke={"xray": 0.1, "breast": 0.5}, quick={"xray": 0.3, "breast": 2}, full={"xray": 3, "breast": 15})
 
 
 # %%
@@ -202,7 +202,7 @@ table["epochs", "breast"] = standings(by_epochs, "breast")
 # We time a few training steps of each network and give each as many steps as fit the budget: 6 seconds on PneumoniaMNIST, 3 on BreastMNIST. The two numbers behind each network below are its steps on each.
 
 # %% tags=["timing"]
-BUDGET = profile(smoke={"xray": 0.1, "breast": 0.1}, full={"xray": 6, "breast": 3})
+BUDGET = profile(smoke={"xray": 0.1, "breast": 0.1}, quick={"xray": 0.8, "breast": 0.4}, full={"xray": 6, "breast": 3})
 
 
 def step_times():
@@ -343,7 +343,7 @@ plots.say(
 # times a rate of ours, since the papers' own belong to other networks and batches. Mirroring is left out everywhere, since it moves the heart.
 
 # %%
-SEEN = profile(smoke=400, full=12_000)  # training images, counted with repetition
+SEEN = profile(smoke=400, quick=2000, full=12_000)  # training images, counted with repetition
 Multiply = torch.optim.lr_scheduler.LambdaLR
 
 
@@ -398,7 +398,7 @@ def follow(recipe, data, factor, seeds):
 
 
 # %%
-FACTORS = profile(smoke=(1,), full=(1, 3, 10))
+FACTORS = profile(smoke=(1,), quick=(1,), full=(1, 3, 10))
 scores = {(r, f): max(follow(r, xray, f, 1).histories[0].score) for r in RECIPES for f in FACTORS}
 chosen = {r: max(FACTORS, key=lambda f: scores[r, f]) for r in RECIPES}
 machine = {(r, key): follow(r, data, chosen[r], SEEDS) for key, data in sets.items() for r in RECIPES}

@@ -43,11 +43,11 @@ from medlib.scrubber import scrubber
 from medlib.stats import over_patients
 
 # %%
-TRAIN, OTHERS = profile(smoke=(5, 2), full=(48, 16))  # patients: training; validation and test, each
-EVERY = profile(smoke=6, full=2)  # of the validation slices, to choose settings with
-STEPS = profile(smoke=10, full=150)
-SEEDS = profile(smoke=2, full=3)
-DRAWN = profile(smoke=2, full=12)
+TRAIN, OTHERS = profile(smoke=(5, 2), quick=(32, 10), full=(48, 16))  # patients: training; validation and test, each
+EVERY = profile(smoke=6, quick=3, full=2)  # of the validation slices, to choose settings with
+STEPS = profile(smoke=10, quick=100, full=150)
+SEEDS = profile(smoke=2, quick=2, full=3)
+DRAWN = profile(smoke=2, quick=8, full=12)
 HALF = 32  # pixels from the click to the edge of the window
 LV = hearts.LABELS.index("LV")
 

@@ -43,9 +43,9 @@ from medlib.models.vgg import small_vgg
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=1, full=3)
-FEW_SEEDS = profile(smoke=1, full=5)
-STEPS = profile(smoke=2, full=400)
+SEEDS = profile(smoke=1, quick=2, full=3)
+FEW_SEEDS = profile(smoke=1, quick=2, full=5)
+STEPS = profile(smoke=2, quick=130, full=400)
 SIDE = profile(smoke=64, full=64)
 BATCH = 16
 
@@ -390,7 +390,7 @@ def spoil(x, levels, generator):
 
 
 shape = partial(Autoencoder, 1, width=16, depth=2, norm=True)
-NOISE_STEPS = profile(smoke=2, full=480)
+NOISE_STEPS = profile(smoke=2, quick=150, full=480)
 denoisers = [
     trained(partial(shape, 1), pictures, s, steps=NOISE_STEPS, augment=spoil, **REBUILD) for s in range(SEEDS)
 ]

@@ -33,8 +33,8 @@ from medlib.models import SmallUNet
 from medlib.scrubber import scrubber
 
 # %%
-EPOCHS = profile(smoke=0.2, full=16)
-FOLDS = profile(smoke=1, full=5)
+EPOCHS = profile(smoke=0.2, quick=2, full=16)
+FOLDS = profile(smoke=1, quick=2, full=5)
 patients = profile(smoke=hearts.load()[:10], full=hearts.load())
 
 # %% [markdown]
@@ -258,7 +258,7 @@ plots.say(
 # %%
 train, watched, test = hearts.split(patients)
 data = hearts.slices(train, watched, test[:1])
-GOAL, RACES = 0.85, profile(smoke=1, full=3)
+GOAL, RACES = 0.85, profile(smoke=1, quick=2, full=3)
 hurry = options | {"epochs": EPOCHS / 2, "lr": 1e-2}
 
 

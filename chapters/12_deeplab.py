@@ -43,8 +43,8 @@ from medlib.scrubber import scrubber
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=1, full=3)
-STEPS = profile(smoke=2, full=250)
+SEEDS = profile(smoke=1, quick=2, full=3)
+STEPS = profile(smoke=2, quick=60, full=250)
 SIDE = 128
 
 # %% [markdown]

@@ -39,9 +39,9 @@ from medlib.models.resnet_v2 import Concatenate, OptionA, OptionC, PreActivation
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, full=5)  # where nothing is trained
-FITS = profile(smoke=2, full=3)
-STEPS = profile(smoke=2, full=300)
+SEEDS = profile(smoke=2, quick=3, full=5)  # where nothing is trained
+FITS = profile(smoke=2, quick=2, full=3)
+STEPS = profile(smoke=2, quick=80, full=300)
 BATCH = profile(smoke=16, full=128)
 data = load("pneumoniamnist").standardise()
 images = data.train.x[:128].cpu()

@@ -39,8 +39,8 @@ from medlib.metrics import accuracy, calibration_error
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, full=3)
-STEPS = profile(smoke=2, full=600)
+SEEDS = profile(smoke=2, quick=2, full=3)
+STEPS = profile(smoke=2, quick=300, full=600)
 DRAWS = profile(smoke=200, full=20_000)
 
 # %% [markdown]

@@ -40,8 +40,8 @@ from medlib.models.vgg import small_vgg
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, full=5)
-STEPS = profile(smoke=(2, 2), full=(150, 200))  # of the ResNet, of the U-Net
+SEEDS = profile(smoke=2, quick=2, full=5)
+STEPS = profile(smoke=(2, 2), quick=(22, 28), full=(150, 200))  # of the ResNet, of the U-Net
 KEPT = profile(smoke=3, full=None)  # modules; None: all
 SIDE = 64
 
@@ -369,7 +369,7 @@ class Stack(nn.Module):
 
 
 # %%
-COUNTS = profile(smoke=(1, 2), full=(1, 2, 4, 8))
+COUNTS = profile(smoke=(1, 2), quick=(1, 4), full=(1, 2, 4, 8))
 sizes, learnt = {}, {}
 for residual in (False, True):
     seed(0)

@@ -42,8 +42,8 @@ from medlib.models.neighbours import each
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, full=3)
-TIMES = profile(smoke=0.01, full=1)  # all trainings, as a multiple of those of the full profile
+SEEDS = profile(smoke=2, quick=2, full=3)
+TIMES = profile(smoke=0.01, quick=0.05, full=1)  # all trainings, as a multiple of those of the full profile
 SIDE = 128
 patients = hearts.drawn(hearts.load())[: profile(smoke=10, full=None)]
 train, val, test = hearts.split(patients)
@@ -372,9 +372,9 @@ plots.table(
 # If thick slices are the reason, thin ones should turn the tables. No real set has both, so we ask the {term}`phantom`: the same hearts, the same field of 80 mm, cut into slices from 10 mm down to 1 mm, with a good deal of noise. Both networks have about as many parameters and see the same blocks of eight slices, for about the same time.
 
 # %%
-THICK = profile(smoke=(10, 5), full=(10, 5, 2, 1))
+THICK = profile(smoke=(10, 5), quick=(10, 2), full=(10, 5, 2, 1))
 SWEEP = {"2D": (partial(Neighbours, reach=0, width=24), 140), "3D": (deep, 140)}  # steps
-HEARTS, NOISE = profile(smoke=(2, 2), full=(10, 10)), 0.3
+HEARTS, NOISE = profile(smoke=(2, 2), quick=(4, 4), full=(10, 10)), 0.3
 
 
 # %%

@@ -40,8 +40,8 @@ from medlib.models.rfcn import ConvGRU
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, full=3)
-STEPS = profile(smoke=2, full=330)
+SEEDS = profile(smoke=2, quick=2, full=3)
+STEPS = profile(smoke=2, quick=80, full=330)
 SIDE = 96
 patients = hearts.drawn(hearts.load())[: profile(smoke=10, full=None)]
 train, val, test = hearts.split(patients)

@@ -50,10 +50,10 @@ from medlib.models.resnet import small_resnet
 from medlib.train import predict
 
 # %%
-EPOCHS = profile(smoke=0.2, full=15)  # of the segmentation
-SEEDS = profile(smoke=2, full=5)  # partitions of the patients for the classifiers
-NETWORKS = profile(smoke=1, full=3)  # partitions for the network on images
-INNER = profile(smoke=2, full=4)  # folds in which settings are chosen
+EPOCHS = profile(smoke=0.2, quick=1.5, full=15)  # of the segmentation
+SEEDS = profile(smoke=2, quick=2, full=5)  # partitions of the patients for the classifiers
+NETWORKS = profile(smoke=1, quick=2, full=3)  # partitions for the network on images
+INNER = profile(smoke=2, quick=3, full=4)  # folds in which settings are chosen
 patients = hearts.drawn(hearts.load())
 patients = profile(smoke=hearts.shuffled(patients)[:20], full=patients)
 
@@ -591,7 +591,7 @@ def end_to_end(x, s):
 
 
 # %%
-NETWORK = {"epochs": profile(smoke=1, full=60), "lr": 3e-3, "batch_size": 16, "augment": moved}
+NETWORK = {"epochs": profile(smoke=1, quick=8, full=60), "lr": 3e-3, "batch_size": 16, "augment": moved}
 NETWORK |= {"validations": 1, "keep": "last", "score": metrics.accuracy}  # `watched` chooses nothing
 started = time.process_time()
 seen = [{"images": end_to_end(IMAGES, s)} for s in range(NETWORKS)]

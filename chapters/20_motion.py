@@ -39,9 +39,9 @@ from medlib.scrubber import scrubber
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=2, full=3)
-STEPS = profile(smoke=6, full=800)
-HEARTS = profile(smoke=2, full=10)  # phantoms that are tested on
+SEEDS = profile(smoke=2, quick=2, full=3)
+STEPS = profile(smoke=6, quick=200, full=800)
+HEARTS = profile(smoke=2, quick=4, full=10)  # phantoms that are tested on
 patients = profile(smoke=hearts.load()[:10], full=hearts.load())
 train, watched, test = hearts.split(patients)
 
@@ -784,7 +784,7 @@ scrubber(
 # After a whole beat each piece of muscle is back where it was. So chain the motion from phase to phase: what is left at the end is *drift*.
 
 # %%
-SLOW = profile(smoke=("TV-L1", "demons"), full=())
+SLOW = profile(smoke=("TV-L1", "demons"), quick=("TV-L1", "demons"), full=())
 ROUND = [n for n in TESTED if n not in ("affine", "diffeomorphic + 40 steps", *SLOW)]
 
 
