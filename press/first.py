@@ -143,33 +143,40 @@ if not find_spec("otter"):
     doctor.install("otter-grader")"""
 
 
+def cells() -> dict[Path, str]:
+    """{text or notebook: the first cell that it should hold}."""
+    chapters = [*ROOT.glob("chapters/[0-9]*.py"), *ROOT.glob("chapters/[0-9]*.ipynb")]
+    chapters += ROOT.glob("colab/[0-9]*.ipynb")
+    assignments = sorted(ROOT.glob("assignments/[0-9]*/*.ipynb"))
+    due = dict.fromkeys(sorted(chapters), chapter())
+    return due | {path: assignment(path.stem) for path in assignments}
+
+
+def held(path: Path) -> str:
+    """The first cell that a text or notebook holds."""
+    if path.suffix == ".py":
+        _, mark, rest = path.read_text(encoding="utf-8").partition(MARK)
+        cell, following, _ = rest.partition(NEXT)
+        if mark and following:
+            return cell.rstrip("\n")
+    else:
+        for found in nbformat.read(path, as_version=4).cells:
+            if "colab" in tags(found):
+                return found.source
+    raise ChapterError(f"{path.name}: expected a first cell with the tag colab")
+
+
 def put() -> list[Path]:
     """Copy the cell into all texts and notebooks; those that changed."""
-    cells = {path: chapter() for path in sorted(ROOT.glob("chapters/[0-9]*.py"))}
-    for folder in ("chapters", "colab"):
-        notebooks = sorted(ROOT.glob(f"{folder}/[0-9]*.ipynb"))
-        cells |= dict.fromkeys(notebooks, chapter())
-    for path in sorted(ROOT.glob("assignments/[0-9]*/*.ipynb")):
-        cells[path] = assignment(path.stem)
-    return [path for path, cell in cells.items() if _put(path, cell)]
-
-
-def _put(path: Path, cell: str) -> bool:
-    if path.suffix == ".py":
-        source = path.read_text(encoding="utf-8")
-        before, mark, rest = source.partition(MARK)
-        _, following, after = rest.partition(NEXT)
-        if not (mark and following):
-            raise ChapterError(f"{path.name}: expected a first cell after {MARK!r}")
-        made = f"{before}{mark}{cell}\n{following}{after}"
-        if changed := made != source:
+    late = [(path, cell) for path, cell in cells().items() if held(path) != cell]
+    for path, cell in late:
+        if path.suffix == ".py":
+            before, mark, rest = path.read_text(encoding="utf-8").partition(MARK)
+            _, following, after = rest.partition(NEXT)
+            made = f"{before}{mark}{cell}\n{following}{after}"
             path.write_text(made, encoding="utf-8", newline="\n")
-        return changed
-    notebook = nbformat.read(path, as_version=4)
-    found = next((c for c in notebook.cells if "colab" in tags(c)), None)
-    if found is None:
-        raise ChapterError(f"{path.name}: expected a first cell with the tag colab")
-    if changed := found.source != cell:
-        found.source = cell
-        write(notebook, path)
-    return changed
+        else:
+            notebook = nbformat.read(path, as_version=4)
+            next(c for c in notebook.cells if "colab" in tags(c)).source = cell
+            write(notebook, path)
+    return [path for path, _ in late]
