@@ -67,23 +67,27 @@ def unmet(needs: dict[str, str]) -> dict[str, str]:
 
 
 def install(*more: str) -> None:
-    """On Colab: install what the chapters need and this environment lacks, and `more`.
-    torch, torchvision and what else is there already in a version that will do stay as
-    they are; jupyter is Colab's own affair.
+    """Where the book was fetched, as on Colab: install what the chapters need and this
+    environment lacks, and `more`. torch, numpy and what else is there already in a
+    version that will do stay as they are; jupyter is the host's own affair.
+    RuntimeError where pip fails.
     """
     needs = {**requirements(), **requirements("chapters")}
     for name in (*TORCH, "jupyterlab"):
         needs.pop(name, None)
-    lacking = [name + needs[name] for name in unmet(needs)]
-    lacking += unmet(dict.fromkeys(more, ""))
+    wrong, absent = unmet(needs), unmet(dict.fromkeys((*TORCH, *more), ""))
+    lacking = [name + needs[name] for name in wrong]
+    lacking += [name for name in more if name in absent]
     if not lacking:
         return
-    absent = unmet(dict.fromkeys(TORCH, ""))
-    hold = [f"{name}=={metadata.version(name)}" for name in TORCH if name not in absent]
+    good = [name for name in (*TORCH, *needs) if name not in wrong | absent]
+    hold = [f"{name}=={metadata.version(name)}" for name in good]
     print(f"Installing {', '.join(lacking)} …")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", *lacking, *hold], check=True
-    )
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    if subprocess.run([*pip, *lacking, *hold], check=False).returncode:
+        raise RuntimeError(
+            f"pip, whose words stand above, could not install {', '.join(lacking)}"
+        )
 
 
 # ---------------------------------------------------------------- the report
