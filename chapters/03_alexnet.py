@@ -343,7 +343,9 @@ def steps_to_target(activation, lr, s):
 LIMIT = profile(smoke=7, full=140)  # steps; an epoch has 109
 rates = (0.0003, 0.001, 0.003, 0.01, 0.03)
 steps = {
-    (activation.__name__, lr): [steps_to_target(activation, lr, s) for s in range(profile(smoke=1, quick=2, full=3))]
+    (activation.__name__, lr): [
+        steps_to_target(activation, lr, s) for s in range(profile(smoke=1, quick=2, full=3))
+    ]
     for activation in (nn.ReLU, nn.Tanh)
     for lr in rates
 }

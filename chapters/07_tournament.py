@@ -169,7 +169,12 @@ def fitting(name, data):
 
 # %%
 def validation_auc(name, lr):
-    options = {"steps": profile(smoke=2, quick=20, full=100), "batch_size": BATCH, "validations": 2, "augment": shift}
+    options = {
+        "steps": profile(smoke=2, quick=20, full=100),
+        "batch_size": BATCH,
+        "validations": 2,
+        "augment": shift,
+    }
     return max(repeat(PLAYERS[name], fitting(name, xray), seeds=1, lr=lr, **options).histories[0].score)
 
 
@@ -187,7 +192,9 @@ plots.table(rows, ["validation AUC", *(f"rate {lr}" for lr in RATES), "chosen"])
 # Three passes over PneumoniaMNIST and fifteen over BreastMNIST: short runs, in which a network that learns slowly is at a disadvantage. The published row below had a hundred passes.
 
 # %%
-EPOCHS = profile(smoke={"xray": 0.1, "breast": 0.5}, quick={"xray": 0.3, "breast": 2}, full={"xray": 3, "breast": 15})
+EPOCHS = profile(
+    smoke={"xray": 0.1, "breast": 0.5}, quick={"xray": 0.3, "breast": 2}, full={"xray": 3, "breast": 15}
+)
 
 
 # %%
@@ -266,7 +273,9 @@ table["epochs", "breast"] = standings(by_epochs, "breast")
 # We time a few training steps of each network and give each as many steps as fit the budget: 6 seconds on PneumoniaMNIST, 3 on BreastMNIST. The two numbers behind each network below are its steps on each.
 
 # %% tags=["timing"]
-BUDGET = profile(smoke={"xray": 0.1, "breast": 0.1}, quick={"xray": 0.8, "breast": 0.4}, full={"xray": 6, "breast": 3})
+BUDGET = profile(
+    smoke={"xray": 0.1, "breast": 0.1}, quick={"xray": 0.8, "breast": 0.4}, full={"xray": 6, "breast": 3}
+)
 
 
 def step_times():

@@ -107,7 +107,9 @@ from medlib.scrubber import scrubber
 from medlib.stats import over_patients
 
 # %%
-TRAIN, OTHERS = profile(smoke=(5, 2), quick=(32, 10), full=(48, 16))  # patients: training; validation and test, each
+TRAIN, OTHERS = profile(
+    smoke=(5, 2), quick=(32, 10), full=(48, 16)
+)  # patients: training; validation and test, each
 EVERY = profile(smoke=6, quick=3, full=2)  # of the validation slices, to choose settings with
 STEPS = profile(smoke=10, quick=100, full=150)
 SEEDS = profile(smoke=2, quick=2, full=3)
