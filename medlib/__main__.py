@@ -1,6 +1,7 @@
 """`python -m medlib doctor`: is this machine ready?"""
 
 import argparse
+import io
 import sys
 
 
@@ -18,4 +19,7 @@ def main(arguments=None) -> int:
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):  # a pipe on Windows knows no arrow
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.exit(main())
