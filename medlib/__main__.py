@@ -6,6 +6,7 @@ checksums NAME…  for maintainers: write down the SHA-256 of what upstream serv
 """
 
 import argparse
+import io
 import sys
 
 WHICH = {
@@ -66,4 +67,7 @@ def main(arguments=None) -> int:
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):  # a pipe on Windows knows no arrow
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.exit(main())

@@ -25,6 +25,7 @@ python -m press arrows          who imports whom
 """
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
@@ -231,4 +232,7 @@ def main(arguments=None) -> int:
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):  # a pipe on Windows knows no arrow
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.exit(main())

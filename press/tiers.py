@@ -7,6 +7,7 @@ nightly   what takes hours: chapters on a stand-in for a GPU, fifty kills, Colab
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -41,7 +42,7 @@ class Outcome(NamedTuple):
     cpu: float  # seconds of the processor
 
 
-JUPYTER_BOOK = str(Path(sysconfig.get_path("scripts")) / "jupyter-book")
+JUPYTER_BOOK = shutil.which("jupyter-book", path=sysconfig.get_path("scripts")) or ""
 BUILD = [JUPYTER_BOOK, "build", ".", "--all", "--quiet"]
 STRICT = ["--warningiserror", "--keep-going"]
 CHAPTERS = [*PYTEST, *PARALLEL, "--nbval-lax", "--nbval-current-env", "chapters"]

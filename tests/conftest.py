@@ -1,4 +1,5 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,8 @@ import pytest
 os.environ["MEDLIB_OFFLINE"] = "1"  # tests reach no other machine
 os.environ["TQDM_DISABLE"] = "1"
 MIRROR = os.environ.pop("MEDLIB_MIRROR", "nowhere")  # for the fixture alone
+if sys.platform == "win32":  # these fork, kill, and limit what a process may take
+    collect_ignore = ["test_faults.py", "test_press_survivors.py", "test_processes.py"]
 os.environ.pop("MEDLIB_DATA", None)
 
 

@@ -17,6 +17,7 @@ import nbformat
 import pytest
 
 from assignments import make
+from press import first
 
 FOLDERS = make.folders()
 NAMES = [folder.name for folder in FOLDERS]
@@ -238,14 +239,12 @@ def test_a_leak_would_be_seen(built, folder):
 
 
 @each
-def test_first_code_cell_starts_on_colab_and_is_short(folder):
+def test_first_code_cells_fetch_and_start_and_the_rest_are_short(folder):
     cells = nbformat.read(folder / f"{folder.name}.ipynb", as_version=4).cells
     assert cells[0].source.startswith("# ") and "colab" in cells[1].metadata.tags
-    assert (
-        make.repository() in cells[1].source
-        and f"assignments/{folder.name}" in cells[1].source
-    )
-    code = [len(c.source.splitlines()) for c in cells if c.cell_type == "code"]
+    assert cells[1].source == first.assignment(folder.name)
+    assert cells[2].source == make.START and "colab" in cells[2].metadata.tags
+    code = [len(c.source.splitlines()) for c in cells[2:] if c.cell_type == "code"]
     assert max(code) <= 25
 
 

@@ -28,7 +28,7 @@ def test_every_module_of_a_family_is_in_the_list():
 
 
 def test_the_list_can_be_read_without_running_it():
-    tree = ast.parse(Path(attention.__file__).read_text())
+    tree = ast.parse(Path(attention.__file__).read_text("utf-8"))
     (home,) = (
         node.value
         for node in tree.body

@@ -167,8 +167,9 @@ def test_colab_link_leads_to_the_notebook(book, page):
     html = (book / f"{page}.html").read_text(encoding="utf-8")
     (path,) = set(re.findall(r"https://colab[^\"]+/github/([^\"]+)", html))
     repository = "/".join(CONFIG["parse"]["myst_substitutions"]["repo"].split("/")[-2:])
+    branch = CONFIG["parse"]["myst_substitutions"]["branch"]
     assert (
-        path == f"{repository}/blob/main/{page}.ipynb"
+        path == f"{repository}/blob/{branch}/{page}.ipynb"
         and (ROOT / f"{page}.ipynb").exists()
     )
 

@@ -15,9 +15,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from medlib import doctor
+from press import first
 from press.text import ROOT, code_cells, read, sources
 
-ADDRESS = "https://github.com/medlib-book/medlib-book"
+ADDRESS = first.address()
 # A cautious part of Colab's list (googlecolab/backend-info, pip-freeze.txt): what it
 # has carried for years.
 CARRIED = [
@@ -119,9 +120,10 @@ def ran(colab, tmp_path_factory) -> str:
         "KEY_0": f"url.file://{ROOT}.insteadOf",
         "VALUE_0": ADDRESS,
     }
-    environment = {
-        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MEDLIB_OFFLINE")
-    }
+    (folder / "home").mkdir()
+    left_out = ("PYTHONPATH", "MEDLIB_OFFLINE")
+    environment = {k: v for k, v in os.environ.items() if k not in left_out}
+    environment["HOME"] = str(folder / "home")
     environment |= {f"GIT_CONFIG_{key}": value for key, value in redirect.items()}
     done = subprocess.run(
         [python, "-c", DRIVER],
@@ -155,8 +157,8 @@ def test_torch_and_what_colab_carries_stay(ran, colab):
     }
 
 
-def test_all_chapters_have_the_same_colab_cell_and_it_is_inert_here(capsys):
-    cells = {read(source).cells[1].source for source in sources()}
+def test_all_chapters_have_the_same_first_cell_and_it_is_inert_here(capsys):
+    cells = {code_cells(read(source))[0].source for source in sources()}
     assert len(cells) == 1 and ADDRESS in next(iter(cells))
     exec(next(iter(cells)), {})  # noqa: S102
     assert capsys.readouterr().out == "" and doctor.unmet(doctor.requirements()) == {}

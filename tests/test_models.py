@@ -25,7 +25,7 @@ def test_every_name_is_where_the_list_says(name):
 
 
 def test_the_list_can_be_read_without_running_it():
-    tree = ast.parse(Path(models.__file__).read_text())
+    tree = ast.parse(Path(models.__file__).read_text("utf-8"))
     (home,) = (
         node.value
         for node in tree.body

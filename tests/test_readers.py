@@ -239,7 +239,7 @@ def picture(seed, kind, mode="L", side=32):
 
 
 def listing(folder, rows):
-    with open(folder / "images.csv", "w", newline="") as f:
+    with open(folder / "images.csv", "w", encoding="utf-8", newline="") as f:
         writer = csv.DictWriter(f, rows[0])
         writer.writeheader()
         writer.writerows(rows)

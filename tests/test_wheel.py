@@ -122,6 +122,7 @@ def test_name_version_and_address_agree():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(**READS))
     assert citation["title"] == book["title"]
     assert citation["version"] == project["version"]
-    assert citation["repository-code"] == book["parse"]["myst_substitutions"]["repo"]
+    address = book["parse"]["myst_substitutions"]["repo"]
+    assert citation["repository-code"] == project["urls"]["Book"] == address
     changes = (ROOT / "CHANGELOG.md").read_text(**READS)
     assert f"\n## {project['version']}" in changes

@@ -42,7 +42,7 @@ ASSUMED = (8.0, 1.25, 1.25)
 PICTURES = (".jpg", ".jpeg", ".png")
 
 
-def load_sunnybrook(name: str = "sunnybrook", **wanted: bool) -> Cohort:
+def load_sunnybrook(name: str = "sunnybrook", **wanted: Any) -> Cohort:
     """The patients of a set of the registry: sunnybrook; sunnybrook45, all patients
     with masks of the cavity alone; or sunnybrook_dicom, one whole cine with contours.
     `wanted` goes to fetch.folder.
@@ -235,7 +235,8 @@ def _patient(
         places.append((frames, remarks))
     said += [f"{name}: {remark}" for remark in places[0][1]]
     _expect_one_place(name, volumes, places)
-    return Patient(name, name.rsplit("-", 1)[0], *volumes)
+    ed, es = volumes
+    return Patient(name, name.rsplit("-", 1)[0], ed, es)
 
 
 def _images(name: str, files: list[Entry], inner: dict) -> dict[int, Any]:
@@ -429,4 +430,5 @@ def _masked(name: str, rows: list[dict], base: PurePosixPath, found: dict) -> Pa
             raise DataError(f"{name}: images and masks of several sizes; expected one")
         mask = np.where(np.stack(planes["masks"]) > 0, 3, 0).astype(np.uint8)
         volumes.append(Volume(np.stack(planes["images"]), mask, ASSUMED))
-    return Patient(name, rows[0]["group"], *volumes)
+    ed, es = volumes
+    return Patient(name, rows[0]["group"], ed, es)
