@@ -21,6 +21,8 @@ import jupytext
 import nbformat
 import yaml
 
+from press import first
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "assignments"
 # stands in every solution, so that a test can look for what leaked
@@ -38,22 +40,8 @@ CONFIG = {
     "tests": {"files": True, "ok_format": False},
     "environment": "environment.yml",
 }
+# behind the first cell, which brings otter where it is not at hand
 START = """\
-# On Colab this fetches the book and what Colab lacks; torch stays as it is. Elsewhere
-# it only starts the checks.
-import os
-import subprocess
-import sys
-
-if "google.colab" in sys.modules and not os.path.isdir("tests"):
-    subprocess.run("git clone -q --depth 1 {repository}", shell=True, check=True)
-    os.chdir("medlib-book/assignments/{slug}")
-sys.path.append(os.path.abspath("../.."))  # the book's package, medlib
-if "google.colab" in sys.modules:
-    from medlib.doctor import install
-
-    install("otter-grader")
-
 import otter
 
 grader = otter.Notebook()"""
@@ -63,23 +51,20 @@ def folders(number: str = "") -> list[Path]:
     return sorted(path.parent for path in FOLDER.glob(f"{number}*/master.py"))
 
 
-def repository() -> str:
-    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    return config["parse"]["myst_substitutions"]["repo"]
-
-
 def read(folder: Path) -> nbformat.NotebookNode:
-    """The master as a notebook, with otter's settings in front and the first cell
-    behind the title.
+    """The master as a notebook, with otter's settings in front and the first cells
+    behind the title. The grader ignores what fetches the book.
     """
     notebook = jupytext.read(folder / "master.py", fmt="py:percent")
     config = CONFIG | {"name": folder.name}
     if any("from medlib" in cell.source for cell in notebook.cells):
         config["autograder_files"] = list(NEEDS)
-    start = START.format(repository=repository(), slug=folder.name)
-    notebook.cells.insert(
-        1, nbformat.v4.new_code_cell(start, metadata={"tags": ["hide-input", "colab"]})
-    )
+    marks = ["hide-input", "colab"]
+    fetching, starting = ["otter_ignore", *marks], marks
+    notebook.cells[1:1] = [
+        nbformat.v4.new_code_cell(code, metadata={"tags": tags})
+        for code, tags in [(first.assignment(folder.name), fetching), (START, starting)]
+    ]
     notebook.cells.insert(
         0, nbformat.v4.new_raw_cell(f"# ASSIGNMENT CONFIG\n{yaml.safe_dump(config)}")
     )
@@ -182,8 +167,8 @@ def student_table() -> str:
         path = f"assignments/{folder.name}/{folder.name}.ipynb"
         minutes, points = (sum(q[key] for q in asked) for key in ("minutes", "points"))
         colab = "repo.replace('https://github.com', 'https://colab.research.google.com/github')"
-        links = [f"{{{{ '[Colab](' ~ {colab} ~ '/blob/main/{path})' }}}}"]
-        links.append(f"{{{{ '[file](' ~ repo ~ '/blob/main/{path})' }}}}")
+        links = [f"{{{{ '[Colab](' ~ {colab} ~ '/blob/' ~ branch ~ '/{path})' }}}}"]
+        links.append(f"{{{{ '[file](' ~ repo ~ '/blob/' ~ branch ~ '/{path})' }}}}")
         lines.append(
             f"| {folder.name[:2]} | {title(folder)} | {minutes} | {points} | "
             f"{' · '.join(links)} |"

@@ -11,17 +11,81 @@
 # %% tags=["hide-input", "colab"]
 import sys
 
-if "google.colab" in sys.modules:  # on Colab alone: fetch the book, and install what Colab lacks
+
+def bring_medlib(version, address, beside=".."):
+    """Where the book's package is not at hand (Colab, Kaggle, a notebook alone), fetch
+    the book into the home folder, and install what it needs. → where medlib lies
+    """
+    import os
     import subprocess
+    import tempfile
+    import tomllib
+    from importlib import metadata, util
+    from pathlib import Path
 
-    address = "https://github.com/medlib-book/medlib-book"
-    subprocess.run(f"test -d medlib-book || git clone -q --depth 1 {address}", shell=True, check=True)
-    sys.path.insert(0, "medlib-book")
-    from medlib import doctor
+    def git(*words):
+        asks_nobody = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+        try:
+            done = subprocess.run(
+                ["git", *words],
+                env=asks_nobody,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            failed, said = done.returncode, done.stderr.strip()
+        except FileNotFoundError:
+            failed, said = True, "git is missing; install it"
+        if failed:
+            network = "Is there a network? (On Kaggle: Settings, Internet on.)"
+            raise RuntimeError(f"cannot fetch {address}: {said}\n{network}")
+        return done.stdout
 
-    doctor.install()
-elif ".." not in sys.path:
-    sys.path.insert(0, "..")
+    def place():  # a mere folder named medlib has no origin
+        spec = util.find_spec("medlib")
+        return Path(spec.origin).parents[1] if spec and spec.origin else None
+
+    tag, home = f"v{version}", Path.home() / "medlib-book"
+    near = str(Path(beside).resolve())
+    if Path(near, "medlib", "__init__.py").exists() and near not in sys.path:
+        sys.path.insert(0, near)
+    if not place():
+        if (home / "medlib").exists():
+            print(f"Using the book in {home}, fetched before.")
+        elif home.exists():
+            raise RuntimeError(f"{home} holds no medlib: move that folder away")
+        else:
+            branch = tag if git("ls-remote", address, f"refs/tags/{tag}") else "main"
+            if branch != tag:
+                print(f"{address} has no tag {tag}: its branch main is taken.")
+            with tempfile.TemporaryDirectory(dir=home.parent) as half:
+                git("clone", "--depth=1", "-b", branch, address, f"{half}/book")
+                Path(half, "book").rename(home)
+            print(f"Fetched {branch} of {address} into {home}.")
+        sys.path.insert(0, str(home))
+        from medlib import doctor
+
+        doctor.install()
+
+    root = place()
+    if (root / "chapters").exists():  # the whole book
+        listed = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+        found = listed["project"]["version"]
+        remedy = f"git -C {root} fetch --depth=1 {address} {tag}"
+        remedy += f" && git -C {root} checkout FETCH_HEAD"
+    else:
+        known = [d.version for d in metadata.distributions(name="medlib")]
+        found = known[0] if known else "unknown"
+        remedy = f"pip install git+{address}@{tag}"
+    if found != version:
+        print(f"This notebook is of version {version}, medlib in {root} of {found}:")
+        print("its numbers may differ, and cells may fail. Open the notebook of that")
+        print("version; or bring medlib to this one, and start a new session:")
+        print(f"  {remedy}")
+    return root
+
+
+BOOK = bring_medlib("0.2.0", "https://github.com/medlib-book/medlib-book")
 
 # %%
 from functools import partial
@@ -43,7 +107,7 @@ from medlib.models.resnet import small_resnet
 from medlib.models.vgg import small_vgg
 
 # %%
-SEEDS = profile(smoke=2, full=5)
+SEEDS = profile(smoke=2, quick=2, full=5)
 BATCH = 64
 
 # %% [markdown]
@@ -105,13 +169,13 @@ def fitting(name, data):
 
 # %%
 def validation_auc(name, lr):
-    options = {"steps": profile(smoke=2, full=100), "batch_size": BATCH, "validations": 2, "augment": shift}
+    options = {"steps": profile(smoke=2, quick=20, full=100), "batch_size": BATCH, "validations": 2, "augment": shift}
     return max(repeat(PLAYERS[name], fitting(name, xray), seeds=1, lr=lr, **options).histories[0].score)
 
 
 # %%
 PLAYERS = dict(list(PLAYERS.items())[:: profile(smoke=5, full=1)])  # two of them in the smoke profile
-RATES = profile(smoke=(3e-3,), full=(1e-3, 3e-3, 1e-2))
+RATES = profile(smoke=(3e-3,), quick=(3e-3, 1e-2), full=(1e-3, 3e-3, 1e-2))
 tried = {name: {lr: validation_auc(name, lr) for lr in RATES} for name in PLAYERS}
 rate = {name: max(RATES, key=lambda lr: tried[name][lr]) for name in PLAYERS}
 rows = [(name, *(f"{tried[name][lr]:.3f}" for lr in RATES), rate[name]) for name in PLAYERS]
@@ -123,7 +187,7 @@ plots.table(rows, ["validation AUC", *(f"rate {lr}" for lr in RATES), "chosen"])
 # Three passes over PneumoniaMNIST and fifteen over BreastMNIST: short runs, in which a network that learns slowly is at a disadvantage. The published row below had a hundred passes.
 
 # %%
-EPOCHS = profile(smoke={"xray": 0.1, "breast": 0.5}, full={"xray": 3, "breast": 15})
+EPOCHS = profile(smoke={"xray": 0.1, "breast": 0.5}, quick={"xray": 0.3, "breast": 2}, full={"xray": 3, "breast": 15})
 
 
 # %%
@@ -202,7 +266,7 @@ table["epochs", "breast"] = standings(by_epochs, "breast")
 # We time a few training steps of each network and give each as many steps as fit the budget: 6 seconds on PneumoniaMNIST, 3 on BreastMNIST. The two numbers behind each network below are its steps on each.
 
 # %% tags=["timing"]
-BUDGET = profile(smoke={"xray": 0.1, "breast": 0.1}, full={"xray": 6, "breast": 3})
+BUDGET = profile(smoke={"xray": 0.1, "breast": 0.1}, quick={"xray": 0.8, "breast": 0.4}, full={"xray": 6, "breast": 3})
 
 
 def step_times():
@@ -343,7 +407,7 @@ plots.say(
 # times a rate of ours, since the papers' own belong to other networks and batches. Mirroring is left out everywhere, since it moves the heart.
 
 # %%
-SEEN = profile(smoke=400, full=12_000)  # training images, counted with repetition
+SEEN = profile(smoke=400, quick=2000, full=12_000)  # training images, counted with repetition
 Multiply = torch.optim.lr_scheduler.LambdaLR
 
 
@@ -398,7 +462,7 @@ def follow(recipe, data, factor, seeds):
 
 
 # %%
-FACTORS = profile(smoke=(1,), full=(1, 3, 10))
+FACTORS = profile(smoke=(1,), quick=(1,), full=(1, 3, 10))
 scores = {(r, f): max(follow(r, xray, f, 1).histories[0].score) for r in RECIPES for f in FACTORS}
 chosen = {r: max(FACTORS, key=lambda f: scores[r, f]) for r in RECIPES}
 machine = {(r, key): follow(r, data, chosen[r], SEEDS) for key, data in sets.items() for r in RECIPES}

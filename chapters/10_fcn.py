@@ -11,17 +11,81 @@
 # %% tags=["hide-input", "colab"]
 import sys
 
-if "google.colab" in sys.modules:  # on Colab alone: fetch the book, and install what Colab lacks
+
+def bring_medlib(version, address, beside=".."):
+    """Where the book's package is not at hand (Colab, Kaggle, a notebook alone), fetch
+    the book into the home folder, and install what it needs. → where medlib lies
+    """
+    import os
     import subprocess
+    import tempfile
+    import tomllib
+    from importlib import metadata, util
+    from pathlib import Path
 
-    address = "https://github.com/medlib-book/medlib-book"
-    subprocess.run(f"test -d medlib-book || git clone -q --depth 1 {address}", shell=True, check=True)
-    sys.path.insert(0, "medlib-book")
-    from medlib import doctor
+    def git(*words):
+        asks_nobody = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
+        try:
+            done = subprocess.run(
+                ["git", *words],
+                env=asks_nobody,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            failed, said = done.returncode, done.stderr.strip()
+        except FileNotFoundError:
+            failed, said = True, "git is missing; install it"
+        if failed:
+            network = "Is there a network? (On Kaggle: Settings, Internet on.)"
+            raise RuntimeError(f"cannot fetch {address}: {said}\n{network}")
+        return done.stdout
 
-    doctor.install()
-elif ".." not in sys.path:
-    sys.path.insert(0, "..")
+    def place():  # a mere folder named medlib has no origin
+        spec = util.find_spec("medlib")
+        return Path(spec.origin).parents[1] if spec and spec.origin else None
+
+    tag, home = f"v{version}", Path.home() / "medlib-book"
+    near = str(Path(beside).resolve())
+    if Path(near, "medlib", "__init__.py").exists() and near not in sys.path:
+        sys.path.insert(0, near)
+    if not place():
+        if (home / "medlib").exists():
+            print(f"Using the book in {home}, fetched before.")
+        elif home.exists():
+            raise RuntimeError(f"{home} holds no medlib: move that folder away")
+        else:
+            branch = tag if git("ls-remote", address, f"refs/tags/{tag}") else "main"
+            if branch != tag:
+                print(f"{address} has no tag {tag}: its branch main is taken.")
+            with tempfile.TemporaryDirectory(dir=home.parent) as half:
+                git("clone", "--depth=1", "-b", branch, address, f"{half}/book")
+                Path(half, "book").rename(home)
+            print(f"Fetched {branch} of {address} into {home}.")
+        sys.path.insert(0, str(home))
+        from medlib import doctor
+
+        doctor.install()
+
+    root = place()
+    if (root / "chapters").exists():  # the whole book
+        listed = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+        found = listed["project"]["version"]
+        remedy = f"git -C {root} fetch --depth=1 {address} {tag}"
+        remedy += f" && git -C {root} checkout FETCH_HEAD"
+    else:
+        known = [d.version for d in metadata.distributions(name="medlib")]
+        found = known[0] if known else "unknown"
+        remedy = f"pip install git+{address}@{tag}"
+    if found != version:
+        print(f"This notebook is of version {version}, medlib in {root} of {found}:")
+        print("its numbers may differ, and cells may fail. Open the notebook of that")
+        print("version; or bring medlib to this one, and start a new session:")
+        print(f"  {remedy}")
+    return root
+
+
+BOOK = bring_medlib("0.2.0", "https://github.com/medlib-book/medlib-book")
 
 # %%
 from dataclasses import replace
@@ -43,9 +107,9 @@ from medlib.models.vgg import small_vgg
 from medlib.train import predict
 
 # %%
-SEEDS = profile(smoke=1, full=3)
-FEW_SEEDS = profile(smoke=1, full=5)
-STEPS = profile(smoke=2, full=400)
+SEEDS = profile(smoke=1, quick=2, full=3)
+FEW_SEEDS = profile(smoke=1, quick=2, full=5)
+STEPS = profile(smoke=2, quick=130, full=400)
 SIDE = profile(smoke=64, full=64)
 BATCH = 16
 
@@ -390,7 +454,7 @@ def spoil(x, levels, generator):
 
 
 shape = partial(Autoencoder, 1, width=16, depth=2, norm=True)
-NOISE_STEPS = profile(smoke=2, full=480)
+NOISE_STEPS = profile(smoke=2, quick=150, full=480)
 denoisers = [
     trained(partial(shape, 1), pictures, s, steps=NOISE_STEPS, augment=spoil, **REBUILD) for s in range(SEEDS)
 ]

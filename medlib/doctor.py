@@ -67,23 +67,27 @@ def unmet(needs: dict[str, str]) -> dict[str, str]:
 
 
 def install(*more: str) -> None:
-    """On Colab: install what the chapters need and this environment lacks, and `more`.
-    torch, torchvision and what else is there already in a version that will do stay as
-    they are; jupyter is Colab's own affair.
+    """Where the book was fetched, as on Colab: install what the chapters need and this
+    environment lacks, and `more`. torch, numpy and what else is there already in a
+    version that will do stay as they are; jupyter is the host's own affair.
+    RuntimeError where pip fails.
     """
     needs = {**requirements(), **requirements("chapters")}
     for name in (*TORCH, "jupyterlab"):
         needs.pop(name, None)
-    lacking = [name + needs[name] for name in unmet(needs)]
-    lacking += unmet(dict.fromkeys(more, ""))
+    wrong, absent = unmet(needs), unmet(dict.fromkeys((*TORCH, *more), ""))
+    lacking = [name + needs[name] for name in wrong]
+    lacking += [name for name in more if name in absent]
     if not lacking:
         return
-    absent = unmet(dict.fromkeys(TORCH, ""))
-    hold = [f"{name}=={metadata.version(name)}" for name in TORCH if name not in absent]
+    good = [name for name in (*TORCH, *needs) if name not in wrong | absent]
+    hold = [f"{name}=={metadata.version(name)}" for name in good]
     print(f"Installing {', '.join(lacking)} …")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", *lacking, *hold], check=True
-    )
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    if subprocess.run([*pip, *lacking, *hold], check=False).returncode:
+        raise RuntimeError(
+            f"pip, whose words stand above, could not install {', '.join(lacking)}"
+        )
 
 
 # ---------------------------------------------------------------- the report
@@ -124,17 +128,20 @@ def machine() -> Iterator[Check]:
     yield True, f"profile: {profile()} (MEDLIB_PROFILE=smoke|quick|full chooses)", ""
 
 
+def _registry() -> dict[str, dict]:
+    return tomllib.loads(paths.resource("datasets.toml").read_text(encoding="utf-8"))
+
+
 def sets() -> Iterator[Check]:
     """Whether each data set is at hand, without downloading: in the cache, in the
     mirror, or in a package.
     """
-    text = paths.resource("datasets.toml").read_text(encoding="utf-8")
     mirror = os.environ.get("MEDLIB_MIRROR", "")
     folders = [paths.cache()]
     if mirror and not mirror.startswith(("http://", "https://")):
         folders.append(Path(mirror).expanduser())
-    for name, card in tomllib.loads(text).items():
-        files = [entry["path"] for entry in card.get("file", []) if "size" not in entry]
+    for name, card in _registry().items():
+        files = [e["path"] for e in card.get("file", []) if "size" not in e]
         files += [card["path"]] if "path" in card else []
         lacking = [
             path
@@ -142,7 +149,7 @@ def sets() -> Iterator[Check]:
             if not any((folder / path).exists() for folder in folders)
         ]
         title, advice = f"{name}: {card['title']}", ""
-        if lacking and "file" not in card:
+        if lacking and not {"file", "way", "part"} & card.keys():
             advice = (
                 f"get it from {card['page']} and put {', '.join(lacking)} into "
                 f"{paths.cache()}, or set MEDLIB_MIRROR to a folder that holds it"
@@ -152,6 +159,22 @@ def sets() -> Iterator[Check]:
         elif lacking:
             title += ": not here yet; fetched when it is needed"
         yield not advice, title + (" is not here" if advice else ""), advice
+
+
+def addresses() -> bool:
+    """For maintainers: ask every address of the registry for its first byte, as the
+    book asks. Prints a table; True where all answer with something like the file.
+    """
+    from medlib import fetch, upstream
+
+    well = True
+    with upstream.session() as session:
+        for name, url in fetch.addresses():
+            answer = upstream.knock(session, url)
+            good = answer.startswith("HTTP 20")
+            well &= good
+            print(f"{'OK  ' if good else 'FAIL'} {name:<16} {answer:<34} {url}")
+    return well
 
 
 def step() -> float:

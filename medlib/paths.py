@@ -9,14 +9,15 @@ PACKAGE = Path(__file__).resolve().parent
 CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "chapters").is_dir() else None
 _IN_CHECKOUT = {
     "datasets.toml": "data",
+    "checksums": "data",
     "claims.toml": "book",
     "pneumoniamnist_keys.csv.gz": "data/keys",
 }
 
 
 def resource(name: str) -> Path:
-    """The file `name` (one of _IN_CHECKOUT): in a checkout where people edit it, in an
-    installed package beside its modules."""
+    """`name` (one of _IN_CHECKOUT; "checksums" is a folder): in a checkout where people
+    edit it, in an installed package beside its modules."""
     if CHECKOUT:
         return CHECKOUT / _IN_CHECKOUT[name] / name
     return PACKAGE / name

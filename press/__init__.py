@@ -13,6 +13,8 @@ pdf        the built book as one PDF
 mutants    small faults to put into a file's code
 survivors  which of them a module's tests do not notice
 trial      those tests, in a process for each fault
+first      the first cell of all notebooks, which fetches medlib where it is not
+release    the repository's address and the book's version, wherever they stand
 tiers      check, test and nightly: everything that checks the project
 
 Importing any of these needs no torch. medlib never imports the press, so nothing here

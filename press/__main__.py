@@ -14,6 +14,11 @@ python -m press mutants stats   the broken lines that this module's tests do not
 
 python -m press predict         count each chapter's trainings in a dry run, and write
                                 down the minutes that they make on a T4 and on two cores
+python -m press book            render the pages, warnings as errors
+python -m press first           copy the first cell (press/first.py) into all notebooks
+python -m press address URL     lead everything to another repository on GitHub
+python -m press release 1.2.0   set the version: package, notebooks, buttons, branch
+
 python -m press forecast        CPU-minutes a chapter
 python -m press pdf             bind the built book into one PDF
 python -m press arrows          who imports whom
@@ -102,6 +107,38 @@ def predict(options) -> int:
     return 0
 
 
+def put_first_cell(options) -> int:
+    from press import first
+
+    for path in first.put():
+        print(f"the first cell of {path.name}")
+    return 0
+
+
+def set_address(options) -> int:
+    from press import first, release
+
+    release.address(options.url)
+    print(f"everything leads to {first.address()}; commit it")
+    return 0
+
+
+def set_version(options) -> int:
+    from press import first, release
+
+    release.release(options.version)
+    print(f"version {first.version()}; the buttons open {first.branch()}")
+    if first.branch() != "main":
+        print(f"next: commit, git tag {first.branch()}, git push --tags")
+    return 0
+
+
+def book(options) -> int:
+    from press import tiers
+
+    return tiers.book()
+
+
 def forecast(options) -> int:
     from press.forecast import forecast
 
@@ -171,6 +208,10 @@ def parser() -> argparse.ArgumentParser:
     counting.add_argument(
         "--profile", action="append", choices=["full", "quick"], help="both if none"
     )
+    command("book", book)
+    command("first", put_first_cell)
+    command("address", set_address).add_argument("url")
+    command("release", set_version).add_argument("version")
     foreseeing = command("forecast", forecast)
     foreseeing.add_argument(
         "--seconds", type=float, help="CPU-seconds of medlib.doctor.step() here"

@@ -181,9 +181,7 @@ def store(notebook: NotebookNode, source: Path) -> Path:
     if problems := faults(notebook, source):
         raise ChapterError(f"{source.name} is not stored:\n  " + "\n  ".join(problems))
     target = source.with_suffix(".ipynb")
-    partial = target.with_suffix(".part")
-    partial.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
-    os.replace(partial, target)
+    text.write(notebook, target)
     return target
 
 

@@ -58,14 +58,10 @@ def finish() -> None:
 
 def measured() -> dict:
     """This process: profile, device, arithmetic, versions, time and memory."""
-    import resource  # not on Windows, where all else of the press works
-
     import torch
 
     from medlib import device
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    kilobyte = 1024 if sys.platform == "darwin" else 1  # there in bytes, else in KB
     jemalloc = "jemalloc" in os.environ.get("LD_PRELOAD", "")
     return {
         "profile": device.profile(),
@@ -76,7 +72,7 @@ def measured() -> dict:
         "python": platform.python_version(),
         "allocator": "jemalloc" if jemalloc else "default",
         "cpu_seconds": round(cpu_seconds()),
-        "peak_mb": round(peak / kilobyte / 1024),
+        "peak_mb": round(peak_memory() / 2**20),
     }
 
 
@@ -84,6 +80,19 @@ def cpu_seconds() -> float:
     """Of this process and of those that it started and that have ended."""
     used = os.times()
     return sum(used[:4])
+
+
+def peak_memory() -> int:
+    """Of this process, in bytes."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        import psutil  # ipykernel brings it
+
+        memory = psutil.Process().memory_info()
+        return getattr(memory, "peak_wset", memory.rss)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # there in bytes
 
 
 def noted(recorder: Recorder) -> dict:

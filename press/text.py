@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 from pathlib import Path
 
 import nbformat
@@ -47,6 +48,14 @@ def stored(source: Path) -> NotebookNode:
     return nbformat.read(target, as_version=4)
 
 
+def write(notebook: NotebookNode, target: Path) -> None:
+    """Whole or not at all."""
+    partial = target.with_suffix(".part")
+    words = nbformat.writes(notebook).rstrip("\n") + "\n"
+    partial.write_text(words, encoding="utf-8", newline="\n")
+    os.replace(partial, target)
+
+
 def tags(cell: NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
 
@@ -76,7 +85,7 @@ def canonical(node) -> str:
 
 
 def program(notebook: NotebookNode) -> list[str]:
-    """The code that runs: all but the cell for Colab, which does nothing elsewhere."""
+    """The code that runs: all but the first cell, which brings medlib (press.first)."""
     return [c.source for c in code_cells(notebook) if "colab" not in tags(c)]
 
 

@@ -43,6 +43,7 @@ class Outcome(NamedTuple):
 
 JUPYTER_BOOK = str(Path(sysconfig.get_path("scripts")) / "jupyter-book")
 BUILD = [JUPYTER_BOOK, "build", ".", "--all", "--quiet"]
+STRICT = ["--warningiserror", "--keep-going"]
 CHAPTERS = [*PYTEST, *PARALLEL, "--nbval-lax", "--nbval-current-env", "chapters"]
 UNIT = [*PYTEST, *PARALLEL, "tests", "--ignore=tests/test_book.py"]
 PAGES = [*PYTEST, "-rs", "tests/test_book.py"]
@@ -58,7 +59,7 @@ TEST = [
     *LINT,
     Stage("unit tests", [*UNIT, "-m", "not nightly"]),
     Stage("chapters in the smoke profile", CHAPTERS),
-    Stage("book, warnings as errors", [*BUILD, "--warningiserror", "--keep-going"]),
+    Stage("book, warnings as errors", [*BUILD, *STRICT]),
     Stage("pages of the book", [*PAGES, "-m", "not nightly"]),
 ]
 NIGHTLY = [
@@ -160,6 +161,16 @@ def counts(report: Path, status: int) -> tuple[int, int, int]:
     )
     failed = failures + errors or int(status != 0)  # no test collected is a failure too
     return max(tests - failures - errors - skipped, 0), failed, skipped
+
+
+def book() -> int:
+    """Render the pages into _build/html."""
+    command = [JUPYTER_BOOK, "build", ".", "--quiet", *STRICT]
+    failed = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if not failed:
+        page = ROOT / "_build" / "html" / "index.html"
+        print(f"The book is ready: open {page.as_uri()}")
+    return failed
 
 
 def main(tier: str, base: str = "HEAD") -> int:

@@ -11,7 +11,6 @@ import importlib.machinery
 import importlib.util
 import os
 import pickle
-import resource
 import shutil
 import signal
 import sys
@@ -26,6 +25,14 @@ import pytest
 
 from press.mutants import Mutant
 from press.text import ChapterError
+
+try:
+    import resource
+except ImportError:
+    raise ChapterError(
+        "mutants are tried in forked processes, which Windows does not have: "
+        "run this in WSL"
+    ) from None
 
 MEMORY = 6 << 30  # bytes a child may ask for
 PYTEST = [

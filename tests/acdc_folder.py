@@ -19,7 +19,9 @@ def write(
     shape=(3, 120, 110),
     masks=True,
 ):
-    """One patient in ACDC's layout: a bright disc that shrinks while all else rests."""
+    """One patient in ACDC's layout: a bright disc that shrinks while all else rests.
+    Rows run towards the left and columns towards the back, as DICOM's do.
+    """
     import nibabel
 
     place = folder / name
@@ -38,7 +40,8 @@ def write(
             : 1 + masks
         ]:
             scan = nibabel.Nifti1Image(
-                voxels.transpose(2, 1, 0), np.diag((*spacing, 1))
+                voxels.transpose(2, 1, 0),
+                np.diag((-spacing[0], -spacing[1], spacing[2], 1)),
             )
             nibabel.save(scan, place / f"{name}_frame{frame:02}{suffix}.nii.gz")
     return place

@@ -1,5 +1,6 @@
 """The stored chapters are one clean run of the text beside them, on real data."""
 
+import ast
 import re
 import statistics
 import tomllib
@@ -10,9 +11,11 @@ import pytest
 import yaml
 
 from press.check import faults
-from press.text import ROOT, code_cells, read, sources, stored
+from press.stamp import whole_seconds
+from press.text import FOLDER, ROOT, code_cells, read, sources, stored
 
 SOURCES = sources()
+QUICK = 300  # CPU-seconds that a chapter may take in the quick profile
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
@@ -36,6 +39,26 @@ def test_first_cells_and_words(source):
         in cells[1].source
     )
     assert '"cuda"' not in source.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_a_long_chapter_names_quick_sizes(source):
+    sizes = [
+        {argument.arg for argument in call.keywords}
+        for call in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "profile"
+    ]
+    assert all({"smoke", "full"} <= names for names in sizes)
+    if whole_seconds(stored(source).metadata["medlib"]) > QUICK:
+        assert any("quick" in names for names in sizes)
+
+
+def test_quick_was_measured_for_each_chapter():
+    table = tomllib.loads((FOLDER / "quick.toml").read_text(encoding="utf-8"))
+    assert list(table) == [source.stem for source in SOURCES]
+    for name, run in table.items():
+        assert run["cpu_seconds"] <= QUICK, name
+        assert run["torch"] and run["date"], name
 
 
 QUESTION = re.compile(

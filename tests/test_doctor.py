@@ -37,11 +37,16 @@ def test_unmet_names_the_missing_and_the_old():
 
 @pytest.fixture
 def pip(monkeypatch):
-    """The arguments of each call of pip, which installs nothing."""
+    """What each call of pip is asked for; it installs nothing, and fails where asked
+    for "bad".
+    """
     calls = []
-    monkeypatch.setattr(
-        subprocess, "run", lambda command, check: calls.append(command[4:])
-    )
+
+    def run(command, check):
+        calls.append(command[command.index("install") :])
+        return SimpleNamespace(returncode=int("bad" in command))
+
+    monkeypatch.setattr(subprocess, "run", run)
     return calls
 
 
@@ -50,16 +55,25 @@ def test_install_asks_for_nothing_where_all_is_there(pip):
     assert pip == []
 
 
-def test_install_asks_for_what_is_missing_and_holds_torch(pip, monkeypatch):
+def test_install_asks_for_what_is_missing_and_holds_all_that_will_do(pip, monkeypatch):
     needs = {
-        "": {"torch": ">=999", "numpy": ">=1"},
+        "": {"torch": ">=999", "numpy": ">=1", "scipy": ">=1", "pillow": ">=999"},
         "chapters": {"no-such-package": ">=3", "jupyterlab": ">=999"},
     }
     monkeypatch.setattr(doctor, "requirements", lambda extra="": needs[extra])
     doctor.install("another-one")
     (asked,) = pip
-    assert asked[1:3] == ["no-such-package>=3", "another-one"]
-    assert [name.split("==")[0] for name in asked[3:]] == ["torch", "torchvision"]
+    lacking, hold = asked[2:5], asked[5:]
+    assert lacking == ["pillow>=999", "no-such-package>=3", "another-one"]
+    assert [name.split("==")[0] for name in hold] == [
+        "torch", "torchvision", "numpy", "scipy"
+    ]  # fmt: skip
+    assert all(line.split("==")[1] for line in hold)
+
+
+def test_install_says_where_pip_fails(pip):
+    with pytest.raises(RuntimeError, match="could not install bad"):
+        doctor.install("bad")
 
 
 def test_what_is_missing_comes_with_the_command_that_brings_it(monkeypatch):
@@ -83,12 +97,20 @@ def test_missing_data_come_with_the_next_step(monkeypatch, tmp_path):
         return {what.split(":")[0]: (well, tip) for well, what, tip in doctor.sets()}
 
     seen = found()
-    assert seen["pneumoniamnist"] == (True, "") and seen["digits"] == (True, "")
-    well, tip = seen["acdc"]
-    assert not well and "creatis" in tip and "MEDLIB_MIRROR" in tip
-    assert str(tmp_path / "cache") in tip
+    by_hand = {name for name, (well, _) in seen.items() if not well}
+    assert by_hand == {"chestxray224", "busi256"}  # all else that lacks is fetched
     monkeypatch.setenv("MEDLIB_OFFLINE", "1")
+    well, tip = found()["acdc"]
+    assert not well and "MEDLIB_OFFLINE" in tip
     assert not found()["pneumoniamnist"][0]
+    card = {"title": "By a form", "path": "form", "page": "https://form.example"}
+    monkeypatch.setattr(doctor, "_registry", lambda: {"form": card})
+    well, tip = found()["form"]
+    assert not well and "form.example" in tip and "MEDLIB_MIRROR" in tip
+    assert str(tmp_path / "cache") in tip
+    monkeypatch.undo()
+    monkeypatch.setenv("MEDLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MEDLIB_MIRROR", str(tmp_path / "mirror"))
     (tmp_path / "mirror" / "acdc").mkdir(parents=True)
     assert found()["acdc"] == (True, "")
 

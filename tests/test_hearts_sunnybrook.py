@@ -1,5 +1,7 @@
 """Reading Sunnybrook's layouts, from files written here."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,7 @@ def write_dicom(path, grey, spacing):
     scan.save_as(path, enforce_file_format=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*8 mm between slices, by SliceThickness")
 @pytest.mark.parametrize("dicom", [False, True])
 def test_reads_the_slices_that_were_drawn_twice(tmp_path, dicom):
     (patient,) = hearts.read_sunnybrook(write(tmp_path, dicom=dicom))
@@ -128,7 +131,9 @@ def test_a_network_can_segment_it(tmp_path):
         ),
         (
             lambda f: (f / "HF-I-05" / "d-40.jpg").write_bytes(
-                (write(f / "b", size=(60, 80)) / "HF-I-05" / "d-40.jpg").read_bytes()
+                (
+                    write(f.parent / "b", size=(60, 80)) / "HF-I-05" / "d-40.jpg"
+                ).read_bytes()
             ),
             r"HF-I-05: slices of \[\(60, 80\), \(64, 80\)\] pixels; expected one size",
         ),
@@ -158,3 +163,186 @@ def test_the_cohort_says_where_it_is_from(tmp_path, monkeypatch):
     monkeypatch.delenv("MEDLIB_MIRROR")
     with pytest.raises(Unreachable, match="no folder"):
         hearts.load_sunnybrook()
+
+
+# ---------------------------------------------------------------- the layouts
+
+
+def upstream(folder, layout, *, name="HF-I-1", patient="SCD0000101"):
+    """A whole cine of 3 slices × 20 phases with geometry, drawn as `write` does."""
+    from test_hearts_dicom import frame, save
+
+    write(folder / "x", name=f"{name[:-1]}0{name[-1]}")
+    contours = folder / f"SC-{name[:-1]}0{name[-1]}"
+    (folder / "x" / contours.name).rename(contours)
+    shutil.rmtree(folder / "x")
+    for n in range(1, 61):
+        slice_, phase = divmod(n - 1, 20)
+        scan = frame(phase, slice_, step=-10, Rows=64, Columns=80)  # base first
+        scan.PixelData = np.full((64, 80), n, np.uint16).tobytes()
+        place = {
+            "cap": f"{patient}/CINESAX_300/IM-0003-{n:04}.dcm",
+            "2009": f"SC-{name}/IM-0004-{n:04}.dcm",
+            "mirror": f"{patient}/{n}.dcm",
+        }[layout]
+        save(scan, folder / place)
+    if layout != "2009":
+        (folder / "scd_patientdata.csv").write_text(
+            f"PatientID,OriginalID,Gender\n{patient},SC-{name},Male\n"
+        )
+    return folder
+
+
+@pytest.mark.parametrize("layout", ["cap", "2009", "mirror"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_each_layout_is_read(tmp_path, layout, zipped):
+    place = upstream(tmp_path / "set", layout)
+    if zipped:
+        shutil.make_archive(str(tmp_path / "z" / "images_1"), "zip", place)
+        place = tmp_path / "z"
+    (patient,) = hearts.read_sunnybrook(place)
+    assert (patient.name, patient.group) == ("HF-I-01", "HF-I")
+    assert [v[0, 0] for v in patient.ed.image] == [40, 60]
+    assert [v[0, 0] for v in patient.es.image] == [28, 48]
+    assert patient.ed.spacing == (10, 1.5, 1.25)  # SliceThickness says 6
+
+
+def test_the_series_that_was_drawn_is_found_among_others(tmp_path):
+    from test_hearts_dicom import frame, save
+
+    place = upstream(tmp_path, "cap")
+    for n in range(1, 61):
+        scan = frame(n, 0, series="1.2.9", Rows=64, Columns=80)
+        scan.PixelData = np.zeros((64, 80), np.uint16).tobytes()
+        save(scan, place / "SCD0000101" / "CINELAX_301" / f"IM-0004-{n:04}.dcm")
+    (patient,) = hearts.read_sunnybrook(place)
+    assert [v[0, 0] for v in patient.ed.image] == [40, 60]
+    (place / "SCD0000101" / "CINELAX_301").rename(place / "SCD0000101" / "CINESAX_301")
+    with pytest.raises(
+        DataError, match="HF-I-01: 2 series hold the images .* expected"
+    ):
+        hearts.read_sunnybrook(place)
+
+
+def test_whatever_is_left_out_is_named_and_the_others_stay(tmp_path):
+    write(tmp_path)
+    (tmp_path / "HF-I-05" / "s-48.jpg").unlink()
+    write(tmp_path, name="HYP-08")
+    (tmp_path / "HYP-08" / "d-40.jpg").write_bytes(b"no image")
+    write(tmp_path, name="N-09")
+    for path in (tmp_path / "N-09").iterdir():
+        path.unlink()
+    with pytest.warns(UserWarning) as told:
+        (patient,) = hearts.read_sunnybrook(tmp_path)
+    assert patient.name == "HF-I-05" and len(patient.ed.image) == 1
+    message = str(told[0].message)
+    assert "HF-I-05: 1 contours without an image left out (48)" in message
+    assert "left out, HYP-08/d-40.jpg cannot be read" in message
+    assert "1 patients without any image: N-09" in message
+
+
+@pytest.mark.parametrize("suffix", ["jpeg", "JPG"])
+def test_pictures_of_any_suffix_and_not_those_of_macos(tmp_path, suffix):
+    write(tmp_path)
+    for path in list((tmp_path / "HF-I-05").iterdir()):
+        path.rename(path.with_suffix(f".{suffix}"))
+        junk = tmp_path / "__MACOSX" / "HF-I-05" / f"._{path.name}"
+        junk.parent.mkdir(parents=True, exist_ok=True)
+        junk.write_bytes(b"mac")
+        path.with_name(f"._{path.name}").write_bytes(b"mac")
+    (patient,) = hearts.read_sunnybrook(tmp_path)
+    assert patient.ed.image.shape == (2, 64, 80)
+
+
+def test_two_files_of_one_number_are_refused_unless_alike(tmp_path):
+    write(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert len(hearts.read_sunnybrook(tmp_path)) == 1
+    next((tmp_path / "b").rglob("*0040-icontour*")).write_text("1 1\n9 1\n1 9\n")
+    with pytest.raises(DataError, match="HF-I-05: .* are both number 40 and differ"):
+        hearts.read_sunnybrook(tmp_path)
+
+
+def test_a_full_heart_without_an_outer_border_is_still_full(tmp_path):
+    write(tmp_path, ed=(20, 40, 60), es=(28, 48))
+    next(tmp_path.rglob("*0040-ocontour*")).unlink()
+    (patient,) = hearts.read_sunnybrook(tmp_path)
+    assert [round(v.mean()) for v in patient.ed.image] == [40, 60]
+    assert 2 not in patient.ed.mask[0] and 2 in patient.ed.mask[1]
+
+
+def test_slices_of_ed_and_es_lie_at_one_place(tmp_path):
+    import pydicom
+
+    place = upstream(tmp_path, "2009")
+    path = place / "SC-HF-I-1" / "IM-0004-0028.dcm"
+    scan = pydicom.dcmread(path)
+    scan.ImagePositionPatient = [5, 6, 0]
+    scan.save_as(path)
+    with pytest.raises(DataError, match="IM-0004-0028.dcm lie 3.0 mm apart"):
+        hearts.read_sunnybrook(place)
+
+
+def test_a_pixel_is_of_a_contour_that_runs_through_or_around_it():
+    corners = np.array([(2.9, 1.1), (5.1, 1.9), (5.9, 3.5), (2.2, 3.0)])
+    expected = np.zeros((6, 8), bool)
+    expected[1:4, 2:6] = True
+    assert (sunnybrook.filled(corners, (6, 8)) == expected).all()
+
+
+def test_masks_in_place_of_contours(tmp_path):
+    from PIL import Image
+
+    rows = ["file,patient,group,part,instance,slice,phase_of_20,ed_or_es_inferred"]
+    for k in range(3):
+        for moment in ("ED", "ES")[: 1 + (k < 2)]:
+            file = f"SC-N-02/IM-0001-{k}{moment}"
+            rows.append(f"{file},SC-N-02,N,Part1,1,{k},1,{moment}")
+            for kind, pixel in (("images", 50 + k), ("masks", 255)):
+                path = tmp_path / kind / f"{file}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full((6, 8), pixel, np.uint8)).save(path)
+    (tmp_path / "index.csv").write_text("\n".join(rows))
+    (patient,) = hearts.read_sunnybrook(tmp_path)
+    assert (patient.name, patient.group) == ("N-02", "N")
+    assert [v[0, 0] for v in patient.es.image] == [50, 51]
+    assert set(np.unique(patient.ed.mask)) == {3}
+    path.with_name("IM-0001-1ES.png").unlink()
+    with pytest.raises(DataError, match="N-02: no file masks/SC-N-02/IM-0001-1ES.png"):
+        hearts.read_sunnybrook(tmp_path)
+
+
+# ---------------------------------------------------------------- the mirror's copies
+
+
+@pytest.mark.filterwarnings("ignore:.*contours of 4 patients without any image")
+def test_volumes_by_edge_pixels_and_by_the_polygons_areas(mirror):
+    place = mirror("sunnybrook_dicom")
+    (patient,) = hearts.read_sunnybrook(place)
+    voxel = np.prod(patient.ed.spacing) / 1000
+    filled = [(v.mask == 3).sum() * voxel for v in (patient.ed, patient.es)]
+    assert np.round(filled).tolist() == [202, 151] and len(patient.ed.mask) == 9
+    assert 1 - filled[1] / filled[0] == pytest.approx(0.25, abs=0.005)
+    areas = {0: 0.0, 1: 0.0}
+    for path in (place / "contours" / "SC-HF-I-1").rglob("*icontour*"):
+        x, y = np.loadtxt(path).T
+        number = int(path.name.split("-")[2])
+        es = not list(path.parents[1].rglob(f"*{number:04}-ocontour*"))
+        areas[es] += abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2 * voxel
+    assert [round(areas[k]) for k in (0, 1)] == [191, 141]
+
+
+def test_the_masks_of_the_copy_are_filled_by_the_same_rule(mirror):
+    from PIL import Image
+
+    masks = mirror("sunnybrook45") / "masks" / "SC-HF-I-01"
+    contours = mirror("sunnybrook_dicom") / "contours" / "SC-HF-I-1" / "i-contours"
+    for path in contours.iterdir():
+        mask = np.asarray(Image.open(masks / f"{path.name[:12]}.png")) > 0
+        assert (sunnybrook.filled(np.loadtxt(path), mask.shape) == mask).all()
+
+
+def test_all_patients_of_the_copy_are_read(mirror):
+    cohort = hearts.read_sunnybrook(mirror("sunnybrook45"))
+    assert len(cohort) == 45
+    assert sum(len(p.ed.image) for p in cohort) == 385

@@ -4,8 +4,8 @@ cine with landmarks by two observers. Chapter 20.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,19 +13,11 @@ from torch import Tensor
 
 from medlib import fetch
 from medlib.data import DataError
-from medlib.hearts.acdc import read_nifti
-from medlib.hearts.cohorts import Patient, Volume
+from medlib.hearts.cohorts import Cine, Patient, Volume
+from medlib.hearts.grid import AS_STORED, as_image, expect_together, read_nifti
 from medlib.hearts.pairs import FIELD, SIDE
 from medlib.hearts.square import Window, standardise_scan, window
 from medlib.notes import note
-
-
-class Cine(NamedTuple):
-    """One volunteer's beat."""
-
-    image: np.ndarray  # (T, D, H, W) float32
-    spacing: tuple[float, float, float]  # mm
-    landmarks: np.ndarray  # (2 observers, phases, points, 3): slice, row, column
 
 
 def load_cmac() -> Cine:
@@ -35,16 +27,28 @@ def load_cmac() -> Cine:
     Raises Unreachable where there is no such folder, DataError where it is damaged.
     """
     place, source = fetch.folder("cmac")
-    count = len(list(place.glob("t[0-9][0-9].nii.gz")))
-    read = (read_nifti(place, f"t{t:02}") for t in range(1, count + 1))
-    phases = [phase for phase in read if phase is not None]
-    shapes = {image.shape for image, _ in phases}
-    if len(phases) < count or len(shapes) != 1:
+    files = sorted(place.glob("t[0-9][0-9].nii.gz"))
+    phases = [read_nifti(file) for file in files]
+    shapes = {voxels.shape for voxels, _ in phases}
+    gap = any(f.name != f"t{t:02}.nii.gz" for t, f in enumerate(files, 1))
+    if gap or len(shapes) != 1:
         raise DataError(
-            f"cmac: {len(phases)} phases of {len(shapes)} shapes; expected t01.nii.gz, "
-            "t02.nii.gz, … of one shape"
+            f"cmac: {len(phases)} phases of {len(shapes)} shapes"
+            f"{', with a gap' if gap else ''}; expected t01.nii.gz, t02.nii.gz, … of "
+            "one shape"
         )
-    spacing = phases[0][1]
+    first, grid = phases[0]
+    for file, (_, other) in zip(files, phases, strict=True):
+        expect_together(("t01.nii.gz", file.name), grid, other, first.shape)
+    # As the files store them: landmarks count along these axes, whatever the image's
+    # header says.
+    grid = replace(grid, turn=AS_STORED)
+    image = np.stack(
+        [
+            grid.to_array(as_image(file.name, voxels))
+            for file, (voxels, _) in zip(files, phases, strict=True)
+        ]
+    )
     points = [_observer(place / "LMKS_GT" / "INRIA_COORDINATES", k) for k in (1, 2)]
     if points[0].shape != points[1].shape:
         raise DataError(
@@ -52,10 +56,9 @@ def load_cmac() -> Cine:
             "alike for both observers"
         )
     note("loaded", name="cmac", source=source)
-    # The files count x and y the other way round than the voxels, whatever the image's
-    # header says.
-    voxels = np.stack(points)[..., ::-1] * (1, -1, -1) / spacing
-    return Cine(np.stack([image for image, _ in phases]), spacing, voxels)
+    # They count x and y the other way round than the voxels.
+    voxels = np.stack(points)[..., ::-1] * (1, -1, -1) / grid.spacing
+    return Cine(image, grid.spacing, grid, landmarks=voxels)
 
 
 def _observer(folder: Path, k: int) -> np.ndarray:

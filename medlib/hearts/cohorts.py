@@ -4,6 +4,7 @@ made of it, folds, slices or stacks, says so too.
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple, overload
@@ -11,6 +12,7 @@ from typing import NamedTuple, overload
 import numpy as np
 
 from medlib.data import DataError
+from medlib.hearts.grid import Grid
 
 LABELS = ("background", "RV", "myocardium", "LV")
 
@@ -18,7 +20,8 @@ LABELS = ("background", "RV", "myocardium", "LV")
 class Volume(NamedTuple):
     image: np.ndarray  # (D, H, W) float32, the scanner's intensities
     mask: np.ndarray | None  # (D, H, W) uint8, index in LABELS
-    spacing: tuple[float, float, float]  # mm, as the header says
+    spacing: tuple[float, float, float]  # mm, what can be believed of the header's
+    grid: Grid | None = None  # the way back into the file; None where there is none
 
 
 class Patient(NamedTuple):
@@ -26,6 +29,18 @@ class Patient(NamedTuple):
     group: str  # the diagnosis: NOR, DCM, HCM, MINF or RV
     ed: Volume
     es: Volume
+    height: float | None = None  # cm; None where it is not known
+    weight: float | None = None  # kg
+
+
+class Cine(NamedTuple):
+    """A heart through a whole beat."""
+
+    image: np.ndarray  # (T, D, H, W) float32
+    spacing: tuple[float, float, float]  # mm
+    grid: Grid | None = None  # of every phase
+    ms: np.ndarray | None = None  # (T,) of each phase; None where it is not known
+    landmarks: np.ndarray | None = None  # (observers, phases, points, 3) in voxels
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,7 +131,7 @@ def drawn(patients: Cohort) -> Cohort:
     """Those with masks at ED and ES; a warning names the others, which are left out."""
     expect_cohorts(patients)
     kept = patients.where(lambda p: p.ed.mask is not None and p.es.mask is not None)
-    if left_out := sorted({p.name for p in patients} - {p.name for p in kept}):
+    if left_out := [p.name for p in patients if not any(p is k for k in kept)]:
         warnings.warn(
             f"left out, since they have no masks: {', '.join(left_out)}", stacklevel=2
         )
@@ -147,11 +162,28 @@ def _shuffled(patients: list[Patient], seed: int) -> list[Patient]:
 def folds(patients: Cohort, k: int = 5, *, seed: int = 0) -> list[Cohort]:
     """`k` groups of patients, alike in size and in diagnoses. Copies of one image stay
     in one group: ACDC's patient074 and patient076 are one scan under two names.
+
+    Raises ValueError for a `k` that is no number above 0, DataError for two patients of
+    one name and for fewer scans than groups.
     """
     expect_cohorts(patients)
+    if not isinstance(k, int) or k < 1:
+        raise ValueError(f"{k!r} folds; expected a whole number of 1 or more")
+    names = Counter(p.name for p in patients)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise DataError(
+            f"{patients.name}: {', '.join(twice)} among its patients twice; expected "
+            "one name a patient: rename the folders of one set"
+        )
     scan = [hashlib.blake2b(p.ed.image.tobytes()).digest() for p in patients]
     # Of copies the first stands for all, and the others follow it.
     first = {s: p for s, p in reversed(list(zip(scan, patients, strict=True)))}
+    if len(first) < k:
+        raise DataError(
+            f"{patients.name}: {len(patients)} patients with {len(first)} different "
+            f"scans for {k} folds, so that {k - len(first)} would be empty; expected "
+            "a scan a fold at least"
+        )
     dealt = sorted(_shuffled(list(first.values()), seed), key=lambda p: p.group)
     part_of = {p.name: i % k for i, p in enumerate(dealt)}
     parts: list[list[Patient]] = [[] for _ in range(k)]
@@ -163,7 +195,7 @@ def folds(patients: Cohort, k: int = 5, *, seed: int = 0) -> list[Cohort]:
 def split(patients: Cohort, *, seed: int = 0) -> tuple[Cohort, Cohort, Cohort]:
     """Training, validation and test patients: three, one and one of five `folds`.
 
-    Raises DataError for fewer than five patients.
+    Raises DataError for fewer than five patients or different scans.
     """
     expect_cohorts(patients)
     if len(patients) < 5:

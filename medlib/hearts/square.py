@@ -18,27 +18,13 @@ from medlib.augment import Mode
 from medlib.data import DataError, Dataset, Split
 from medlib.hearts.cohorts import LABELS, Cohort, Patient, expect_cohorts, masks_of
 
-PIXEL = 1.5625  # mm; what ACDC's images have, give or take a tenth
-WIDEST = 550  # mm; no image of a chest is wider, and few scanners are
-USUAL = 400  # mm; the usual longer side of ACDC's images
+PIXEL = 1.5625  # mm; the middle of ACDC's, which has 0.7 to 1.9
 
 
 def spacing(patient: Patient) -> tuple[float, float]:
-    """mm a pixel (row, column): the header's, unless they make the image wider than a
-    chest. Then the header is wrong, and a longer side of 400 mm is assumed, with a
-    warning.
-    """
-    (_, height, width), (_, row, column) = patient.ed.image.shape, patient.ed.spacing
-    field = max(height * row, width * column)
-    if field <= WIDEST:
-        return row, column
-    warnings.warn(
-        f"{patient.name}: the header's spacing makes the image {field:.0f} mm wide, "
-        "which no heart scan is; "
-        f"taken as {USUAL} mm",
-        stacklevel=2,
-    )
-    return row * USUAL / field, column * USUAL / field
+    """mm a pixel (row, column)."""
+    _, row, column = patient.ed.spacing
+    return row, column
 
 
 def centre(
@@ -46,7 +32,8 @@ def centre(
 ) -> tuple[float, float]:
     """Where the heart is, as (row, column): the place where ED and ES differ most,
     blurred to the size of a heart, and rather near the middle of the image. No mask is
-    looked at. `mm`: a pixel's, by default `spacing`.
+    looked at. `mm`: a pixel's, by default `spacing`. Where nothing moves it is the
+    middle, with a warning.
     """
     from scipy.ndimage import gaussian_filter
 
@@ -55,6 +42,13 @@ def centre(
     middle = (np.array(shape) - 1) / 2
     away = np.hypot((row - middle[0]) * pixel[0], (column - middle[1]) * pixel[1])
     ed, es = moments(patient)
+    if np.array_equal(ed, es):
+        warnings.warn(
+            f"{patient.name}: ED and ES are the same image, so that the heart cannot "
+            "be found by its motion; taken in the middle of the slices",
+            stacklevel=2,
+        )
+        return float(middle[0]), float(middle[1])
     moving = gaussian_filter(np.abs(ed - es).mean(0), 3 / pixel)
     likely = moving * np.exp(-((away / 94) ** 2) / 2)
     row, column = np.unravel_index(gaussian_filter(likely, 31 / pixel).argmax(), shape)
@@ -214,16 +208,18 @@ def _dataset(
     return Dataset(
         everyone.name,
         LABELS,
-        _split(train, side, field, depth),
-        _split(val, side, field, depth),
-        _split(test, side, field, depth),
+        _split(train, "training", side, field, depth),
+        _split(val, "validation", side, field, depth),
+        _split(test, "test", side, field, depth),
         everyone.source,
     )
 
 
-def _split(patients: Cohort, side: int, field: float, depth: int | None) -> Split:
+def _split(
+    patients: Cohort, part: str, side: int, field: float, depth: int | None
+) -> Split:
     if not len(patients):
-        raise DataError(f"{patients.name}: no patients; expected at least one")
+        raise DataError(f"{patients.name}: no {part} patients; expected at least one")
     images, masks, whose = [], [], []
     for patient in patients:
         labels = torch.from_numpy(np.concatenate(masks_of(patient)))
