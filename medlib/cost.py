@@ -167,7 +167,8 @@ class Device(NamedTuple):
 # middle of each. Trust what comes out to a factor of 1.5.
 T4 = Device(launch=22e-6, step=3.5e-3, macs=3.3e12 / 2, fp16=2.5, bytes=240e9)
 
-PIXELS = 2**19  # of a batch or of validation images; what is larger is counted in part
+PIXELS = 2**19  # of a batch or of images to predict; what is larger is counted in part
+SLOW = 5  # CPU-seconds of a step that needs no warming up
 
 
 class Training(NamedTuple):
@@ -208,6 +209,7 @@ class Counts:
     trainings: list[Training] = field(default_factory=list)
     predictions: list[Work] = field(default_factory=list)  # one a call of `predict`
     predicting: float = 0.0  # their CPU-seconds on this machine
+    known: dict = field(default_factory=dict)  # what was counted before
     inside: float = 0.0
 
     def gpu_seconds(self, on: Device) -> float:
@@ -221,68 +223,64 @@ class Counts:
         return self.predicting + sum(one.cpu_seconds for one in self.trainings)
 
     def fit(self, model, data: Dataset, plan: Plan, settings: dict) -> History:
-        """Stands in for `fit`: learns from three batches, the first to warm up, the
-        second timed, the third counted, and validates once. What large images cost is
-        counted on fewer of them.
+        """Stands in for `fit`: takes three steps, the first to warm up, the second
+        timed, the third counted, forgets them, and validates once. What large images
+        cost is counted on fewer of them, and trainings that differ in seed or rate
+        alone are counted once.
         """
         with self._alone():
-            small, share = _part(plan.batch_size, data.train.x)
-            few = plan._replace(batch_size=small)
-            n, val_share = _part(len(data.val.x), data.val.x)
-            data, model = data.to(device.device()), device.place(model).train()
-            val = data.val.take(slice(n))
+            shape = (plan.batch_size, *data.train.x.shape[1:])
+            data, model = data.to(device.device()), device.place(model, shape).train()
             optimizer = settings["optimizer"](model.parameters(), lr=settings["lr"])
-            for group in optimizer.param_groups:
-                if "foreach" in group:  # as on a GPU: one operation for all weights
-                    group["foreach"] = True
-            loss, seed = settings["loss"], settings["seed"]
-
-            def step(number: int) -> Tensor:
-                train._seed_step(seed, number)
-                x, y = train.batch(data.train, few, number, seed, settings["augment"])
-                return train_step(model, x, y, loss, optimizer)
-
-            with device.exact(model), device.own_randomness():
-                _, seconds = _timed(lambda: step(0))
-                if seconds < 5:
-                    _, seconds = _timed(lambda: step(1))
-                train_loss, work = _counted(lambda: step(2))
-
-                def validation() -> tuple[float, float]:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")  # a score of a part may be NaN
-                        return train.validate(model, val, loss, settings["score"])
-
-                (found, val_work), val_seconds = _timed(lambda: _counted(validation))
-            model.zero_grad()
+            alike = _alike(model, data, plan, settings)
+            if alike not in self.known:
+                self.known[alike] = _step(model, data, plan, settings, optimizer)
+            train_loss, step, seconds = self.known[alike]
+            logits, work, val_seconds = self._predicted(model, data.val.x)
+            started = time.process_time()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of scores of what never learnt
+                loss = float(settings["loss"](logits, data.val.y))
+                score = float(settings["score"](logits, data.val.y))
+            val_seconds += time.process_time() - started
         validated = [k + 1 for k in range(plan.steps) if plan.validates(k)]
-        shape = (plan.batch_size, *data.train.x.shape[1:])
         made = Training(
-            shape, plan.steps, len(validated), seed, parameters(model),
-            work.times(share), val_work.times(val_share),
-            seconds * share, val_seconds * val_share,
+            shape, plan.steps, len(validated), settings["seed"], parameters(model),
+            step, work, seconds, val_seconds,
         )  # fmt: skip
         self.trainings.append(made)
         note(
-            "trained", parameters=made.parameters, seed=seed, kept=False,
+            "trained", parameters=made.parameters, seed=made.seed, kept=False,
             cpu_seconds=made.cpu_seconds,
         )  # fmt: skip
-        return _untrained(made, validated, float(train_loss), *found)
+        return _untrained(made, validated, train_loss, loss, score)
 
     def predict(self, model, x: Tensor, batch_size: int) -> Tensor:
         """Stands in for `predict`: the logits of the first images, over and over where
         there are many large ones.
         """
         with self._alone():
-            n, share = _part(len(x), x)
+            logits, work, seconds = self._predicted(model, x, batch_size)
+            self.predictions.append(work)
+            self.predicting += seconds
+        return logits
 
-            def first() -> Tensor:
-                return train.predict(model, x[:n], batch_size)
-
-            (logits, work), seconds = _timed(lambda: _counted(first))
-            self.predictions.append(Work(work.launches * share, *work.times(share)[1:]))
-            self.predicting += seconds * share
-        return logits[torch.arange(len(x)) % n] if n < len(x) else logits
+    def _predicted(self, model, x: Tensor, batch_size: int = 0):
+        """(logits, work, CPU-seconds) of a prediction: that of as many images as PIXELS
+        hold, again and again.
+        """
+        n, share = _part(len(x), x)
+        logits, seconds = _timed(lambda: train.predict(model, x[:n], batch_size))
+        alike = str(model), tuple(x[:n].shape), batch_size
+        if alike not in self.known:
+            self.known[alike] = _counted(
+                lambda: train.predict(model, x[:n], batch_size)
+            )[1]
+        work: Work = self.known[alike]
+        launches = work.launches * math.ceil(len(x) / n)
+        again = torch.arange(len(x), device=logits.device) % n
+        work = work.times(share)._replace(launches=launches)
+        return logits[again], work, seconds * share
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -299,7 +297,7 @@ class Counts:
 def counting(*, gpu: bool = False) -> Iterator[Counts]:
     """While this is open, `fit` does not train and `predict` is counted: how many
     steps, of what batches, with how many launches and multiply-adds. What `fit` returns
-    is the history of a network that hardly learnt, so that a chapter goes on; no
+    is the history of a network that learnt nothing, so that a chapter goes on; no
     store is read or written.
 
     gpu   whether networks that only a GPU has the time for (medlib.pretrained) are
@@ -349,6 +347,38 @@ def _timed(action: Callable) -> tuple:
     started = time.process_time()
     found = action()
     return found, time.process_time() - started
+
+
+def _alike(model: nn.Module, data: Dataset, plan: Plan, settings: dict) -> tuple:
+    """What decides how long a step takes: the same for all seeds and rates."""
+    calls = (settings[name] for name in ("optimizer", "loss", "augment"))
+    weights = tuple((tuple(p.shape), p.requires_grad) for p in model.parameters())
+    shapes = tuple(data.train.x.shape[1:]), tuple(data.train.y.shape[1:])
+    return (str(model), weights, shapes, plan.batch_size, *map(str, calls))
+
+
+def _step(model, data, plan, settings, optimizer) -> tuple[float, Work, float]:
+    """(loss, work, CPU-seconds) of a training step. The weights are as they were."""
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    small, share = _part(plan.batch_size, data.train.x)
+    few, seed = plan._replace(batch_size=small), settings["seed"]
+    for group in optimizer.param_groups:
+        if "foreach" in group:  # as on a GPU: one operation for all weights
+            group["foreach"] = True
+
+    def step(number: int) -> Tensor:
+        train._seed_step(seed, number)
+        x, y = train.batch(data.train, few, number, seed, settings["augment"])
+        return train_step(model, x, y, settings["loss"], optimizer)
+
+    with train._settled(model):
+        _, seconds = _timed(lambda: step(0))
+        if seconds < SLOW:
+            _, seconds = _timed(lambda: step(1))
+        loss, work = _counted(lambda: step(2))
+    model.zero_grad()
+    model.load_state_dict(before)
+    return float(loss), work.times(share), seconds * share
 
 
 def _part(images: int, x: Tensor) -> tuple[int, float]:
