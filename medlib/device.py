@@ -43,6 +43,20 @@ def profile(**sizes):
     return sizes[name]
 
 
+def spare(minutes: int) -> None:
+    """For a chapter that takes `minutes` on a T4, as it was foreseen: on a card without
+    bf16, and where nobody chose, the profile is quick from here on, and that is said.
+    """
+    slow = torch.cuda.is_available() and precision() != "bf16"
+    if slow and not os.environ.get("MEDLIB_PROFILE"):
+        os.environ["MEDLIB_PROFILE"] = "quick"
+        print(f"On this card the whole chapter takes about {minutes} minutes, so it is")
+        print(
+            "run in the smaller profile quick. For all of it, put this above and start"
+        )
+        print("a new session:  %env MEDLIB_PROFILE=full")
+
+
 def precision(shape: tuple[int, ...] = ()) -> str:
     """ "bf16" on a GPU or a CPU that multiplies in bf16 (AMX, AVX-512 BF16), else "no";
     MEDLIB_PRECISION overrides. A T4 only imitates bf16: torch calls it supported, and

@@ -2,13 +2,14 @@
 
 text       chapters/NN_slug.py, the text that people edit, as a notebook without outputs
 run        executes chapters, one or several side by side, and stores them
-stamp      what a run used, noted in the chapter's kernel; and its card for readers
+stamp      what a run used, noted in the chapter's kernel
+minutes    how long a chapter takes a reader, foreseen and measured
+card       what stands under a chapter's title, made of both
 check      why a notebook may not be published, one rule a fault
 graph      what medlib's modules define, and which names their code uses
 stale      what a chapter uses, and what of it changed since the chapter ran
 waiting    the chapters whose rerun is excused for a while
 ledger     every claim beside the verdicts that the notebooks recorded
-forecast   minutes a chapter, from the stamps
 pdf        the built book as one PDF
 mutants    small faults to put into a file's code
 survivors  which of them a module's tests do not notice

@@ -12,14 +12,14 @@ python -m press test            everything that must be green
 python -m press nightly         what takes hours
 python -m press mutants stats   the broken lines that this module's tests do not notice
 
-python -m press predict         count each chapter's trainings in a dry run, and write
-                                down the minutes that they make on a T4 and on two cores
 python -m press book            render the pages, warnings as errors
 python -m press first           copy the first cell (press/first.py) into all notebooks
 python -m press address URL     lead everything to another repository on GitHub
 python -m press release 1.2.0   set the version: package, notebooks, buttons, branch
 
-python -m press forecast        CPU-minutes a chapter
+python -m press predict 02      its minutes on a T4, from a dry run that trains nothing
+python -m press quick 02        its CPU-seconds in the profile quick, from a run
+python -m press forecast        both, of all chapters, as chapters/minutes.toml has them
 python -m press pdf             bind the built book into one PDF
 python -m press arrows          who imports whom
 """
@@ -98,13 +98,20 @@ def status(options) -> int:
 def predict(options) -> int:
     from press import minutes
 
-    chapters = chosen(options.chapter)
-    for profile in options.profile or ["full", "quick"]:
-        for source in chapters:
-            found = minutes.predict(source, profile)
-            print(f"{source.stem:28} {profile:6} {found['minutes']:6.1f}", flush=True)
-            for cell in found["failed"]:
-                print(f"    cell {cell}", flush=True)
+    for source in chosen(options.chapter):
+        found = minutes.predict(source)
+        print(f"{source.stem:28} {found['minutes']:6.1f} min on a T4", flush=True)
+        for cell in found.get("failed", []):
+            print(f"    cell {cell}", flush=True)
+    return 0
+
+
+def quick(options) -> int:
+    from press import minutes
+
+    for source in chosen(options.chapter):
+        found = minutes.measure(source)
+        print(f"{source.stem:28} {found['cpu_seconds']:6} CPU-seconds", flush=True)
     return 0
 
 
@@ -141,10 +148,9 @@ def book(options) -> int:
 
 
 def forecast(options) -> int:
-    from press.forecast import forecast
+    from press import minutes
 
-    for name, minutes in forecast(options.seconds):
-        print(f"{name:28} {minutes:4}")
+    print(minutes.forecast(options.seconds))
     return 0
 
 
@@ -205,10 +211,8 @@ def parser() -> argparse.ArgumentParser:
     breaking.add_argument(
         "--sample", type=int, default=60, help="mutants of each module (60)"
     )
-    counting = command("predict", predict, "*")
-    counting.add_argument(
-        "--profile", action="append", choices=["full", "quick"], help="both if none"
-    )
+    command("predict", predict, "*")
+    command("quick", quick, "*")
     command("book", book)
     command("first", put_first_cell)
     command("address", set_address).add_argument("url")

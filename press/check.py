@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from press.stamp import card
+from press.card import card
 from press.text import code_cells, code_hash, read, tags
 from press.waiting import waiting
 

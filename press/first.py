@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
+from press import minutes
 from press.text import ROOT, ChapterError, tags, write
 
 MARK = '# %% tags=["hide-input", "colab"]\n'  # before the cell, in a chapter's text
@@ -119,17 +120,20 @@ def version() -> str:
 # ---------------------------------------------------------------- the cell
 
 
-def chapter() -> str:
-    """The first cell of a chapter."""
+def chapter(name: str) -> str:
+    """The first cell of a chapter; a long one asks whether this card has the time."""
     call = f'BOOK = bring_medlib("{version()}", "{address()}")'
-    return f"import sys\n\n\n{inspect.getsource(bring_medlib)}\n\n{call}"
+    cell = f"import sys\n\n\n{inspect.getsource(bring_medlib)}\n\n{call}"
+    if name in (long := minutes.long()):
+        cell += f"\nfrom medlib import device\n\ndevice.spare(minutes={long[name]})"
+    return cell
 
 
 def assignment(name: str) -> str:
     """That of an assignment, which works in the folder of its visible tests, with
     otter.
     """
-    started = chapter().removesuffix(")") + ', beside="../..")'
+    started = chapter("").removesuffix(")") + ', beside="../..")'
     return f"""{started}
 
 import os
@@ -148,7 +152,7 @@ def cells() -> dict[Path, str]:
     chapters = [*ROOT.glob("chapters/[0-9]*.py"), *ROOT.glob("chapters/[0-9]*.ipynb")]
     chapters += ROOT.glob("colab/[0-9]*.ipynb")
     assignments = sorted(ROOT.glob("assignments/[0-9]*/*.ipynb"))
-    due = dict.fromkeys(sorted(chapters), chapter())
+    due = {path: chapter(path.stem) for path in sorted(chapters)}
     return due | {path: assignment(path.stem) for path in assignments}
 
 

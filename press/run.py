@@ -23,8 +23,8 @@ from nbformat import NotebookNode
 
 from medlib import paths
 from press import stale, text
+from press.card import card
 from press.check import faults, figure
-from press.stamp import card
 from press.text import ChapterError, code_cells, code_hash, read, stored, tags
 from press.waiting import commit_of, strike, waiting
 
@@ -175,6 +175,7 @@ def store(notebook: NotebookNode, source: Path) -> Path:
     """Write an executed notebook with its card, whole or not at all; ChapterError where
     it has faults.
     """
+    notebook.metadata["medlib"]["chapter"] = source.stem
     words = card(notebook.metadata["medlib"])
     made = nbformat.v4.new_markdown_cell(words, id="card", metadata={"tags": ["card"]})
     notebook.cells.insert(1, made)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from medlib import paths
 from press import text
+from press.card import registry
 from press.graph import Graph, Module, code_of
-from press.stamp import registry
 
 IMPORT = "<import>"  # what a module does when it is imported, apart from defining
 

@@ -8,10 +8,7 @@ import json
 import os
 import platform
 import sys
-import tomllib
 from contextlib import ExitStack
-
-from medlib import paths
 
 
 class Recorder:
@@ -112,12 +109,7 @@ def noted(recorder: Recorder) -> dict:
     return found
 
 
-# ---------------------------------------------------------------- for readers
-
-
-def registry() -> dict[str, dict]:
-    """The entries of data/datasets.toml, by name."""
-    return tomllib.loads(paths.resource("datasets.toml").read_text(encoding="utf-8"))
+# ---------------------------------------------------------------- read from it
 
 
 def whole_seconds(stamp: dict) -> int:
@@ -125,43 +117,3 @@ def whole_seconds(stamp: dict) -> int:
     run, and those that its trainings from the store took when they were made.
     """
     return stamp["cpu_seconds"] + stamp.get("kept_seconds", 0)
-
-
-def card(stamp: dict) -> str:
-    """What a reader wants to know before starting, from the stamp of the stored run."""
-    known = registry()
-    sets = "; ".join(
-        f"{known[name]['title']} ({known[name]['licence']})"
-        for name in sorted(stamp["data"])
-        if name in known
-    )
-    minutes = max(1, round(whole_seconds(stamp) / 60))
-    trained = ""
-    if made := stamp.get("trained"):
-        trained = (
-            f" · {made['trainings']} training{'s' * (made['trainings'] > 1)} of "
-            f"networks with {_span(made['parameters'])} parameters, "
-            f"seed{'s' * (len(set(made['seeds'])) > 1)} {_span(made['seeds'])}"
-        )
-    precision = stamp["precision"] if stamp["precision"] != "no" else "fp32"
-    profile = stamp["profile"].replace("cpu", "full")  # its name in older stamps
-    text = (
-        f"> **This chapter's run.** About {minutes} "
-        f"CPU-minute{'s' if minutes > 1 else ''} and "
-        f"{stamp['peak_mb'] / 1024:.1f} GB of memory{trained} · data: "
-        f"{sets or 'simulated or shipped with packages'} · "
-        f"profile `{profile}` on {stamp['device']}, {stamp['threads']} "
-        f"thread(s), forward pass in {precision}, torch {stamp['torch']} · run on "
-        f"{stamp['date']}"
-    )
-    if commit := stamp.get("outputs_of"):
-        text += (
-            "\n>\n> **Waiting for a rerun.** The text and the code are newer than "
-            f"their outputs, which are of commit `{commit}` ({stamp['date']})."
-        )
-    return text
-
-
-def _span(ends: list[int]) -> str:
-    low, high = ends
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -9,12 +9,13 @@ from importlib.resources import files
 
 import pytest
 
-from press import first
+from press import first, minutes
 from press.check import faults
 from press.stamp import whole_seconds
-from press.text import FOLDER, ROOT, code_cells, read, sources, stored, tags
+from press.text import ROOT, code_cells, read, sources, stored, tags
 
 SOURCES = sources()
+LONG: set[str] = set()  # take more than 20 minutes on a T4 in full
 QUICK = 300  # CPU-seconds that a chapter may take in the quick profile
 
 
@@ -34,7 +35,7 @@ def test_cells_are_short(source):
 def test_first_cells_and_words(source):
     cells = read(source).cells
     assert cells[0].source.startswith("# ") and "colab" in cells[1].metadata.tags
-    assert cells[1].source == first.chapter(), "run `python -m press first`"
+    assert cells[1].source == first.chapter(source.stem), "run `python -m press first`"
     assert '"cuda"' not in source.read_text(encoding="utf-8")
 
 
@@ -50,12 +51,16 @@ def test_a_long_chapter_names_quick_sizes(source):
         assert any("quick" in names for names in sizes)
 
 
-def test_quick_was_measured_for_each_chapter():
-    table = tomllib.loads((FOLDER / "quick.toml").read_text(encoding="utf-8"))
+def test_minutes_are_known_and_quick_is_short():
+    table = minutes.table()
     assert list(table) == [source.stem for source in SOURCES]
-    for name, run in table.items():
-        assert run["cpu_seconds"] <= QUICK, name
-        assert run["torch"] and run["date"], name
+    for name, sizes in table.items():
+        assert sizes["full"]["minutes"] > 0, name
+        assert sizes["quick"]["cpu_seconds"] <= QUICK, name
+
+
+def test_the_list_of_long_chapters_only_shrinks():
+    assert minutes.long().keys() <= LONG
 
 
 QUESTION = re.compile(

@@ -33,6 +33,20 @@ def test_the_profile_of_a_machine(gpu, name, monkeypatch):
     assert profile() == name
 
 
+def test_a_long_chapter_is_quick_on_a_card_without_bf16(monkeypatch, capsys):
+    monkeypatch.delenv("MEDLIB_PROFILE", raising=False)
+    monkeypatch.delenv("MEDLIB_PRECISION", raising=False)
+    device.spare(45)  # no GPU: quick is the default anyhow
+    assert "MEDLIB_PROFILE" not in os.environ
+    t4(monkeypatch)
+    device.spare(45)
+    assert device.profile() == "quick"
+    assert "about 45 minutes" in capsys.readouterr().out
+    monkeypatch.setenv("MEDLIB_PROFILE", "full")
+    device.spare(45)
+    assert device.profile() == "full"
+
+
 def test_precision_can_be_forced(monkeypatch):
     monkeypatch.setenv("MEDLIB_PRECISION", "no")
     assert device.precision() == "no"

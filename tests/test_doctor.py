@@ -1,5 +1,6 @@
 """The doctor says what is missing and what to do next."""
 
+import os
 import subprocess
 from types import SimpleNamespace
 
@@ -98,7 +99,7 @@ def test_missing_data_come_with_the_next_step(monkeypatch, tmp_path):
 
     seen = found()
     by_hand = {name for name, (well, _) in seen.items() if not well}
-    assert by_hand == {"chestxray224", "busi256"}  # all else that lacks is fetched
+    assert by_hand == {"chestxray224", "busi256", "sunnybrook45", "sunnybrook_dicom"}
     monkeypatch.setenv("MEDLIB_OFFLINE", "1")
     well, tip = found()["acdc"]
     assert not well and "MEDLIB_OFFLINE" in tip
@@ -115,8 +116,18 @@ def test_missing_data_come_with_the_next_step(monkeypatch, tmp_path):
     assert found()["acdc"] == (True, "")
 
 
-def test_a_step_takes_time():
-    assert 0 < doctor.step() < 60
+def test_a_step_takes_time_and_leaves_the_precision_alone(monkeypatch):
+    monkeypatch.setenv("MEDLIB_PRECISION", "bf16")
+    assert 0 < doctor.step("no") < 60
+    assert os.environ["MEDLIB_PRECISION"] == "bf16"
+
+
+def test_the_speed_is_that_of_the_precision_that_trainings_take(monkeypatch):
+    monkeypatch.setattr(doctor, "step", {"bf16": 0.04, "no": 0.06}.get)
+    for precision, seconds in (("bf16", 0.04), ("no", 0.06), ("fp16", 0.06)):
+        monkeypatch.setenv("MEDLIB_PRECISION", precision)
+        assert doctor.speed()[0] == seconds
+    assert "40 ms" in doctor.speed()[1] and "60 ms" in doctor.speed()[1]
 
 
 def test_the_forecast_is_the_presss(monkeypatch):
@@ -137,7 +148,7 @@ def test_the_forecast_is_the_presss(monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """A doctor that neither measures nor asks the press."""
-    monkeypatch.setattr(doctor, "step", lambda: 0.5)
+    monkeypatch.setattr(doctor, "step", lambda precision: 0.5)
     monkeypatch.setattr(doctor, "forecast", lambda seconds: f"forecast at {seconds}")
 
 

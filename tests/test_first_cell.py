@@ -70,7 +70,7 @@ def reader(book, tmp_path):
         "PYTHONPATH": os.pathsep.join([str(pip), *packages]),
     }  # fmt: skip
 
-    def run(code=first.chapter(), at=work, well=True, **more):  # noqa: B008
+    def run(code=first.chapter(""), at=work, well=True, **more):  # noqa: B008
         done = subprocess.run(
             [sys.executable, "-S", "-c", f"{code}\nprint('goes on in', BOOK)"],
             cwd=at, env=variables | more, capture_output=True, text=True, check=False,
@@ -215,7 +215,7 @@ def test_every_notebook_holds_it():
 
 
 def test_it_asks_for_medlib_and_not_where_it_runs():
-    cell = first.chapter()
+    cell = first.chapter("")
     assert "colab" not in cell.lower().replace("(colab, kaggle, a notebook alone)", "")
     assert "shell" not in cell and "os.system" not in cell
     defined, call = ast.parse(cell).body[-2:]
@@ -247,7 +247,9 @@ def test_it_is_put_into_texts_and_notebooks_and_changes_nothing_else(
     for folder in ("chapters", "colab", "assignments/01_toy"):
         text.write(notebook, tmp_path / folder / "01_toy.ipynb")
     assert len(first.put()) == 4 and first.put() == []
-    assert script.read_text("utf-8") == written.replace("old\n", first.chapter() + "\n")
+    assert script.read_text("utf-8") == written.replace(
+        "old\n", first.chapter("") + "\n"
+    )
     put = nbformat.read(tmp_path / "chapters" / "01_toy.ipynb", as_version=4)
     assert [c.source for c in put.cells] == [c.source for c in read(script).cells]
     given = nbformat.read(tmp_path / "assignments/01_toy/01_toy.ipynb", as_version=4)

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from press import check, text
-from press.stamp import card
+from press.card import card
 
 TOY = "# %% [markdown]\n# # Toy\n\n# %%\nprint(1)\n\n# %%\nprint(2)\n"
 

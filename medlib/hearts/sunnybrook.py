@@ -235,8 +235,7 @@ def _patient(
         places.append((frames, remarks))
     said += [f"{name}: {remark}" for remark in places[0][1]]
     _expect_one_place(name, volumes, places)
-    ed, es = volumes
-    return Patient(name, name.rsplit("-", 1)[0], ed, es)
+    return Patient(name, name.rsplit("-", 1)[0], volumes[0], volumes[1])
 
 
 def _images(name: str, files: list[Entry], inner: dict) -> dict[int, Any]:
