@@ -53,10 +53,12 @@ def damage(place, what):
         case "strange label":
             import nibabel
 
+            target = place / "patient001_frame09_gt.nii.gz"
+            header = nibabel.load(target).header
             scan = nibabel.Nifti1Image(
-                np.full((110, 120, 3), 7, np.uint8), np.diag((1.5, 1.5, 10, 1))
+                np.full((110, 120, 3), 7, np.uint8), None, header
             )
-            nibabel.save(scan, place / "patient001_frame09_gt.nii.gz")
+            nibabel.save(scan, target)
 
 
 @pytest.mark.parametrize(

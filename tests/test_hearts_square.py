@@ -45,8 +45,8 @@ def test_no_pixel_is_interpolated_where_the_sizes_agree(cohort):
 
 
 def test_an_impossible_spacing_is_not_believed(tmp_path):
-    patient = hearts.read_patient(write(tmp_path, spacing=(7, 7, 10)))
     with pytest.warns(UserWarning, match="840 mm wide"):
+        patient = hearts.read_patient(write(tmp_path, spacing=(7, 7, 10)))
         assert hearts.spacing(patient) == pytest.approx((400 / 120, 400 / 120))
 
 
@@ -139,5 +139,7 @@ def test_a_coarser_square_sees_means_of_the_pixels_around_each_place(cohort, ste
 
 
 def test_slices_of_nobody_are_refused(cohort):
-    with pytest.raises(DataError, match="no patients; expected at least one"):
+    with pytest.raises(
+        DataError, match="no validation patients; expected at least one"
+    ):
         hearts.slices(cohort[:2], cohort[:0], cohort[:1])
