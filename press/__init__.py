@@ -2,6 +2,7 @@
 
 text       chapters/NN_slug.py, the text that people edit, as a notebook without outputs
 run        executes chapters, one or several side by side, and stores them
+colab      the readers' notebooks in colab/, in plain Markdown
 stamp      what a run used, noted in the chapter's kernel; and its card for readers
 check      why a notebook may not be published, one rule a fault
 graph      what medlib's modules define, and which names their code uses

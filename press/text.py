@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 from pathlib import Path
 
 import nbformat
@@ -45,6 +46,13 @@ def stored(source: Path) -> NotebookNode:
     if not target.exists():
         raise ChapterError(f"{source.name} was never run; run it")
     return nbformat.read(target, as_version=4)
+
+
+def write(notebook: NotebookNode, target: Path) -> None:
+    """Whole or not at all."""
+    partial = target.with_suffix(".part")
+    partial.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    os.replace(partial, target)
 
 
 def tags(cell: NotebookNode) -> list[str]:
