@@ -21,7 +21,9 @@ from press.check import figure
 from press.text import ChapterError, stored, tags
 
 # `{name}`words``, or a span of code, which is left as it is
-ROLE = re.compile(r"(?P<code>(`+)(?!`).+?(?<!`)\2(?!`))|\{(?P<name>[\w:-]+)\}`(?P<words>[^`]+)`")
+ROLE = re.compile(
+    r"(?P<code>(`+)(?!`).+?(?<!`)\2(?!`))|\{(?P<name>[\w:-]+)\}`(?P<words>[^`]+)`"
+)
 TARGET = re.compile(r"(?P<words>.+?)\s*<(?P<target>[^<>]+)>", re.DOTALL)
 OPTION = re.compile(r":([\w-]+):\s*(.*)")
 ADMONITIONS = (
@@ -92,7 +94,9 @@ def file(name: str) -> str:
 def launchers(name: str) -> dict[str, str]:
     """{who runs notebooks: where it opens a readers' notebook}."""
     there = file(name)
-    colab = there.replace("https://github.com", "https://colab.research.google.com/github")
+    colab = there.replace(
+        "https://github.com", "https://colab.research.google.com/github"
+    )
     return {"Colab": colab, "Kaggle": f"https://kaggle.com/kernels/welcome?src={there}"}
 
 
@@ -174,9 +178,11 @@ class Words:
             for token in _parser().parse(cell.source):
                 if token.type == "math_block_label":
                     self._count("equation", token.info)
-                elif directive := _directive(token):
-                    if directive[0] == "exercise":
-                        self._count("exercise", directive[2].get("label"))
+                found = _directive(token)
+                if found and found[0] == "exercise":
+                    self._count("exercise", found[2].get("label"))
+                if found and found[0] == "math" and "label" in found[2]:
+                    self._count("equation", found[2]["label"])
         self.figures = iter(range(1, self.counts["figure"] + 1))
 
     def _count(self, kind: str, label: str | None) -> None:
@@ -204,7 +210,7 @@ class Words:
                 continue
             start, end = token.map
             if token.type == "math_block_label":
-                block = f"$$\n{token.content.strip()} \\tag{{{self.labels[token.info]}}}\n$$"
+                block = self._equation(token.content.strip(), token.info)
             elif token.type == "myst_target":
                 block = f'<a name="{token.content}"></a>'
             elif directive := _directive(token):
@@ -216,7 +222,9 @@ class Words:
             out.append(self.inline("\n".join(lines[at:start])))
             indent = re.match(r"[ >]*", lines[start])[0]
             kept = lines[start:end]
-            out += kept if block is None else [indent + line for line in block.split("\n")]
+            out += (
+                kept if block is None else [indent + line for line in block.split("\n")]
+            )
             at = end
         if at == 0:
             return self.inline(source)
@@ -229,28 +237,39 @@ class Words:
         if kind == "exercise":
             number = self.labels.get(options.get("label", ""), "")
             anchor = f'<a name="{options.get("label")}"></a>'
-            return f"{anchor}\n**Exercise {number}** ({argument})\n\n{self.render(body)}"
+            return (
+                f"{anchor}\n**Exercise {number}** ({argument})\n\n{self.render(body)}"
+            )
         if kind == "solution":
-            return _folded(f"Solution of exercise {self.labels[argument]}", self.render(body))
+            return _folded(
+                f"Solution of exercise {self.labels[argument]}", self.render(body)
+            )
         if kind == "dropdown" or "dropdown" in options.get("class", ""):
-            return _folded(self.inline(argument or kind.capitalize()), self.render(body))
+            return _folded(
+                self.inline(argument or kind.capitalize()), self.render(body)
+            )
         if kind in ADMONITIONS:
             title = self.inline(argument) if kind == "admonition" else kind.capitalize()
             inside = f"**{title}**\n\n{self.render(body)}".split("\n")
             return "\n".join(f"> {line}".rstrip() for line in inside)
         if kind == "math":
-            tag = f" \\tag{{{self.labels[label]}}}" if (label := options.get("label")) else ""
-            return f"$$\n{body}{tag}\n$$"
+            return self._equation(body, options.get("label"))
         if kind in ("code", "code-block"):
             return f"```{argument}\n{body}\n```"
         raise self._unknown(f"the directive {{{kind}}}")
+
+    def _equation(self, formula: str, label: str | None) -> str:
+        number = f" \\tag{{{self.labels[label]}}}" if label else ""
+        return f"$$\n{formula}{number}\n$$"
 
     # ------------------------------------------------------------ words
 
     def inline(self, words: str) -> str:
         if "{{" in words:
             raise self._unknown("a substitution {{…}}")
-        return ROLE.sub(lambda m: m[0] if m["code"] else self._role(m["name"], m["words"]), words)
+        return ROLE.sub(
+            lambda m: m[0] if m["code"] else self._role(m["name"], m["words"]), words
+        )
 
     def _role(self, kind: str, words: str) -> str:
         told = TARGET.fullmatch(words)
@@ -266,7 +285,9 @@ class Words:
         if kind == "numref":
             return self._to(target, (shown or "Fig. {}").replace("{number}", "{}"))
         if kind == "ref":
-            return self._to(target, shown or ("Exercise {}" if target.startswith("ex-") else "{}"))
+            return self._to(
+                target, shown or ("Exercise {}" if target.startswith("ex-") else "{}")
+            )
         if kind == "doc":
             return self._doc(shown, target)
         raise self._unknown(f"the role {{{kind}}}")
@@ -286,7 +307,9 @@ class Words:
             words = shown.format(self.labels[label])
             return words if before else f"[{words}](#{label})"
         name, number = self._elsewhere(label)
-        return f"[{shown.format(number)}]({page(f'chapters/{name}.html#{before}{label}')})"
+        return (
+            f"[{shown.format(number)}]({page(f'chapters/{name}.html#{before}{label}')})"
+        )
 
     def _elsewhere(self, label: str) -> tuple[str, str]:
         for source in text.sources():
@@ -299,14 +322,20 @@ class Words:
     def _doc(self, shown: str, target: str) -> str:
         folder, name = target.split("/")[-2:] if "/" in target else ("chapters", target)
         if folder in ("..", ".", "chapters"):
-            return f"[{shown or _title(stored(text.FOLDER / f'{name}.py'))}]({file(name)})"
-        first = (text.ROOT / folder / f"{name}.md").read_text(encoding="utf-8").splitlines()[0]
+            return (
+                f"[{shown or _title(stored(text.FOLDER / f'{name}.py'))}]({file(name)})"
+            )
+        first = (
+            (text.ROOT / folder / f"{name}.md")
+            .read_text(encoding="utf-8")
+            .splitlines()[0]
+        )
         return f"[{shown or first.lstrip('# ')}]({page(f'{folder}/{name}.html')})"
 
     def _unknown(self, what: str) -> ChapterError:
         return ChapterError(
-            f"{self.name}: {what} has no plain form for Colab; press/colab.py says which "
-            "have one"
+            f"{self.name}: {what} has no plain form for Colab; press/colab.py says "
+            "which have one"
         )
 
 

@@ -157,8 +157,8 @@ def run(source: Path, tick: Callable[[], object] = lambda: None) -> Path:
 
 
 def store(notebook: NotebookNode, source: Path) -> Path:
-    """Write an executed notebook with its card, and the readers' one made from it, whole
-    or not at all; ChapterError where it has faults.
+    """Write an executed notebook with its card, and the readers' one made from it,
+    whole or not at all; ChapterError where it has faults.
     """
     words = card(notebook.metadata["medlib"])
     made = nbformat.v4.new_markdown_cell(words, id="card", metadata={"tags": ["card"]})
