@@ -220,7 +220,7 @@ class Words:
             else:
                 continue
             out.append(self.inline("\n".join(lines[at:start])))
-            indent = re.match(r"[ >]*", lines[start])[0]
+            indent = re.sub(r"[^ >].*", "", lines[start])  # of a list, a quotation
             kept = lines[start:end]
             out += (
                 kept if block is None else [indent + line for line in block.split("\n")]
