@@ -134,7 +134,7 @@ def sets() -> Iterator[Check]:
     if mirror and not mirror.startswith(("http://", "https://")):
         folders.append(Path(mirror).expanduser())
     for name, card in tomllib.loads(text).items():
-        files = [entry["path"] for entry in card.get("file", [])]
+        files = [e["path"] for e in card.get("file", []) if "size" not in e]
         files += [card["path"]] if "path" in card else []
         lacking = [
             path
@@ -142,7 +142,7 @@ def sets() -> Iterator[Check]:
             if not any((folder / path).exists() for folder in folders)
         ]
         title, advice = f"{name}: {card['title']}", ""
-        if lacking and "file" not in card:
+        if lacking and not {"file", "way", "part"} & card.keys():
             advice = (
                 f"get it from {card['page']} and put {', '.join(lacking)} into "
                 f"{paths.cache()}, or set MEDLIB_MIRROR to a folder that holds it"

@@ -7,12 +7,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 # The folder of the whole book, or None where medlib was installed without it.
 CHECKOUT = PACKAGE.parent if (PACKAGE.parent / "chapters").is_dir() else None
-_IN_CHECKOUT = {"datasets.toml": "data", "claims.toml": "book"}
+_IN_CHECKOUT = {"datasets.toml": "data", "checksums": "data", "claims.toml": "book"}
 
 
 def resource(name: str) -> Path:
-    """The file `name` ("datasets.toml" or "claims.toml"): in a checkout where people
-    edit it, in an installed package beside its modules."""
+    """`name` ("datasets.toml", "claims.toml", the folder "checksums"): in a checkout
+    where people edit it, in an installed package beside its modules."""
     if CHECKOUT:
         return CHECKOUT / _IN_CHECKOUT[name] / name
     return PACKAGE / name
