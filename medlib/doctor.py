@@ -68,8 +68,8 @@ def unmet(needs: dict[str, str]) -> dict[str, str]:
 
 def install(*more: str) -> None:
     """On Colab: install what the chapters need and this environment lacks, and `more`.
-    torch, torchvision and what else is there already in a version that will do stay as
-    they are; jupyter is Colab's own affair.
+    What is there already in a version that will do stays as it is, above all torch and
+    NumPy, which may be loaded; jupyter is Colab's own affair.
     """
     needs = {**requirements(), **requirements("chapters")}
     for name in (*TORCH, "jupyterlab"):
@@ -78,8 +78,9 @@ def install(*more: str) -> None:
     lacking += unmet(dict.fromkeys(more, ""))
     if not lacking:
         return
-    absent = unmet(dict.fromkeys(TORCH, ""))
-    hold = [f"{name}=={metadata.version(name)}" for name in TORCH if name not in absent]
+    held = [*TORCH, *(name for name in ("numpy", "scipy") if name not in unmet(needs))]
+    absent = unmet(dict.fromkeys(held, ""))
+    hold = [f"{name}=={metadata.version(name)}" for name in held if name not in absent]
     print(f"Installing {', '.join(lacking)} …")
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", *lacking, *hold], check=True
