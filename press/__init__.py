@@ -5,6 +5,8 @@ run        executes chapters, one or several side by side, and stores them
 stamp      what a run used, noted in the chapter's kernel
 minutes    how long a chapter takes a reader, foreseen and measured
 card       what stands under a chapter's title, made of both
+colab      the readers' notebooks in colab/, in plain Markdown
+stamp      what a run used, noted in the chapter's kernel; and its card for readers
 check      why a notebook may not be published, one rule a fault
 graph      what medlib's modules define, and which names their code uses
 stale      what a chapter uses, and what of it changed since the chapter ran

@@ -3,6 +3,7 @@
 python -m press run             run the chapters that changed or are stale
 python -m press run 02 17 -j 2  these, two side by side
 python -m press text 02         take over changed prose without a run (--all)
+python -m press colab           make the readers' notebooks in colab/ anew
 python -m press verify 02       run it once more, store nothing, and name the cells
                                 that came out otherwise
 python -m press status          one line a chapter
@@ -73,6 +74,14 @@ def take_text(options) -> int:
             failed += 1
             print(error, file=sys.stderr)
     return int(failed > 0)
+
+
+def readers(options) -> int:
+    from press import colab
+
+    for source in chosen(options.chapter):
+        print(f"made {colab.write(source.stem, text.stored(source)).name}")
+    return 0
 
 
 def verify(options) -> int:
@@ -199,6 +208,7 @@ def parser() -> argparse.ArgumentParser:
     running.add_argument("-j", "--jobs", type=int, default=1, help="side by side")
     running.add_argument("--again", action="store_true", help="even where it is fresh")
     command("text", take_text, "*").add_argument("--all", action="store_true")
+    command("colab", readers, "*")
     command("verify", verify, "+")
     command("status", status)
     checking = command("check", tier)

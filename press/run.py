@@ -22,7 +22,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from medlib import paths
-from press import stale, text
+from press import colab, stale, text
 from press.card import card
 from press.check import faults, figure
 from press.text import ChapterError, code_cells, code_hash, read, stored, tags
@@ -172,8 +172,8 @@ def run(source: Path, tick: Callable[[], object] = lambda: None) -> Path:
 
 
 def store(notebook: NotebookNode, source: Path) -> Path:
-    """Write an executed notebook with its card, whole or not at all; ChapterError where
-    it has faults.
+    """Write an executed notebook with its card, and the readers' one made from it,
+    whole or not at all; ChapterError where it has faults.
     """
     notebook.metadata["medlib"]["chapter"] = source.stem
     words = card(notebook.metadata["medlib"])
@@ -182,6 +182,7 @@ def store(notebook: NotebookNode, source: Path) -> Path:
     if problems := faults(notebook, source):
         raise ChapterError(f"{source.name} is not stored:\n  " + "\n  ".join(problems))
     target = source.with_suffix(".ipynb")
+    colab.write(source.stem, notebook)  # first: it may refuse
     text.write(notebook, target)
     return target
 

@@ -14,6 +14,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
+from press import colab, first
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ROOT / "_build" / "html"
 CONFIG, TOC = (
@@ -163,15 +165,13 @@ def test_text_is_whole(book, page):
 
 
 @pytest.mark.parametrize("page", CHAPTERS)
-def test_colab_link_leads_to_the_notebook(book, page):
+def test_buttons_lead_to_the_readers_notebook(book, page):
     html = (book / f"{page}.html").read_text(encoding="utf-8")
-    (path,) = set(re.findall(r"https://colab[^\"]+/github/([^\"]+)", html))
-    repository = "/".join(CONFIG["parse"]["myst_substitutions"]["repo"].split("/")[-2:])
-    branch = CONFIG["parse"]["myst_substitutions"]["branch"]
-    assert (
-        path == f"{repository}/blob/{branch}/{page}.ipynb"
-        and (ROOT / f"{page}.ipynb").exists()
-    )
+    name = Path(page).name
+    links = set(re.findall(r'href="(https://(?:colab|kaggle)[^"]+)"', html))
+    assert links == set(colab.launchers(name).values())
+    assert (colab.folder() / f"{name}.ipynb").exists()
+    assert all(f"{first.branch()}/colab/{name}.ipynb" in link for link in links)
 
 
 def test_ledger_has_every_claim_once_and_leads_to_the_cells(book):

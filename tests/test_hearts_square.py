@@ -47,7 +47,7 @@ def test_no_pixel_is_interpolated_where_the_sizes_agree(cohort):
 def test_an_impossible_spacing_is_not_believed(tmp_path):
     with pytest.warns(UserWarning, match="840 mm wide"):
         patient = hearts.read_patient(write(tmp_path, spacing=(7, 7, 10)))
-        assert hearts.spacing(patient) == pytest.approx((400 / 120, 400 / 120))
+    assert hearts.spacing(patient) == pytest.approx((400 / 120, 400 / 120))
 
 
 def test_stacks_hold_the_slices_in_order(cohort):

@@ -1,6 +1,6 @@
 """What the book's pages get at build time: the map, the ledger, the errata, each
-network against its paper, and on every chapter its place in the book and the anchors of
-its verdicts. Needs no torch.
+network against its paper, and on every chapter its place in the book, the anchors of
+its verdicts and the buttons that run it. Needs no torch.
 """
 
 import sys
@@ -10,6 +10,8 @@ from docutils import nodes
 
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
+
+from press import colab
 
 from . import bench, faithful, ledger, listings, plan
 
@@ -66,10 +68,28 @@ def place(app, tree, docname):
         card.parent.insert(card.parent.index(card) + 1, strip)
 
 
+def launch(app, pagename, templatename, context, doctree):
+    """The rocket of a chapter: its readers' notebook on Colab and on Kaggle. The
+    theme's own button leads to the file behind the page.
+    """
+    if not pagename.startswith("chapters/"):
+        return
+    icons = {"Colab": "_static/images/logo_colab.png", "Kaggle": "fa-brands fa-kaggle"}
+    buttons = [
+        {"type": "link", "text": where, "tooltip": f"Run it on {where}", "url": link,
+         "icon": icons[where]}
+        for where, link in colab.launchers(pagename.removeprefix("chapters/")).items()
+    ]  # fmt: skip
+    group = {"type": "group", "buttons": buttons, "icon": "fas fa-rocket",
+             "tooltip": "Run this chapter", "label": "launch-buttons"}  # fmt: skip
+    context["header_buttons"].insert(0, group)
+
+
 def setup(app):
     app.connect("source-read", fill)
     app.connect("doctree-read", anchor)
     app.connect("doctree-resolved", place)
+    app.connect("html-page-context", launch, priority=502)  # after the theme's buttons
     # These pages read the notebooks, which may have moved.
     app.connect(
         "env-get-outdated", lambda app, env, added, changed, removed: list(MADE)
