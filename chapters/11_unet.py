@@ -106,9 +106,9 @@ from medlib.train import predict
 
 # %%
 SEEDS = profile(smoke=2, quick=2, full=3)
-STEPS = profile(smoke=2, quick=30, full=240)
-SIZES = profile(smoke=(1, 2), quick=(1, 4, 16, 64), full=(1, 2, 4, 8, 16, 32, 64))
-FEW = profile(smoke=(1,), quick=(4, 16), full=(2, 4, 8, 16, 32))
+STEPS = profile(smoke=2, quick=24, full=240)
+SIZES = profile(smoke=(1, 2), quick=(1, 8, 64), full=(1, 2, 4, 8, 16, 32, 64))
+FEW = profile(smoke=(1,), quick=(8,), full=(2, 4, 8, 16, 32))
 SIDE = 64
 
 # %% [markdown]

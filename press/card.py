@@ -46,6 +46,11 @@ def card(stamp: dict) -> str:
             "\n>\n> **Waiting for a rerun.** The text and the code are newer than "
             f"their outputs, which are of commit `{commit}` ({stamp['date']})."
         )
+        if "acdc" in stamp["data"]:
+            text += (
+                " These were made from a copy of ACDC with one nominal spacing for all "
+                "patients, so that mm and mL in them are not true."
+            )
     if yours := minutes.words(stamp.get("chapter", "")):
         text += f"\n>\n{yours}"
     return text

@@ -24,8 +24,8 @@ from medlib.stats import Interval
 RV, MYOCARDIUM, LV = (LABELS.index(name) for name in ("RV", "myocardium", "LV"))
 DENSITY = 1.05  # g/mL of myocardium
 RAYS, SECTOR = 72, 12  # rays around the LV, 5° apart; a sector is 12 of them, 60°
-# units that need the true spacing; any other, or none, does not
-NOMINAL = ("(mL)", "(g)", "(mm)")
+# units that need the spacing; any other, or none, does not
+LENGTHS = ("(mL)", "(g)", "(mm)")
 
 
 class Volumes(NamedTuple):
@@ -184,7 +184,7 @@ def scale_free(name: str) -> bool:
     """Does the feature `name` stay as it is where the header's spacing is wrong by a
     factor an axis of the heart (in the plane by the same for rows and columns)?
     """
-    return not name.endswith(NOMINAL)
+    return not name.endswith(LENGTHS)
 
 
 class Agreement(NamedTuple):
