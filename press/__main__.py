@@ -180,7 +180,7 @@ def arrows(options) -> int:
 def tier(options) -> int:
     from press import tiers
 
-    return tiers.main(options.command, options.base)
+    return tiers.main(options.command, options.base, options.only)
 
 
 def mutants(options) -> int:
@@ -194,7 +194,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m press", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    made.set_defaults(base="HEAD")
+    made.set_defaults(base="HEAD", only="")
     commands = made.add_subparsers(dest="command", required=True, metavar="command")
 
     def command(name: str, function, chapters: str = "") -> argparse.ArgumentParser:
@@ -214,7 +214,8 @@ def parser() -> argparse.ArgumentParser:
     checking = command("check", tier)
     checking.add_argument("--base", default="HEAD", help="the commit to compare with")
     command("test", tier)
-    command("nightly", tier)
+    at_night = command("nightly", tier)
+    at_night.add_argument("--only", default="", help="the tests of this file: colab")
     breaking = command("mutants", mutants)
     breaking.add_argument("module", nargs="*", help="such as losses; all if none")
     breaking.add_argument("-j", "--jobs", type=int, default=1, help="side by side")

@@ -174,8 +174,16 @@ def book() -> int:
     return failed
 
 
-def main(tier: str, base: str = "HEAD") -> int:
-    stages = {"test": TEST, "nightly": NIGHTLY}.get(tier) or check(base)
+def at_night(only: str) -> list[Stage]:
+    """All of it, or the nightly tests of one file."""
+    if not only:
+        return NIGHTLY
+    command = [*PYTEST, "-rs", "-m", "nightly", f"tests/test_{only}.py"]
+    return [Stage(f"tests for the night: {only}", command)]
+
+
+def main(tier: str, base: str = "HEAD", only: str = "") -> int:
+    stages = {"test": TEST, "nightly": at_night(only)}.get(tier) or check(base)
     started = time.perf_counter()
     outcomes = [run(stage) for stage in stages]
     if tier == "test":

@@ -79,5 +79,5 @@ def test_phases_must_be_of_one_shape(challenge):
     with pytest.raises(DataError, match="3 phases of 2 shapes; expected"):
         hearts.load_cmac()
     (folder / "t02.nii.gz").rename(folder / "t04.nii.gz")
-    with pytest.raises(DataError, match="2 phases of 1 shapes, with a gap; expected"):
+    with pytest.raises(DataError, match="3 phases of 2 shapes, with a gap; expected"):
         hearts.load_cmac()
