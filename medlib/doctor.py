@@ -136,10 +136,7 @@ def sets() -> Iterator[Check]:
     """Whether each data set is at hand, without downloading: in the cache, in the
     mirror, or in a package.
     """
-    mirror = os.environ.get("MEDLIB_MIRROR", "")
-    folders = [paths.cache()]
-    if mirror and not mirror.startswith(("http://", "https://")):
-        folders.append(Path(mirror).expanduser())
+    folders = [p for p in (paths.cache(), paths.mirror()) if isinstance(p, Path)]
     for name, card in _registry().items():
         files = [e["path"] for e in card.get("file", []) if "size" not in e]
         files += [card["path"]] if "path" in card else []

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 from medlib import upstream
 from medlib.data import DataError
-from medlib.paths import cache, resource
+from medlib.paths import cache, mirror, resource
 from medlib.upstream import Unreachable
 
 REGISTRY = tomllib.loads(resource("datasets.toml").read_text(encoding="utf-8"))
@@ -55,17 +55,13 @@ def find(entry: dict) -> tuple[Path, str]:
     if cached.exists():
         _verify(cached, entry, f"{cached} (in the cache)")
         return cached, "cache"
-    mirror = os.environ.get("MEDLIB_MIRROR", "")
-    if mirror and not mirror.startswith(("http://", "https://")):
-        local = Path(mirror).expanduser() / entry["path"]
+    place = mirror()
+    if isinstance(place, Path):
+        local = place / entry["path"]
         if local.exists():
             _verify(local, entry, f"{local} (from MEDLIB_MIRROR)")
             return local, "mirror"
-    urls = (
-        [(f"{mirror.rstrip('/')}/{entry['path']}", "mirror")]
-        if mirror.startswith("http")
-        else []
-    )
+    urls = [(f"{place}/{entry['path']}", "mirror")] if isinstance(place, str) else []
     if not os.environ.get("MEDLIB_OFFLINE"):
         urls += [(url, "upstream") for url in entry["url"]]
     with _writing(cached), upstream.session() as session:
@@ -216,13 +212,11 @@ def folder(
         return place, "cache"
     if place.is_dir() and not any(lacking(part, name, place) for part in parts):
         return place, "cache"
-    mirror = os.environ.get("MEDLIB_MIRROR", "")
     ways: list[tuple[str, dict]] = []
-    if mirror.startswith(("http://", "https://")):
-        pattern = f"{mirror.rstrip('/')}/{card['path']}/{{path}}"
-        ways.append(("mirror", {"files": pattern}))
-    elif mirror:
-        there = Path(mirror).expanduser() / card["path"]
+    if isinstance(other := mirror(), str):
+        ways.append(("mirror", {"files": f"{other}/{card['path']}/{{path}}"}))
+    elif other:
+        there = other / card["path"]
         if there.is_dir() and all(_somewhere(part, there) for part in extra):
             return there, "mirror"
     if not os.environ.get("MEDLIB_OFFLINE"):

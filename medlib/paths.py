@@ -3,6 +3,8 @@ and what is kept between runs."""
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 PACKAGE = Path(__file__).resolve().parent
 # The folder of the whole book, or None where medlib was installed without it.
@@ -33,3 +35,13 @@ def cache() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("medlib")
+
+
+def mirror() -> Path | str | None:
+    """What MEDLIB_MIRROR names: a folder (also as file://…), a web address or None."""
+    chosen = os.environ.get("MEDLIB_MIRROR", "").strip()
+    if chosen.startswith(("http://", "https://")):
+        return chosen.rstrip("/")
+    if chosen.startswith("file://"):
+        return Path(url2pathname(urlsplit(chosen).path))
+    return Path(chosen).expanduser() if chosen else None

@@ -195,7 +195,7 @@ def _expect_grey(name: str, dtype: np.dtype) -> None:
 def as_image(name: str, voxels: np.ndarray) -> np.ndarray:
     """float32. Raises DataError for values beyond it and for an image of one value."""
     largest = max(abs(float(voxels.max())), abs(float(voxels.min())))
-    if largest > np.finfo(np.float32).max:
+    if largest > float(np.finfo(np.float32).max):
         raise DataError(
             f"{name} holds values up to {largest:.3g}, more than float32 can; expected "
             "grey values: divide them by a constant"
