@@ -53,7 +53,7 @@ def test_a_long_chapter_names_quick_sizes(source):
 
 def test_minutes_are_known_and_quick_is_short():
     table = minutes.table()
-    assert list(table) == [source.stem for source in SOURCES]
+    assert table.keys() <= {source.stem for source in SOURCES}
     for name, sizes in table.items():
         assert sizes["full"]["minutes"] > 0, name
         assert sizes["quick"]["cpu_seconds"] <= QUICK, name
