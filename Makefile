@@ -1,9 +1,10 @@
-# make book · pdf · check · test · nightly · run [CH=02] [J=2] · bench [Q=steps] · assignments · clean
+# make book · pdf · check · test · nightly · run [CH=02] [J=2] · bench [Q=steps] · assignments
+#      address URL=https://github.com/… · release V=1.2.0 · clean
 VENV ?= .venv
 PY := $(VENV)/bin/python
 BOOK_TOOLS := jupyter-book numpy sphinx-exercise sphinx-mathjax-offline
 
-.PHONY: book pdf check test nightly run bench assignments clean
+.PHONY: book pdf check test nightly run bench assignments address release clean
 book: $(VENV)/.book
 	$(VENV)/bin/jupyter-book build . --quiet --warningiserror --keep-going
 	@echo "The book is ready: open file://$(CURDIR)/_build/html/index.html"
@@ -23,6 +24,13 @@ bench: $(VENV)/.all
 
 assignments: $(VENV)/.all
 	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(PY) assignments/make.py
+
+# To another repository, or to another version; nothing has to be run again.
+address: $(VENV)/.all
+	@$(PY) -m press address $(URL)
+
+release: $(VENV)/.all
+	@$(PY) -m press release $(V)
 
 clean:
 	rm -rf _build

@@ -12,6 +12,7 @@ import torch
 
 from medlib import fetch, load, notes, paths, readers
 from medlib.data import DataError, audit, shared_patients
+from press import keys
 
 
 @pytest.fixture
@@ -349,3 +350,18 @@ def test_without_a_stand_in_an_error_says_what_to_take(name, nothing, monkeypatc
         load(name)
     with pytest.raises(DataError, match="pneumoniamnist_64.npz.*Nothing stands in"):
         load("pneumoniamnist", size=64)
+
+
+def test_the_keys_are_made_of_upstreams_names_whatever_their_order(tmp_path, mirror):
+    listed = mirror("chestxray224") / "pneumoniamnist_sources.csv"
+    travelling = paths.resource("pneumoniamnist_keys.csv.gz").read_bytes()
+    assert gzip.decompress(keys.table(listed)) == gzip.decompress(travelling)
+    head, *rows = listed.read_text("utf-8").splitlines()
+    turned = tmp_path / "turned.csv"
+    turned.write_text("\n".join([head, *rows[::-1]]), "utf-8")
+    assert keys.table(turned) == keys.table(listed)
+    fields = dict(zip(head.split(","), rows[0].split(","), strict=True))
+    twice = rows[0].replace(fields["patient_key"], "someone-else")
+    turned.write_text("\n".join([head, rows[0], twice]), "utf-8")
+    with pytest.raises(ValueError, match="one image with two patients"):
+        keys.table(turned)
