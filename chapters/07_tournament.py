@@ -170,7 +170,7 @@ def fitting(name, data):
 # %%
 def validation_auc(name, lr):
     options = {
-        "steps": profile(smoke=2, quick=20, full=100),
+        "steps": profile(smoke=2, quick=16, full=100),
         "batch_size": BATCH,
         "validations": 2,
         "augment": shift,
@@ -416,7 +416,7 @@ plots.say(
 # times a rate of ours, since the papers' own belong to other networks and batches. Mirroring is left out everywhere, since it moves the heart.
 
 # %%
-SEEN = profile(smoke=400, quick=2000, full=12_000)  # training images, counted with repetition
+SEEN = profile(smoke=400, quick=1500, full=12_000)  # training images, counted with repetition
 Multiply = torch.optim.lr_scheduler.LambdaLR
 
 

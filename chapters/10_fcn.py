@@ -109,7 +109,7 @@ from medlib.train import predict
 # %%
 SEEDS = profile(smoke=1, quick=2, full=3)
 FEW_SEEDS = profile(smoke=1, quick=2, full=5)
-STEPS = profile(smoke=2, quick=130, full=400)
+STEPS = profile(smoke=2, quick=75, full=400)
 SIDE = profile(smoke=64, full=64)
 BATCH = 16
 
@@ -221,7 +221,7 @@ x = (x - x.mean(0)) / x.std()
 _, singular, rows = torch.linalg.svd(x.flatten(1), full_matrices=False)
 components = rows[:16].T  # (784, 16)
 print(f"variance of component 17 / component 16: {(singular[16] / singular[15]) ** 2:.3f}")
-ROUNDS = profile(smoke=3, full=120)
+ROUNDS = profile(smoke=3, quick=60, full=120)
 
 # %%
 seed(0)
@@ -454,7 +454,7 @@ def spoil(x, levels, generator):
 
 
 shape = partial(Autoencoder, 1, width=16, depth=2, norm=True)
-NOISE_STEPS = profile(smoke=2, quick=150, full=480)
+NOISE_STEPS = profile(smoke=2, quick=90, full=480)
 denoisers = [
     trained(partial(shape, 1), pictures, s, steps=NOISE_STEPS, augment=spoil, **REBUILD) for s in range(SEEDS)
 ]

@@ -87,6 +87,9 @@ def bring_medlib(version, address, beside=".."):
 
 
 BOOK = bring_medlib("0.2.0", "https://github.com/medlib-book/medlib-book")
+from medlib import device
+
+device.spare(minutes=25)
 
 # %%
 import warnings

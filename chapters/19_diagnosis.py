@@ -114,7 +114,7 @@ from medlib.models.resnet import small_resnet
 from medlib.train import predict
 
 # %%
-EPOCHS = profile(smoke=0.2, quick=1.5, full=15)  # of the segmentation
+EPOCHS = profile(smoke=0.2, quick=1, full=15)  # of the segmentation
 SEEDS = profile(smoke=2, quick=2, full=5)  # partitions of the patients for the classifiers
 NETWORKS = profile(smoke=1, quick=2, full=3)  # partitions for the network on images
 INNER = profile(smoke=2, quick=3, full=4)  # folds in which settings are chosen
@@ -596,7 +596,7 @@ plots.say(
 # We train one classifier on 10, 15, 20 and more patients, and test it on the same outer folds. The curve stands further below, beside the network on images.
 
 # %%
-SIZES = profile(smoke=(10, 16), full=(10, 15, 20, 30, 45, 64))
+SIZES = profile(smoke=(10, 16), quick=(10, 20, 64), full=(10, 15, 20, 30, 45, 64))
 learned = {n: [] for n in SIZES}
 for s in range(SEEDS):
     for test in hearts.folds(patients, seed=s):

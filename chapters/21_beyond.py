@@ -119,7 +119,7 @@ from medlib.models.vgg import small_vgg
 from medlib.paths import PACKAGE
 
 # %%
-SEEDS = profile(smoke=2, full=5)
+SEEDS = profile(smoke=2, quick=3, full=5)
 STEPS = profile(smoke=2, full=100)
 xray = load("pneumoniamnist", device="cpu").standardise()
 
@@ -601,7 +601,7 @@ plots.show(
 # From here on everything runs in this kernel again, on its own device.
 
 # %%
-EPOCHS = profile(smoke=0.2, full=2)
+EPOCHS = profile(smoke=0.2, quick=1, full=2)
 ETA = 0.02
 RECIPE = {
     "epochs": EPOCHS,

@@ -3,7 +3,8 @@
 text       chapters/NN_slug.py, the text that people edit, as a notebook without outputs
 run        executes chapters, one or several side by side, and stores them
 stamp      what a run used, noted in the chapter's kernel
-minutes    how long a chapter takes a reader, foreseen and measured
+minutes    how long a chapter takes a reader
+rehearse   finds that out: by a dry run that trains nothing, by a run in quick
 card       what stands under a chapter's title, made of both
 colab      the readers' notebooks in colab/, in plain Markdown
 stamp      what a run used, noted in the chapter's kernel; and its card for readers

@@ -105,10 +105,10 @@ def status(options) -> int:
 
 
 def predict(options) -> int:
-    from press import minutes
+    from press import rehearse
 
     for source in chosen(options.chapter):
-        found = minutes.predict(source)
+        found = rehearse.predict(source)
         print(f"{source.stem:28} {found['minutes']:6.1f} min on a T4", flush=True)
         for cell in found.get("failed", []):
             print(f"    cell {cell}", flush=True)
@@ -116,10 +116,10 @@ def predict(options) -> int:
 
 
 def quick(options) -> int:
-    from press import minutes
+    from press import rehearse
 
     for source in chosen(options.chapter):
-        found = minutes.measure(source)
+        found = rehearse.measure(source)
         print(f"{source.stem:28} {found['cpu_seconds']:6} CPU-seconds", flush=True)
     return 0
 

@@ -1,21 +1,14 @@
-"""How long a chapter takes a reader: chapters/minutes.toml, and what is made of it.
-
-`predict` executes a chapter in the profile full while medlib.cost.counting is open, so
-that its trainings are counted and not done; what is left, the cells that are no
-network, takes the time that it takes. `measure` runs it in the profile quick as it is.
-Both are scaled to a free session of Colab, with its T4 or with its processor alone.
+"""How long a chapter takes a reader: chapters/minutes.toml, which press.rehearse fills,
+and what is made of it.
 """
 
-import asyncio
-import datetime
 import json
 import os
 import tomllib
-from contextlib import ExitStack
 from pathlib import Path
 
 from press import text
-from press.stamp import cpu_seconds, whole_seconds
+from press.stamp import whole_seconds
 
 HEAD = """\
 # How long each chapter takes, made by `python -m press predict` (full: what a dry run
@@ -23,8 +16,6 @@ HEAD = """\
 # not counted whole) and by `python -m press quick` (quick: a run on real data on one
 # thread, in fp32, with nothing out of a store).
 """
-BEGIN = "from press.minutes import begin; begin(); del begin"
-FINISH = "from press.minutes import finish; finish()"
 # A core of Colab, a Xeon at 2.2 GHz, against one of the machine that measured: what
 # takes 1 second of the processor here takes 1.5 there.
 COLAB = 1.5
@@ -32,91 +23,6 @@ LIMIT = 20  # minutes on a T4 in full; a chapter above it is long
 # CPU-seconds of medlib.doctor.step() on the machine behind the published outputs, by
 # the precision that it was measured in.
 REFERENCE = {"bf16": 0.040, "no": 0.061}
-ALONE = {"MEDLIB_PRECISION": "no", "MEDLIB_STORE": "", "MEDLIB_RESUME": ""}
-_open = ExitStack()  # of this kernel, which runs one chapter
-_seen: list = []  # and its medlib.cost.Counts
-
-
-# ---------------------------------------------------------------- in the kernel
-
-
-def begin() -> None:
-    """Count from here on; nobody is told whether the text's sentences hold."""
-    from medlib.cost import counting
-    from medlib.notes import listening
-
-    _open.enter_context(listening(lambda event, facts: None))
-    _seen.append(_open.enter_context(counting(gpu=True)))
-
-
-def finish() -> None:
-    """Print what was counted, as JSON in the last line of the kernel's output."""
-    from medlib.cost import T4
-
-    counts = _seen.pop()
-    _open.close()
-    made = counts.trainings
-    found = {
-        "trainings": len(made),
-        "steps": sum(one.steps for one in made),
-        "launches": _mean(made, lambda one: one.step.launches),  # a step
-        "mega_macs": _mean(made, lambda one: one.step.macs / 1e6),  # a step
-        "predictions": len(counts.predictions),
-        "t4_seconds": round(counts.gpu_seconds(T4)),  # of the networks
-        "other_seconds": round(cpu_seconds() - counts.inside),  # of all else, here
-    }
-    print(json.dumps(found))
-
-
-def _mean(made: list, of) -> int:
-    """A step's, over all steps of all trainings."""
-    steps = sum(one.steps for one in made)
-    return round(sum(one.steps * of(one) for one in made) / max(steps, 1))
-
-
-# ---------------------------------------------------------------- one chapter
-
-
-def predict(source: Path) -> dict:
-    """What a chapter asks for in full, and which of its cells failed on networks that
-    learnt nothing.
-    """
-    from press.run import in_a_kernel
-
-    notebook = text.read(source)
-    running = in_a_kernel(
-        notebook, source.name, ends=(BEGIN, FINISH),
-        variables=ALONE | {"MEDLIB_PROFILE": "full"}, failing=True,
-    )  # fmt: skip
-    found = asyncio.run(running)
-    seconds = found["t4_seconds"] + COLAB * found["other_seconds"]
-    failed = [
-        f"{cell.execution_count}: {output.ename}: {output.evalue[:99]}"
-        for cell in text.code_cells(notebook)
-        for output in cell.outputs
-        if output.output_type == "error"
-    ]
-    return _keep(source, "full", {"minutes": round(seconds / 60, 1)} | found, failed)
-
-
-def measure(source: Path) -> dict:
-    """How long a chapter takes in quick, on this machine. ChapterError where a cell
-    fails.
-    """
-    from press.run import in_a_kernel
-
-    variables = ALONE | {"MEDLIB_PROFILE": "quick"}
-    stamp = asyncio.run(
-        in_a_kernel(text.read(source), source.name, variables=variables)
-    )
-    found = {
-        "minutes": round(COLAB * stamp["cpu_seconds"] / 60, 1),
-        "cpu_seconds": stamp["cpu_seconds"],
-        "peak_mb": stamp["peak_mb"],
-        "torch": stamp["torch"],
-        "date": datetime.date.today().isoformat(),
-    }
-    return _keep(source, "quick", found, [])
 
 
 # ---------------------------------------------------------------- the file
@@ -128,7 +34,7 @@ def table() -> dict[str, dict[str, dict]]:
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def _keep(source: Path, profile: str, found: dict, failed: list[str]) -> dict:
+def keep(source: Path, profile: str, found: dict, failed: list[str]) -> dict:
     """Put what was found into the file, whole or not at all."""
     entry = found | ({"failed": failed} if failed else {})
     known = table()

@@ -15,7 +15,7 @@ from press.stamp import whole_seconds
 from press.text import ROOT, code_cells, read, sources, stored, tags
 
 SOURCES = sources()
-LONG: set[str] = set()  # take more than 20 minutes on a T4 in full
+LONG = {"11_unet"}  # take more than 20 minutes on a T4 in full
 QUICK = 300  # CPU-seconds that a chapter may take in the quick profile
 
 

@@ -21,10 +21,10 @@ from medlib.notes import note
 
 
 def load_cmac() -> Cine:
-    """The volunteer of the motion challenge, from the cache or MEDLIB_MIRROR/cmac;
-    nothing is downloaded.
+    """The volunteer of the motion challenge, from the cache, MEDLIB_MIRROR/cmac or
+    upstream (27 MB).
 
-    Raises Unreachable where there is no such folder, DataError where it is damaged.
+    Raises Unreachable where nothing is to be had, DataError where it is damaged.
     """
     place, source = fetch.folder("cmac")
     files = sorted(place.glob("t[0-9][0-9].nii.gz"))
