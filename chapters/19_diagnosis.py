@@ -8,6 +8,7 @@
 # and say how sure a diagnosis is, and how sure you can be of its accuracy with 80 patients.
 
 # %% tags=["hide-input", "colab"]
+# @title Fetch the book (run me first)
 import sys
 
 
@@ -56,7 +57,7 @@ def bring_medlib(version, address, beside=".."):
         else:
             branch = tag if git("ls-remote", address, f"refs/tags/{tag}") else "main"
             if branch != tag:
-                print(f"{address} has no tag {tag}: its branch main is taken.")
+                print(f"Version {version} has no tag yet: the newest is taken.")
             with tempfile.TemporaryDirectory(dir=home.parent) as half:
                 git("clone", "--depth=1", "-b", branch, address, f"{half}/book")
                 Path(half, "book").rename(home)
@@ -80,7 +81,7 @@ def bring_medlib(version, address, beside=".."):
         print(f"This notebook is of version {version}, medlib in {root} of {found}:")
         print("its numbers may differ, and cells may fail. Open the notebook of that")
         print("version; or bring medlib to this one, and start a new session:")
-        print(f"  {remedy}")
+        print(f"  !{remedy}")
     return root
 
 

@@ -146,7 +146,9 @@ def sets() -> Iterator[Check]:
             if not any((folder / path).exists() for folder in folders)
         ]
         title, advice = f"{name}: {card['title']}", ""
-        if lacking and not {"file", "way", "part"} & card.keys():
+        if lacking and "instead" in card:
+            title += ": not here, and no chapter needs it"
+        elif lacking and not {"file", "way", "part"} & card.keys():
             advice = (
                 f"get it from {card['page']} and put {', '.join(lacking)} into "
                 f"{paths.cache()}, or set MEDLIB_MIRROR to a folder that holds it"

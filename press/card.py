@@ -43,12 +43,12 @@ def card(stamp: dict) -> str:
     )
     if commit := stamp.get("outputs_of"):
         text += (
-            "\n>\n> **Waiting for a rerun.** The text and the code are newer than "
-            f"their outputs, which are of commit `{commit}` ({stamp['date']})."
+            "\n>\n> **Waiting for a rerun.** The published outputs are of an older "
+            f"version of this chapter, commit `{commit}` ({stamp['date']})."
         )
         if "acdc" in stamp["data"]:
             text += (
-                " These were made from a copy of ACDC with one nominal spacing for all "
+                " They were made from a copy of ACDC with one nominal spacing for all "
                 "patients, so that mm and mL in them are not true."
             )
     if yours := minutes.words(stamp.get("chapter", "")):

@@ -102,8 +102,12 @@ def page(path: str) -> str:
 def _on_top(name: str) -> str:
     run = " or ".join(f"[{where}]({link})" for where, link in launchers(name).items())
     return (
-        f"*To be run, on {run}, or wherever you opened it. The figures and numbers of "
-        f"the published run are on [the book's page]({page(f'chapters/{name}.html')}).*"
+        f"*This copy of the chapter is made to be run, here or on {run}. On Colab, "
+        "choose a graphics card first (Runtime → Change runtime type → T4); on Kaggle, "
+        "turn the internet on (Settings). Then run the cells from the top: the first "
+        "fetches the book, in about a minute. The published figures and numbers are on "
+        f"[the book's page]({page(f'chapters/{name}.html')}); how to keep trainings in "
+        f"your Drive says [How to use this book]({page('book/how_to_use.html')}).*"
     )
 
 

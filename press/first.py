@@ -18,6 +18,7 @@ from press.text import ROOT, ChapterError, tags, write
 
 MARK = '# %% tags=["hide-input", "colab"]\n'  # before the cell, in a chapter's text
 NEXT = "\n# %%"
+TITLE = "# @title Fetch the book (run me first)"  # Colab shows it in place of the code
 
 
 def bring_medlib(version, address, beside=".."):
@@ -65,7 +66,7 @@ def bring_medlib(version, address, beside=".."):
         else:
             branch = tag if git("ls-remote", address, f"refs/tags/{tag}") else "main"
             if branch != tag:
-                print(f"{address} has no tag {tag}: its branch main is taken.")
+                print(f"Version {version} has no tag yet: the newest is taken.")
             with tempfile.TemporaryDirectory(dir=home.parent) as half:
                 git("clone", "--depth=1", "-b", branch, address, f"{half}/book")
                 Path(half, "book").rename(home)
@@ -89,7 +90,7 @@ def bring_medlib(version, address, beside=".."):
         print(f"This notebook is of version {version}, medlib in {root} of {found}:")
         print("its numbers may differ, and cells may fail. Open the notebook of that")
         print("version; or bring medlib to this one, and start a new session:")
-        print(f"  {remedy}")
+        print(f"  !{remedy}")
     return root
 
 
@@ -123,7 +124,7 @@ def version() -> str:
 def chapter(name: str) -> str:
     """The first cell of a chapter; a long one asks whether this card has the time."""
     call = f'BOOK = bring_medlib("{version()}", "{address()}")'
-    cell = f"import sys\n\n\n{inspect.getsource(bring_medlib)}\n\n{call}"
+    cell = f"{TITLE}\nimport sys\n\n\n{inspect.getsource(bring_medlib)}\n\n{call}"
     if name in (long := minutes.long()):
         cell += f"\nfrom medlib import device\n\ndevice.spare(minutes={long[name]})"
     return cell

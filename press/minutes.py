@@ -66,15 +66,20 @@ def words(name: str) -> str:
     known.
     """
     known = table().get(name, {})
-    if not {"full", "quick"} <= known.keys():
-        return ""
-    full, quick = (max(1, round(known[size]["minutes"])) for size in ("full", "quick"))
-    said = (
-        f"about {full} min on a T4, {quick} min on a processor in the profile `quick`"
+    said = []
+    if "full" in known:
+        said.append(f"about {_whole(known['full'])} min on a T4")
+        if name in long():
+            said[0] += " (there the profile `quick` is the default)"
+    if "quick" in known:
+        said.append(f"{_whole(known['quick'])} min on the processor in `quick`")
+    return (
+        f"> **For you.** On a free session of Colab: {'; '.join(said)}." if said else ""
     )
-    if name in long():
-        said += ". On a T4 `quick` is the default here, for this chapter is long"
-    return f"> **For you.** On a free session of Colab: {said}."
+
+
+def _whole(found: dict) -> int:
+    return max(1, round(found["minutes"]))
 
 
 def forecast(seconds: float | None = None) -> str:

@@ -98,8 +98,7 @@ def test_missing_data_come_with_the_next_step(monkeypatch, tmp_path):
         return {what.split(":")[0]: (well, tip) for well, what, tip in doctor.sets()}
 
     seen = found()
-    by_hand = {name for name, (well, _) in seen.items() if not well}
-    assert by_hand == {"chestxray224", "busi256", "sunnybrook45", "sunnybrook_dicom"}
+    assert all(well for well, _ in seen.values())  # what lacks is fetched, or optional
     monkeypatch.setenv("MEDLIB_OFFLINE", "1")
     well, tip = found()["acdc"]
     assert not well and "MEDLIB_OFFLINE" in tip

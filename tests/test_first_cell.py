@@ -110,7 +110,7 @@ def test_what_is_here_is_held(reader):
 
 def test_without_the_tag_it_says_so_and_takes_main(reader):
     said = reader.run().splitlines()
-    assert said[0] == f"{first.address()} has no tag {TAG}: its branch main is taken."
+    assert said[0] == f"Version {first.version()} has no tag yet: the newest is taken."
     assert said[1].startswith("Fetched main of ")
     assert git("branch", "--show-current", at=reader.cloned) == "main"
 

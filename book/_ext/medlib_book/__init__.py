@@ -18,6 +18,7 @@ from . import bench, faithful, ledger, listings, plan
 HOOK = "<!-- made at build time -->"
 MADE = {
     "book/intro": plan.front_page,
+    "book/how_to_use": plan.minutes,
     "book/ledger": ledger.page,
     "book/errata": ledger.errata,
     "book/faithful": faithful.page,

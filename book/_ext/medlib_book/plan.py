@@ -9,6 +9,8 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
+from press.minutes import table as known_minutes
+
 ROOT = Path(__file__).resolve().parents[3]
 WIDTH, HEIGHT = 132, 46  # of a box of the picture
 STEP_X, STEP_Y, CAPTION = 154, 66, 30
@@ -54,6 +56,30 @@ def table() -> str:
             f"| {c['number']} | [{c['title']}](../chapters/{file}.ipynb){more} |"
         )
     return "\n".join(["| No. | Chapter |", "| --- | --- |", *rows])
+
+
+def minutes() -> str:
+    """How long each chapter takes, and on which images, as a Markdown table."""
+    known = known_minutes()
+    rows = []
+    for file, c in chapters().items():
+        stamp = json.loads(
+            (ROOT / "chapters" / f"{file}.ipynb").read_text(encoding="utf-8")
+        )["metadata"]["medlib"]
+        t4, quick = (
+            round(known[file][size]["minutes"]) if size in known.get(file, {}) else "–"
+            for size in ("full", "quick")
+        )
+        images = ", ".join(f"`{name}`" for name in sorted(stamp["data"])) or "simulated"
+        rows.append(
+            f"| {c['number']} | [{c['short']}](../chapters/{file}.ipynb) | {t4} | "
+            f"{quick} | {images} |"
+        )
+    head = (
+        "| No. | Chapter | `full` on a T4, min | `quick` on Colab's processor, min | "
+        "images |"
+    )
+    return "\n".join([head, "| --- | --- | --- | --- | --- |", *rows])
 
 
 # ---------------------------------------------------------------- the picture
