@@ -147,7 +147,7 @@ def sets() -> Iterator[Check]:
         ]
         title, advice = f"{name}: {card['title']}", ""
         if lacking and "instead" in card:
-            title += ": not here, and no chapter needs it"
+            title += ": optional, and not here"
         elif lacking and not {"file", "way", "part"} & card.keys():
             advice = (
                 f"get it from {card['page']} and put {', '.join(lacking)} into "
@@ -257,7 +257,7 @@ def report() -> bool:
     from medlib.device import device
 
     ready &= _print("This machine", machine())
-    ready &= _print("Data", sets()) or not book
+    ready &= _print(f"Data, in {paths.cache()}", sets()) or not book
     if book and device().type == "cpu":
         seconds, said = speed()
         print(f"\n{said}\n\n{forecast(seconds)}")
