@@ -7,84 +7,7 @@
 # After this chapter you can start one training on several devices, check that it still is the same training, count a score right, and say what a second device can bring at most. Everything here runs on a processor: two processes play the two devices.
 
 # %% tags=["hide-input", "colab"]
-# @title Fetch the book (run me first)
-import sys
-
-
-def bring_medlib(version, address, beside=".."):
-    """Where the book's package is not at hand (Colab, Kaggle, a notebook alone), fetch
-    the book into the home folder, and install what it needs. → where medlib lies
-    """
-    import os
-    import subprocess
-    import tempfile
-    import tomllib
-    from importlib import metadata, util
-    from pathlib import Path
-
-    def git(*words):
-        asks_nobody = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
-        try:
-            done = subprocess.run(
-                ["git", *words],
-                env=asks_nobody,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            failed, said = done.returncode, done.stderr.strip()
-        except FileNotFoundError:
-            failed, said = True, "git is missing; install it"
-        if failed:
-            network = "Is there a network? (On Kaggle: Settings, Internet on.)"
-            raise RuntimeError(f"cannot fetch {address}: {said}\n{network}")
-        return done.stdout
-
-    def place():  # a mere folder named medlib has no origin
-        spec = util.find_spec("medlib")
-        return Path(spec.origin).parents[1] if spec and spec.origin else None
-
-    tag, home = f"v{version}", Path.home() / "medlib-book"
-    near = str(Path(beside).resolve())
-    if Path(near, "medlib", "__init__.py").exists() and near not in sys.path:
-        sys.path.insert(0, near)
-    if not place():
-        if (home / "medlib").exists():
-            print(f"Using the book in {home}, fetched before.")
-        elif home.exists():
-            raise RuntimeError(f"{home} holds no medlib: move that folder away")
-        else:
-            branch = tag if git("ls-remote", address, f"refs/tags/{tag}") else "main"
-            if branch != tag:
-                print(f"Version {version} has no tag yet: the newest is taken.")
-            with tempfile.TemporaryDirectory(dir=home.parent) as half:
-                git("clone", "--depth=1", "-b", branch, address, f"{half}/book")
-                Path(half, "book").rename(home)
-            print(f"Fetched {branch} of {address} into {home}.")
-        sys.path.insert(0, str(home))
-        from medlib import doctor
-
-        doctor.install()
-
-    root = place()
-    if (root / "chapters").exists():  # the whole book
-        listed = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
-        found = listed["project"]["version"]
-        remedy = f"git -C {root} fetch --depth=1 {address} {tag}"
-        remedy += f" && git -C {root} checkout FETCH_HEAD"
-    else:
-        known = [d.version for d in metadata.distributions(name="medlib")]
-        found = known[0] if known else "unknown"
-        remedy = f"pip install git+{address}@{tag}"
-    if found != version:
-        print(f"This notebook is of version {version}, medlib in {root} of {found}:")
-        print("its numbers may differ, and cells may fail. Open the notebook of that")
-        print("version; or bring medlib to this one, and start a new session:")
-        print(f"  !{remedy}")
-    return root
-
-
-BOOK = bring_medlib("0.2.0", "https://github.com/medlib-book/medlib-book")
+# The cell that fetches the book: press/first.py puts it here.
 
 # %%
 import inspect
@@ -95,6 +18,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import warnings

@@ -1,8 +1,9 @@
 """The first cell of every chapter and assignment: where medlib is not at hand, it
 fetches the book.
 
-This is its one source. `python -m press first` copies `bring_medlib` into all of them.
-It is no part of what a chapter runs (text.program), so none becomes stale by it.
+This is its one source: a chapter's text has a comment in its place, storing puts it
+into the notebook, and `python -m press first` into all notebooks at once. It is no part
+of what a chapter runs (text.program), so none becomes stale by it.
 """
 
 import inspect
@@ -12,12 +13,11 @@ from pathlib import Path
 
 import nbformat
 import yaml
+from nbformat import NotebookNode
 
 from press import minutes
 from press.text import ROOT, ChapterError, tags, write
 
-MARK = '# %% tags=["hide-input", "colab"]\n'  # before the cell, in a chapter's text
-NEXT = "\n# %%"
 TITLE = "# @title Fetch the book (run me first)"  # Colab shows it in place of the code
 
 
@@ -148,40 +148,34 @@ if not find_spec("otter"):
     doctor.install("otter-grader")"""
 
 
+def fill(chapter_: NotebookNode, name: str) -> None:
+    """Put the cell where a chapter's text has a comment for it."""
+    for cell in chapter_.cells:
+        if "colab" in tags(cell):
+            cell.source = chapter(name)
+
+
 def cells() -> dict[Path, str]:
-    """{text or notebook: the first cell that it should hold}."""
-    chapters = [*ROOT.glob("chapters/[0-9]*.py"), *ROOT.glob("chapters/[0-9]*.ipynb")]
-    chapters += ROOT.glob("colab/[0-9]*.ipynb")
-    assignments = sorted(ROOT.glob("assignments/[0-9]*/*.ipynb"))
+    """{notebook: the first cell that it should hold}."""
+    chapters = [*ROOT.glob("chapters/[0-9]*.ipynb"), *ROOT.glob("colab/[0-9]*.ipynb")]
     due = {path: chapter(path.stem) for path in sorted(chapters)}
+    assignments = sorted(ROOT.glob("assignments/[0-9]*/*.ipynb"))
     return due | {path: assignment(path.stem) for path in assignments}
 
 
 def held(path: Path) -> str:
-    """The first cell that a text or notebook holds."""
-    if path.suffix == ".py":
-        _, mark, rest = path.read_text(encoding="utf-8").partition(MARK)
-        cell, following, _ = rest.partition(NEXT)
-        if mark and following:
-            return cell.rstrip("\n")
-    else:
-        for found in nbformat.read(path, as_version=4).cells:
-            if "colab" in tags(found):
-                return found.source
+    """The first cell that a notebook holds."""
+    for found in nbformat.read(path, as_version=4).cells:
+        if "colab" in tags(found):
+            return found.source
     raise ChapterError(f"{path.name}: expected a first cell with the tag colab")
 
 
 def put() -> list[Path]:
-    """Copy the cell into all texts and notebooks; those that changed."""
+    """Copy the cell into all notebooks; those that changed."""
     late = [(path, cell) for path, cell in cells().items() if held(path) != cell]
     for path, cell in late:
-        if path.suffix == ".py":
-            before, mark, rest = path.read_text(encoding="utf-8").partition(MARK)
-            _, following, after = rest.partition(NEXT)
-            made = f"{before}{mark}{cell}\n{following}{after}"
-            path.write_text(made, encoding="utf-8", newline="\n")
-        else:
-            notebook = nbformat.read(path, as_version=4)
-            next(c for c in notebook.cells if "colab" in tags(c)).source = cell
-            write(notebook, path)
+        notebook = nbformat.read(path, as_version=4)
+        next(c for c in notebook.cells if "colab" in tags(c)).source = cell
+        write(notebook, path)
     return [path for path, _ in late]

@@ -22,7 +22,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from medlib import paths
-from press import colab, stale, text
+from press import colab, first, stale, text
 from press.card import card
 from press.check import faults, figure
 from press.text import ChapterError, code_cells, code_hash, read, stored, tags
@@ -175,6 +175,7 @@ def store(notebook: NotebookNode, source: Path) -> Path:
     """Write an executed notebook with its card, and the readers' one made from it,
     whole or not at all; ChapterError where it has faults.
     """
+    first.fill(notebook, source.stem)
     notebook.metadata["medlib"]["chapter"] = source.stem
     words = card(notebook.metadata["medlib"])
     made = nbformat.v4.new_markdown_cell(words, id="card", metadata={"tags": ["card"]})
@@ -292,6 +293,7 @@ def _only_prose(notebook: NotebookNode, source: Path, waits: bool) -> bool:
     taken = _with_outputs(read(source), notebook)
     words = nbformat.v4.new_markdown_cell(card(stamp), metadata={"tags": ["card"]})
     taken.cells.append(words)
+    first.fill(taken, source.stem)
     return not faults(taken, source)
 
 

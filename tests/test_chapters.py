@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import pytest
 
-from press import first, minutes
+from press import minutes
 from press.check import faults
 from press.stamp import whole_seconds
 from press.text import ROOT, code_cells, read, sources, stored, tags
@@ -35,7 +35,6 @@ def test_cells_are_short(source):
 def test_first_cells_and_words(source):
     cells = read(source).cells
     assert cells[0].source.startswith("# ") and "colab" in cells[1].metadata.tags
-    assert cells[1].source == first.chapter(source.stem), "run `python -m press first`"
     assert '"cuda"' not in source.read_text(encoding="utf-8")
 
 

@@ -23,7 +23,7 @@ from upstream import serving
 
 from medlib import doctor
 from press import colab, first
-from press.text import ROOT, code_cells, digest, read, sources
+from press.text import ROOT, code_cells, digest, sources, stored
 
 # googlecolab/backend-info, pip-freeze.txt; live since 25 August 2026
 CARRIED = [
@@ -77,7 +77,7 @@ def absent(why: str):
 
 def first_cells(source: Path) -> str:
     """The first cell as it is, and every import that the chapter's other cells make."""
-    code = code_cells(read(source))
+    code = code_cells(stored(source))
     imports = [
         ast.unparse(node)
         for cell in code[1:]

@@ -232,28 +232,42 @@ def test_a_change_of_it_makes_no_chapter_stale():
     assert code_hash(now) != code_hash(then)
 
 
-def test_it_is_put_into_texts_and_notebooks_and_changes_nothing_else(
-    tmp_path, monkeypatch
-):
+TOY = """# %% [markdown]
+# # Toy
+
+# %% tags=["hide-input", "colab"]
+# The cell that fetches the book: press/first.py puts it here.
+
+# %%
+print(1)
+"""
+
+
+def test_it_is_put_into_notebooks_and_changes_nothing_else(tmp_path, monkeypatch):
     for folder in ("chapters", "colab", "assignments/01_toy"):
         (tmp_path / folder).mkdir(parents=True)
     for name in ("_config.yml", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     monkeypatch.setattr(first, "ROOT", tmp_path)
-    written = f"# %% [markdown]\n# # Toy\n\n{first.MARK}old\n\n# %%\nprint(1)\n"
-    script = tmp_path / "chapters" / "99_toy.py"
-    script.write_text(written, encoding="utf-8")
+    script = tmp_path / "99_toy.py"
+    script.write_text(TOY, encoding="utf-8")
     notebook = read(script)
     for folder in ("chapters", "colab", "assignments/01_toy"):
         text.write(notebook, tmp_path / folder / "01_toy.ipynb")
-    assert len(first.put()) == 4 and first.put() == []
-    assert script.read_text("utf-8") == written.replace(
-        "old\n", first.chapter("") + "\n"
-    )
+    assert len(first.put()) == 3 and first.put() == []
     put = nbformat.read(tmp_path / "chapters" / "01_toy.ipynb", as_version=4)
-    assert [c.source for c in put.cells] == [c.source for c in read(script).cells]
+    assert [c.source for c in put.cells[::2]] == ["# Toy", "print(1)"]
+    assert put.cells[1].source == first.chapter("01_toy")
     given = nbformat.read(tmp_path / "assignments/01_toy/01_toy.ipynb", as_version=4)
     assert given.cells[1].source == first.assignment("01_toy")
-    script.write_text("# %%\nprint(1)\n", encoding="utf-8")
-    with pytest.raises(text.ChapterError, match="99_toy.py: expected a first cell"):
+    first.fill(notebook, "01_toy")
+    assert [c.source for c in notebook.cells] == [c.source for c in put.cells]
+    text.write(nbformat.v4.new_notebook(), tmp_path / "colab" / "02_toy.ipynb")
+    with pytest.raises(text.ChapterError, match="02_toy.ipynb: expected a first cell"):
         first.put()
+
+
+def test_a_long_chapter_asks_whether_the_card_has_the_time(monkeypatch):
+    monkeypatch.setattr("press.minutes.long", lambda: {"11_unet": 25})
+    assert first.chapter("11_unet").endswith("device.spare(minutes=25)")
+    assert "spare" not in first.chapter("02_lenet")
