@@ -2,7 +2,7 @@
 #      address URL=https://github.com/… · release V=1.2.0 · clean
 VENV ?= .venv
 PY := $(VENV)/bin/python
-BOOK_TOOLS := jupyter-book numpy sphinx-exercise sphinx-mathjax-offline
+BOOK_TOOLS := jupyter-book jupytext numpy sphinx-exercise sphinx-mathjax-offline
 
 .PHONY: book pdf check test nightly run bench assignments address release clean
 book: $(VENV)/.book
@@ -26,10 +26,10 @@ assignments: $(VENV)/.all
 	PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(PY) assignments/make.py
 
 # To another repository, or to another version; nothing has to be run again.
-address: $(VENV)/.all
+address: $(VENV)/.book
 	@$(PY) -m press address $(URL)
 
-release: $(VENV)/.all
+release: $(VENV)/.book
 	@$(PY) -m press release $(V)
 
 clean:
