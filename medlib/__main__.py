@@ -66,8 +66,15 @@ def main(arguments=None) -> int:
     return int(not ahead.fetch_sets(given.name, given.size, **wanted))
 
 
-if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):  # a pipe on Windows knows no arrow
+def print_what_it_can() -> None:
+    """A pipe on Windows knows no arrow: a sign that it lacks becomes a question mark,
+    and no error.
+    """
+    for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+if __name__ == "__main__":
+    print_what_it_can()
     sys.exit(main())

@@ -26,10 +26,10 @@ python -m press arrows          who imports whom
 """
 
 import argparse
-import io
 import sys
 from pathlib import Path
 
+from medlib.__main__ import print_what_it_can
 from press import text
 from press.text import ChapterError
 
@@ -247,7 +247,5 @@ def main(arguments=None) -> int:
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):  # a pipe on Windows knows no arrow
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    print_what_it_can()
     sys.exit(main())

@@ -87,16 +87,13 @@ def file(name: str) -> str:
 def launchers(name: str) -> dict[str, str]:
     """{who runs notebooks: where it opens a readers' notebook}."""
     there = file(name)
-    colab = there.replace(
-        "https://github.com", "https://colab.research.google.com/github"
-    )
-    return {"Colab": colab, "Kaggle": f"https://kaggle.com/kernels/welcome?src={there}"}
+    kaggle = f"https://kaggle.com/kernels/welcome?src={there}"
+    return {"Colab": first.on_colab(there), "Kaggle": kaggle}
 
 
 def page(path: str) -> str:
     """A page of the book on GitHub Pages, such as chapters/02_lenet.html#fig-xray."""
-    owner, repository = first.address().split("/")[-2:]
-    return f"https://{owner}.github.io/{repository}/{path}"
+    return f"{first.pages(first.address())}/{path}"
 
 
 def _on_top(name: str) -> str:

@@ -9,6 +9,7 @@ of what a chapter runs (text.program), so none becomes stale by it.
 import inspect
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -108,8 +109,25 @@ def branch() -> str:
 
 
 def _substitutions() -> dict[str, str]:
-    config = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    return _parsed((ROOT / "_config.yml").read_text(encoding="utf-8"))
+
+
+@cache
+def _parsed(config: str) -> dict[str, str]:
+    """Each link asks; a release changes the file in between."""
     return yaml.safe_load(config)["parse"]["myst_substitutions"]
+
+
+def on_colab(link: str) -> str:
+    """Where Colab opens what a link on GitHub leads to."""
+    colab = "https://colab.research.google.com/github"
+    return link.replace("https://github.com", colab)
+
+
+def pages(address: str) -> str:
+    """Where GitHub shows the pages of a repository."""
+    owner, name = address.split("/")[-2:]
+    return f"https://{owner}.github.io/{name}"
 
 
 def version() -> str:

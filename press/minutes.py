@@ -34,9 +34,8 @@ def table() -> dict[str, dict[str, dict]]:
     return tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def keep(source: Path, profile: str, found: dict, failed: list[str]) -> dict:
+def keep(source: Path, profile: str, entry: dict) -> dict:
     """Put what was found into the file, whole or not at all."""
-    entry = found | ({"failed": failed} if failed else {})
     known = table()
     known.setdefault(source.stem, {})[profile] = entry
     lines = [HEAD]
@@ -68,17 +67,18 @@ def words(name: str) -> str:
     known = table().get(name, {})
     said = []
     if "full" in known:
-        said.append(f"about {_whole(known['full'])} min on a T4")
+        said.append(f"about {whole(known['full'])} min on a T4")
         if name in long():
             said[0] += " (there the profile `quick` is the default)"
     if "quick" in known:
-        said.append(f"{_whole(known['quick'])} min on the processor in `quick`")
+        said.append(f"{whole(known['quick'])} min on the processor in `quick`")
     return (
         f"> **For you.** On a free session of Colab: {'; '.join(said)}." if said else ""
     )
 
 
-def _whole(found: dict) -> int:
+def whole(found: dict) -> int:
+    """The minutes of one entry, at least one."""
     return max(1, round(found["minutes"]))
 
 

@@ -81,7 +81,10 @@ def predict(source: Path) -> dict:
         for output in cell.outputs
         if output.output_type == "error"
     ]
-    return keep(source, "full", {"minutes": round(seconds / 60, 1)} | found, failed)
+    entry = {"minutes": round(seconds / 60, 1)} | found
+    if failed:
+        entry["failed"] = failed
+    return keep(source, "full", entry)
 
 
 def measure(source: Path) -> dict:
@@ -99,4 +102,4 @@ def measure(source: Path) -> dict:
         "torch": stamp["torch"],
         "date": datetime.date.today().isoformat(),
     }
-    return keep(source, "quick", found, [])
+    return keep(source, "quick", found)

@@ -21,9 +21,7 @@ def address(url: str) -> None:
 
 def _forms(address: str) -> list[str]:
     """An address as the repository's, on Colab, and as that of its pages."""
-    owner, name = address.split("/")[-2:]
-    colab = f"https://colab.research.google.com/github/{owner}/{name}"
-    return [address, colab, f"https://{owner}.github.io/{name}"]
+    return [address, first.on_colab(address), first.pages(address)]
 
 
 def release(version: str) -> None:

@@ -293,7 +293,6 @@ def _only_prose(notebook: NotebookNode, source: Path, waits: bool) -> bool:
     taken = _with_outputs(read(source), notebook)
     words = nbformat.v4.new_markdown_cell(card(stamp), metadata={"tags": ["card"]})
     taken.cells.append(words)
-    first.fill(taken, source.stem)
     return not faults(taken, source)
 
 

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from press.minutes import table as known_minutes
+from press.minutes import whole
 
 ROOT = Path(__file__).resolve().parents[3]
 WIDTH, HEIGHT = 132, 46  # of a box of the picture
@@ -25,19 +26,20 @@ def parts() -> list[dict]:
 
 @cache
 def chapters() -> dict[str, dict]:
-    """{file: its entry, with its number and its title}."""
+    """{file: its entry, with its number, its title and the images of its run}."""
     found = {}
     for entry in (chapter for part in parts() for chapter in part["chapter"]):
-        cells = json.loads(
+        notebook = json.loads(
             (ROOT / "chapters" / f"{entry['file']}.ipynb").read_text(encoding="utf-8")
-        )["cells"]
-        title = "".join(cells[0]["source"]).splitlines()[0].lstrip("# ")
+        )
+        title = "".join(notebook["cells"][0]["source"]).splitlines()[0].lstrip("# ")
         number = entry["file"][:2]
         first = not any(
             file.startswith(number) for file in found
         )  # an interlude follows the chapter of its number
         found[entry["file"]] = entry | {
             "title": title,
+            "data": sorted(notebook["metadata"]["medlib"]["data"]),
             "number": number if first else "–",
         }
     return found
@@ -63,14 +65,11 @@ def minutes() -> str:
     known = known_minutes()
     rows = []
     for file, c in chapters().items():
-        stamp = json.loads(
-            (ROOT / "chapters" / f"{file}.ipynb").read_text(encoding="utf-8")
-        )["metadata"]["medlib"]
+        sizes = known.get(file, {})
         t4, quick = (
-            round(known[file][size]["minutes"]) if size in known.get(file, {}) else "–"
-            for size in ("full", "quick")
+            whole(sizes[size]) if size in sizes else "–" for size in ("full", "quick")
         )
-        images = ", ".join(f"`{name}`" for name in sorted(stamp["data"])) or "simulated"
+        images = ", ".join(f"`{name}`" for name in c["data"]) or "simulated"
         rows.append(
             f"| {c['number']} | [{c['short']}](../chapters/{file}.ipynb) | {t4} | "
             f"{quick} | {images} |"
