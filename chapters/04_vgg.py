@@ -27,7 +27,7 @@ from medlib.pretrained import copy_weights, full_size, train_full_size
 
 # %%
 SEEDS = profile(smoke=2, quick=3, full=5)
-STEPS = profile(smoke=4, quick=180, full=300)
+STEPS = profile(smoke=4, quick=110, full=300)
 BATCH = 64
 
 # %% [markdown]
