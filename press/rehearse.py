@@ -8,7 +8,9 @@ Both are scaled to a free session of Colab, with its T4 or with its processor al
 
 import asyncio
 import datetime
+import itertools
 import json
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -88,13 +90,16 @@ def predict(source: Path) -> dict:
 
 
 def measure(source: Path) -> dict:
-    """How long a chapter takes in quick, on this machine. ChapterError where a cell
-    fails.
+    """How long a chapter takes in quick, on this machine; prints its slowest cells.
+    ChapterError where a cell fails.
     """
     variables = ALONE | {"MEDLIB_PROFILE": "quick"}
-    stamp = asyncio.run(
-        in_a_kernel(text.read(source), source.name, variables=variables)
-    )
+    notebook, clock = text.read(source), [time.perf_counter()]
+    tick = lambda: clock.append(time.perf_counter())  # noqa: E731
+    stamp = asyncio.run(in_a_kernel(notebook, source.name, tick, variables=variables))
+    took = [after - before for before, after in itertools.pairwise(clock)]
+    for i in sorted(range(len(took)), key=took.__getitem__)[:-6:-1]:
+        print(f"  {took[i]:4.0f} s  {notebook.cells[i].source[:80]!r}")
     found = {
         "minutes": round(COLAB * stamp["cpu_seconds"] / 60, 1),
         "cpu_seconds": stamp["cpu_seconds"],
