@@ -95,7 +95,7 @@ def measure(source: Path) -> dict:
     """
     variables = ALONE | {"MEDLIB_PROFILE": "quick"}
     notebook, clock = text.read(source), [time.perf_counter()]
-    tick = lambda: clock.append(time.perf_counter())  # noqa: E731
+    tick = lambda: clock.append(time.perf_counter())
     stamp = asyncio.run(in_a_kernel(notebook, source.name, tick, variables=variables))
     took = [after - before for before, after in itertools.pairwise(clock)]
     for i in sorted(range(len(took)), key=took.__getitem__)[:-6:-1]:
