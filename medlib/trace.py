@@ -1,0 +1,479 @@
+"""What a network does to a tensor, as a graph: one forward pass on the meta device, where
+tensors have a shape and no values, so that even VGG-16 takes no memory and no time.
+
+Hooks see the modules; skips live in `forward`, as torch.cat or +, where no hook is
+called: a TorchFunctionMode sees those. `medlib.diagram` draws the graph.
+"""
+
+import copy
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+Shape = tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Node:
+    """An operation and the tensor that it gives.
+
+    op       conv, pointwise, depthwise, up, resize, patch, pool, mean, dense, norm, act,
+             cat, +, ×, @, block, loop, input, or a function's name
+    label    in words: "3 × 3 convolution"
+    shape    of what it gives, without the batch
+    factor   by how much H and W shrink: 2 for a pooling, 1/2 for an up-convolution
+    inputs   the nodes whose tensors it takes, each with that tensor's shape; a cropped
+             one is in `cropped`
+    """
+
+    op: str
+    label: str
+    path: str
+    shape: Shape
+    inputs: dict["Node", Shape]
+    factor: float = 1.0
+    kernel: Shape = ()
+    dilation: int = 1
+    loops: bool = False
+    cropped: set["Node"] = field(default_factory=set)
+    absorbed: list["Node"] = field(default_factory=list)
+
+    @property
+    def channels(self) -> int:
+        return self.shape[0]
+
+    @property
+    def size(self) -> Shape:
+        """Without the channels: (H, W), (D, H, W) or ()."""
+        return self.shape[1:]
+
+
+@dataclass
+class Graph:
+    """Nodes in the order of the forward pass, the input first, the output last; `loops`
+    where the network is called again with what it gave (slice after slice).
+    """
+
+    nodes: list[Node]
+    loops: bool = False
+
+    def consumers(self) -> dict[Node, list[Node]]:
+        found: dict[Node, list[Node]] = {node: [] for node in self.nodes}
+        for node in self.nodes:
+            for source in node.inputs:
+                found[source].append(node)
+        return found
+
+    def contract(self, members: list[Node], into: Node) -> None:
+        """`into` takes the place of these nodes, which have one input and one output."""
+        gone, last = set(members), members[-1]
+        entries = {
+            source: shape
+            for node in members
+            for source, shape in node.inputs.items()
+            if source not in gone
+        }
+        if into not in gone:
+            into.inputs = entries
+        self.nodes = [
+            into if node is last else node
+            for node in self.nodes
+            if node is last or node not in gone
+        ]
+        for node in self.nodes:
+            if last in node.inputs and node is not into:
+                node.inputs = {
+                    into if source is last else source: shape
+                    for source, shape in node.inputs.items()
+                }
+                if last in node.cropped:
+                    node.cropped.add(into)
+
+    def absorb(self, ops: Iterable[str]) -> None:
+        """These operations become part of the one before them, as a ReLU does of a
+        convolution.
+        """
+        for node in list(self.nodes):
+            if node.op in ops and len(node.inputs) == 1:
+                (source,) = node.inputs
+                source.absorbed.append(node)
+                shape = source.shape if node.op == "pad" else node.shape
+                self.nodes.remove(node)
+                for other in self.nodes:
+                    if node in other.inputs:
+                        other.inputs = {
+                            source if n is node else n: s
+                            for n, s in other.inputs.items()
+                        }
+                        if node in other.cropped:
+                            other.cropped.add(source)
+                source.shape = shape
+
+
+def words(name: str) -> str:
+    """"BasicBlock" → "basic block"; "MBConv" and "GRU" stay."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", name)
+    return spaced.lower() if " " in spaced else spaced
+
+
+def times(kernel: Iterable[int]) -> str:
+    return " × ".join(map(str, kernel))
+
+
+ACTIVATIONS = {
+    "relu": "ReLU", "relu_": "ReLU", "sigmoid": "sigmoid", "tanh": "tanh",
+    "softmax": "softmax", "log_softmax": "log-softmax", "gelu": "GELU",
+    "silu": "swish", "hardswish": "h-swish", "hardsigmoid": "hard sigmoid",
+    "prelu": "PReLU", "_prelu_kernel": "PReLU", "leaky_relu": "leaky ReLU",
+    "relu6": "ReLU6", "elu": "ELU",
+}  # fmt: skip
+JOINS = {
+    "add": "+", "radd": "+", "iadd": "+", "mul": "×", "rmul": "×", "imul": "×",
+    "matmul": "@", "rmatmul": "@", "bmm": "@", "cat": "cat", "concat": "cat",
+    "stack": "cat", "sub": "−", "rsub": "−", "truediv": "÷", "div": "÷",
+}  # fmt: skip
+REDUCTIONS = {"mean": "mean", "amax": "maximum", "max": "maximum", "sum": "sum"}
+SOURCES = {"zeros_like", "ones_like", "empty_like", "new_zeros", "new_ones", "eye"}
+
+
+def _kernel_of(args: tuple, module: nn.Module | None) -> tuple[Shape, int, int, int]:
+    """(kernel, stride, dilation, groups) of a convolution: as the module says, or as
+    the weight of the function does.
+    """
+    if module is not None and hasattr(module, "kernel_size"):
+        return (
+            tuple(module.kernel_size),
+            max(module.stride),
+            max(module.dilation),
+            module.groups,
+        )
+    return tuple(args[1].shape[2:]), 1, 1, 1
+
+
+def _describe(
+    name: str, args: tuple, x: Shape, y: Shape, module: nn.Module | None
+) -> dict[str, Any] | None:
+    """op, label and so on of a function that takes the shape x to y; None where nothing
+    happens that a drawing would show.
+    """
+    ratio = x[-1] / y[-1] if len(x) > 2 and len(y) > 2 and y[-1] else 1.0
+    factor = float(round(ratio)) if ratio >= 1 else 1 / round(1 / ratio)
+    if re.fullmatch(r"conv[123]d", name):
+        kernel, stride, dilation, groups = _kernel_of(args, module)
+        op = "pointwise" if max(kernel) == 1 else "conv"
+        op = "depthwise" if groups == x[0] == y[0] > 1 else op
+        label = times(kernel) + (" depthwise" if op == "depthwise" else " convolution")
+        label += f", dilation {dilation}" if dilation > 1 else ""
+        label += f", stride {stride}" if stride > 1 else ""
+        factor = factor if stride > 1 else 1.0
+        return dict(
+            op=op, label=label, factor=factor, kernel=kernel, dilation=dilation
+        )
+    if name.startswith("conv_transpose"):
+        kernel, *_ = _kernel_of(args, module)
+        return dict(op="up", label=f"{times(kernel)} up-convolution", factor=factor)
+    if name in ("interpolate", "upsample"):
+        return dict(op="resize", label="interpolation", factor=factor)
+    if name == "pixel_unshuffle":
+        return dict(op="patch", label="patches to channels", factor=factor)
+    if name == "pixel_shuffle":
+        return dict(op="unpatch", label="channels to patches", factor=factor)
+    if "pool" in name:
+        kind = "max-pooling" if "max" in name else "average pooling"
+        if x == y:
+            return None
+        if all(n == 1 for n in y[1:]) and max(x[1:]) > 2:
+            return dict(op="mean", label="global mean")
+        window = getattr(module, "kernel_size", None) or args[1]
+        sides = window if isinstance(window, tuple) else (window,) * (len(x) - 1)
+        adaptive = "" if "adaptive" in name else f"{times(sides)} "
+        return dict(op="pool", label=f"{adaptive}{kind}", factor=factor)
+    if name == "linear":
+        return dict(op="dense", label="dense layer")
+    if "norm" in name:
+        kind = "batch norm" if "batch" in name else "norm"
+        return dict(op="norm", label=kind)
+    if name in ACTIVATIONS:
+        return dict(op="act", label=ACTIVATIONS[name])
+    if name in REDUCTIONS:
+        over = "global " if len(y) == 1 or max(y[1:]) == 1 else ""
+        over = over or ("" if y[0] == x[0] else "channels’ ")
+        return dict(op="mean", label=f"{over}{REDUCTIONS[name]}")
+    if name in ("pad", "flip", "roll"):
+        return dict(op="pad", label=name)
+    if name == "grid_sample":
+        return dict(op="warp", label="resampling")
+    return None
+
+
+class _Recorder(TorchFunctionMode):
+    """Keeps a node for each operation that a drawing would show; a tensor of any other
+    one (a view, a cast) stands for the node that it came from.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes: list[Node] = []
+        self.of: dict[int, Node] = {}  # by the id of a tensor
+        self.cropped: set[int] = set()
+        self.alive: list[Tensor] = []  # or an id would be given away again
+        self.stack: list[tuple[str, int]] = []  # (path, nodes before) of open modules
+        self.leaf: list[tuple[str, tuple]] | None = None  # functions in a leaf module
+        self.done: dict[tuple[int, str], list[Node]] = {}
+        self.replaying: str | None = None
+        self.loops: set[str] = set()
+
+    # ---------------------------------------------------------------- tensors
+
+    def keep(self, tensors: Iterable[Tensor], node: Node) -> None:
+        for tensor in tensors:
+            self.of[id(tensor)] = node
+            self.alive.append(tensor)
+
+    def add(self, out: Any, tensors: list[Tensor], **about: Any) -> None:
+        path = self.stack[-1][0] if self.stack else ""
+        inputs = {self.of[id(t)]: tuple(t.shape[1:]) for t in tensors}
+        crops = {self.of[id(t)] for t in tensors if id(t) in self.cropped}
+        results = list(_tensors(out))
+        shape = tuple(results[0].shape[1:])
+        node = Node(path=path, shape=shape, inputs=inputs, cropped=crops, **about)
+        self.nodes.append(node)
+        self.keep(results, node)
+        self.cropped -= {id(t) for t in results}
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "").strip("_")
+        if self.replaying is not None:
+            return out
+        if self.leaf is not None:
+            self.leaf.append((name, args))
+        elif name not in SOURCES:
+            self.function(name, args, kwargs or {}, out)
+        return out
+
+    def function(self, name: str, args: tuple, kwargs: dict, out: Any) -> None:
+        known = [t for t in _tensors((args, kwargs)) if id(t) in self.of]
+        if not known or not any(True for _ in _tensors(out)):
+            return
+        y = next(_tensors(out))
+        if name in JOINS and len({self.of[id(t)] for t in known}) > 1:
+            op = JOINS[name]
+            about = {"cat": "concatenation"}
+            self.add(out, known, op=op, label=about.get(op, op))
+            return
+        x = known[0]
+        about = _describe(name, args, tuple(x.shape[1:]), tuple(y.shape[1:]), None)
+        if about:
+            self.add(out, known, **about)
+            return
+        node = self.of[id(x)]
+        self.keep(_tensors(out), node)
+        if id(x) in self.cropped or (
+            name == "getitem" and x.ndim == y.ndim > 3 and x.shape[2:] != y.shape[2:]
+        ):
+            self.cropped.add(id(y))
+        if node.op in ("patch", "unpatch") and x.ndim == y.ndim:
+            node.shape = tuple(y.shape[1:])  # slices and channels had changed places
+
+    # ---------------------------------------------------------------- modules
+
+    def open(self, path: str, module: nn.Module) -> None:
+        if self.replaying is not None:
+            return
+        owner, since = self.stack[-1] if self.stack else ("", 0)
+        if (since, path) in self.done and next(module.parameters(), None) is not None:
+            self.replaying = path  # the same weights again: a loop, drawn once
+            self.loops.add(owner)
+            return
+        self.stack.append((path, len(self.nodes)))
+        if path and not any(True for _ in module.children()):
+            self.leaf = []
+
+    def close(self, path: str, module: nn.Module, args: Any, out: Any) -> None:
+        results = list(_tensors(out))
+        owner, since = self.stack[-1]
+        if self.replaying is not None:
+            if self.replaying == path:
+                self.replaying = None
+                for tensor, node in zip(
+                    results, self.done[since, path], strict=True
+                ):
+                    self.keep([tensor], node)
+            return
+        functions, self.leaf = self.leaf, None
+        known = [t for t in _tensors(args) if id(t) in self.of]
+        if functions is not None and known and results:
+            self.module(module, functions, known, out)
+        elif owner in self.loops and owner:
+            del self.nodes[since:]
+            self.add(
+                out, known, op="loop", label=words(type(module).__name__), loops=True
+            )
+        self.stack.pop()
+        if self.stack and all(id(t) in self.of for t in results):
+            self.done[self.stack[-1][1], path] = [self.of[id(t)] for t in results]
+
+    def module(
+        self, module: nn.Module, functions: list, known: list[Tensor], out: Any
+    ) -> None:
+        """A module without children: one operation, the first in it that tells."""
+        x, y = known[0], next(_tensors(out))
+        shapes = tuple(x.shape[1:]), tuple(y.shape[1:])
+        found = [_describe(name, args, *shapes, module) for name, args in functions]
+        told = [about for about in found if about]
+        weighty = [a for a in told if a["op"] in ("conv", "pointwise", "up", "pool")]
+        own = not type(module).__module__.startswith("torch.")
+        if weighty or told and not own:
+            self.add(out, known, **(weighty or told)[0])
+        elif own and not isinstance(module, nn.Identity):
+            op = "dense" if y.ndim == 2 else "norm" if shapes[0] == shapes[1] else "own"
+            self.add(out, known, op=op, label=words(type(module).__name__))
+        else:
+            self.keep(_tensors(out), self.of[id(x)])
+
+
+def _tensors(thing: Any) -> Iterator[Tensor]:
+    if isinstance(thing, Tensor):
+        yield thing
+    elif isinstance(thing, (list, tuple)):
+        for part in thing:
+            yield from _tensors(part)
+    elif isinstance(thing, dict):
+        yield from _tensors(list(thing.values()))
+
+
+def trace(model: nn.Module, shape: Shape) -> Graph:
+    """The graph of one forward pass with a batch of this shape, in eval mode; `model`
+    itself is left as it is.
+
+    ValueError where the network refuses the shape (its own words, if it has any), or
+    gives back nothing that comes from the input.
+    """
+    meta = {id(b): b.to("meta") for b in model.buffers()}
+    for p in model.parameters():
+        meta[id(p)] = nn.Parameter(p.detach().to("meta"), requires_grad=False)
+    model = copy.deepcopy(model, meta).eval()  # without a copy of the weights
+    x = torch.zeros(shape, device="meta")
+    recorder = _Recorder()
+    first = Node("input", "input", "", tuple(shape[1:]), {})
+    recorder.nodes.append(first)
+    recorder.keep([x], first)
+    for path, module in model.named_modules():
+        module.register_forward_pre_hook(lambda m, _, p=path: recorder.open(p, m))
+        module.register_forward_hook(
+            lambda m, args, out, p=path: recorder.close(p, m, args, out)
+        )
+    # autocast knows no meta device
+    quiet = mock.patch("torch.autocast", lambda *a, **k: nullcontext())
+    try:
+        with torch.no_grad(), torch.device("meta"), quiet, recorder:
+            out = model(x)
+    except (RuntimeError, NotImplementedError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"{type(model).__name__} cannot be traced with {tuple(shape)}: {error}"
+        ) from error
+    last = next((recorder.of.get(id(t)) for t in _tensors(out)), None)
+    if last is None or last is first:
+        raise ValueError(
+            f"{type(model).__name__}: its output does not come from its input"
+        )
+    (result, *_) = _tensors(out)
+    if result.ndim > 3 and len(last.size) == 0:
+        last = Node("shape", "as an image", "", tuple(result.shape[1:]), {last: last.shape})
+        recorder.nodes.append(last)
+    graph = Graph(_reaching(recorder.nodes, last), "" in recorder.loops)
+    return graph
+
+
+def _reaching(nodes: list[Node], last: Node) -> list[Node]:
+    """Those nodes that the last one needs."""
+    needed = {last}
+    for node in reversed(nodes):
+        if node in needed:
+            needed |= set(node.inputs)
+    return [node for node in nodes if node in needed]
+
+
+# ---------------------------------------------------------------- series and parallel
+
+
+@dataclass
+class Parallel:
+    """Paths from one node to another, side by side, the longest first; [] is the
+    identity.
+    """
+
+    paths: list[list]
+
+
+def series(graph: Graph) -> list:
+    """The graph as Nodes and Parallels one after the other; behind a Parallel stands
+    the node in which its paths meet.
+
+    ValueError where paths are joined crosswise.
+    """
+    after = graph.consumers()
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    behind: dict[Node, set[Node]] = {}  # the nodes that every way out passes
+    for node in reversed(graph.nodes):
+        ways = [behind[n] for n in after[node]]
+        behind[node] = {node} | (set.intersection(*ways) if ways else set())
+
+    def reach(node: Node, stop: Node | None, seen: set[Node]) -> set[Node]:
+        if node is not stop and node not in seen:
+            seen.add(node)
+            for n in after[node]:
+                reach(n, stop, seen)
+        return seen
+
+    def groups(starts: list[Node], stop: Node | None) -> list[list[Node]]:
+        found: list[tuple[list[Node], set[Node]]] = []
+        for start in starts:
+            nodes, members = reach(start, stop, set()), [start]
+            for other in [g for g in found if g[1] & nodes]:
+                found.remove(other)
+                members, nodes = other[0] + members, nodes | other[1]
+            found.append((members, nodes))
+        return [members for members, _ in found]
+
+    def parse(starts: list[Node], stop: Node | None) -> list:
+        items: list = []
+        while starts and starts != [stop]:
+            inner = [n for n in starts if n is not stop]
+            if len(starts) == 1:
+                items.append(inner[0])
+                starts = list(dict.fromkeys(after[inner[0]]))
+                continue
+            common = set.intersection(*(behind[n] for n in starts))
+            meet = min(common, key=order.__getitem__)
+            direct = [n for n in starts if n is not meet]
+            parts = groups(direct, meet)
+            if parts == [starts]:
+                raise ValueError(
+                    "paths that are joined crosswise, at "
+                    f"{meet.path or meet.label!r}; expected side by side"
+                )
+            paths = sorted((parse(p, meet) for p in parts), key=weight, reverse=True)
+            items.append(Parallel(paths + [[]] * (meet in starts)))
+            starts = [meet]
+        return items
+
+    return parse([graph.nodes[0]], None)
+
+
+def weight(items: list) -> int:
+    """How many nodes there are in a series."""
+    return sum(
+        sum(map(weight, item.paths)) if isinstance(item, Parallel) else 1
+        for item in items
+    )
