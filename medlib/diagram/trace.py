@@ -1,8 +1,8 @@
-"""What a network does to a tensor, as a graph: one forward pass on the meta device, where
-tensors have a shape and no values, so that even VGG-16 takes no memory and no time.
+"""What a network does to a tensor, as a graph: one forward pass on the meta device,
+where tensors have a shape and no values, so that even VGG-16 takes no memory.
 
 Hooks see the modules; skips live in `forward`, as torch.cat or +, where no hook is
-called: a TorchFunctionMode sees those. `medlib.diagram` draws the graph.
+called: a TorchFunctionMode sees those.
 """
 
 import copy
@@ -24,8 +24,8 @@ Shape = tuple[int, ...]
 class Node:
     """An operation and the tensor that it gives.
 
-    op       conv, pointwise, depthwise, up, resize, patch, pool, mean, dense, norm, act,
-             cat, +, ×, @, block, loop, input, or a function's name
+    op       conv, pointwise, depthwise, up, resize, patch, unpatch, pool, mean, dense,
+             norm, act, pad, warp, shape, block, loop, input, or one of JOINED
     label    in words: "3 × 3 convolution"
     shape    of what it gives, without the batch
     factor   by how much H and W shrink: 2 for a pooling, 1/2 for an up-convolution
@@ -58,10 +58,12 @@ class Node:
 @dataclass
 class Graph:
     """Nodes in the order of the forward pass, the input first, the output last; `loops`
-    where the network is called again with what it gave (slice after slice).
+    where the network is called again with what it gave (slice after slice); `shape` of
+    the output, without the batch.
     """
 
     nodes: list[Node]
+    shape: Shape
     loops: bool = False
 
     def consumers(self) -> dict[Node, list[Node]]:
@@ -72,7 +74,7 @@ class Graph:
         return found
 
     def contract(self, members: list[Node], into: Node) -> None:
-        """`into` takes the place of these nodes, which have one input and one output."""
+        """`into` takes the place of nodes that have one input and one output."""
         gone, last = set(members), members[-1]
         entries = {
             source: shape
@@ -118,99 +120,101 @@ class Graph:
 
 
 def words(name: str) -> str:
-    """"BasicBlock" → "basic block"; "MBConv" and "GRU" stay."""
+    """ "BasicBlock" → "basic block"; "MBConv" and "GRU" stay."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", name)
-    return spaced.lower() if " " in spaced else spaced
+    return spaced.lower() if re.fullmatch("[A-Z][a-z]+|.* .*", spaced) else spaced
 
 
 def times(kernel: Iterable[int]) -> str:
     return " × ".join(map(str, kernel))
 
 
-ACTIVATIONS = {
-    "relu": "ReLU", "relu_": "ReLU", "sigmoid": "sigmoid", "tanh": "tanh",
-    "softmax": "softmax", "log_softmax": "log-softmax", "gelu": "GELU",
-    "silu": "swish", "hardswish": "h-swish", "hardsigmoid": "hard sigmoid",
-    "prelu": "PReLU", "_prelu_kernel": "PReLU", "leaky_relu": "leaky ReLU",
-    "relu6": "ReLU6", "elu": "ELU",
-}  # fmt: skip
+JOINED = ("+", "−", "×", "÷", "@", "cat")
 JOINS = {
     "add": "+", "radd": "+", "iadd": "+", "mul": "×", "rmul": "×", "imul": "×",
     "matmul": "@", "rmatmul": "@", "bmm": "@", "cat": "cat", "concat": "cat",
     "stack": "cat", "sub": "−", "rsub": "−", "truediv": "÷", "div": "÷",
 }  # fmt: skip
+ACTIVATIONS = {
+    "relu": "ReLU", "relu_": "ReLU", "sigmoid": "sigmoid", "tanh": "tanh",
+    "softmax": "softmax", "log_softmax": "log-softmax", "gelu": "GELU",
+    "silu": "swish", "hardswish": "h-swish", "hardsigmoid": "hard sigmoid",
+    "prelu": "PReLU", "leaky_relu": "leaky ReLU", "relu6": "ReLU6", "elu": "ELU",
+}  # fmt: skip
+OTHERS = {  # function: (op, label)
+    "interpolate": ("resize", "interpolation"),
+    "upsample": ("resize", "interpolation"),
+    "pixel_unshuffle": ("patch", "patches to channels"),
+    "pixel_shuffle": ("unpatch", "channels to patches"),
+    "linear": ("dense", "dense layer"),
+    "batch_norm": ("norm", "batch norm"),
+    "layer_norm": ("norm", "layer norm"),
+    "group_norm": ("norm", "group norm"),
+    "instance_norm": ("norm", "instance norm"),
+    "pad": ("pad", "pad"),
+    "grid_sample": ("warp", "resampling"),
+}
 REDUCTIONS = {"mean": "mean", "amax": "maximum", "max": "maximum", "sum": "sum"}
 SOURCES = {"zeros_like", "ones_like", "empty_like", "new_zeros", "new_ones", "eye"}
 
 
-def _kernel_of(args: tuple, module: nn.Module | None) -> tuple[Shape, int, int, int]:
-    """(kernel, stride, dilation, groups) of a convolution: as the module says, or as
-    the weight of the function does.
-    """
-    if module is not None and hasattr(module, "kernel_size"):
-        return (
-            tuple(module.kernel_size),
-            max(module.stride),
-            max(module.dilation),
-            module.groups,
-        )
-    return tuple(args[1].shape[2:]), 1, 1, 1
-
-
-def _describe(
+def describe(
     name: str, args: tuple, x: Shape, y: Shape, module: nn.Module | None
 ) -> dict[str, Any] | None:
-    """op, label and so on of a function that takes the shape x to y; None where nothing
-    happens that a drawing would show.
+    """op, label and so on of a function that takes the shape x to y, called by a module
+    without children or by none; None where a drawing would show nothing.
     """
     ratio = x[-1] / y[-1] if len(x) > 2 and len(y) > 2 and y[-1] else 1.0
     factor = float(round(ratio)) if ratio >= 1 else 1 / round(1 / ratio)
-    if re.fullmatch(r"conv[123]d", name):
-        kernel, stride, dilation, groups = _kernel_of(args, module)
-        op = "pointwise" if max(kernel) == 1 else "conv"
-        op = "depthwise" if groups == x[0] == y[0] > 1 else op
-        label = times(kernel) + (" depthwise" if op == "depthwise" else " convolution")
-        label += f", dilation {dilation}" if dilation > 1 else ""
-        label += f", stride {stride}" if stride > 1 else ""
-        factor = factor if stride > 1 else 1.0
-        return dict(
-            op=op, label=label, factor=factor, kernel=kernel, dilation=dilation
-        )
+    if re.fullmatch("conv[123]d", name):
+        return convolution(args, x, y, module, factor)
     if name.startswith("conv_transpose"):
-        kernel, *_ = _kernel_of(args, module)
-        return dict(op="up", label=f"{times(kernel)} up-convolution", factor=factor)
-    if name in ("interpolate", "upsample"):
-        return dict(op="resize", label="interpolation", factor=factor)
-    if name == "pixel_unshuffle":
-        return dict(op="patch", label="patches to channels", factor=factor)
-    if name == "pixel_shuffle":
-        return dict(op="unpatch", label="channels to patches", factor=factor)
+        label = f"{times(args[1].shape[2:])} up-convolution"
+        return {"op": "up", "label": label, "factor": factor}
     if "pool" in name:
-        kind = "max-pooling" if "max" in name else "average pooling"
-        if x == y:
-            return None
-        if all(n == 1 for n in y[1:]) and max(x[1:]) > 2:
-            return dict(op="mean", label="global mean")
-        window = getattr(module, "kernel_size", None) or args[1]
-        sides = window if isinstance(window, tuple) else (window,) * (len(x) - 1)
-        adaptive = "" if "adaptive" in name else f"{times(sides)} "
-        return dict(op="pool", label=f"{adaptive}{kind}", factor=factor)
-    if name == "linear":
-        return dict(op="dense", label="dense layer")
-    if "norm" in name:
-        kind = "batch norm" if "batch" in name else "norm"
-        return dict(op="norm", label=kind)
+        return pooling(name, args, x, y, module, factor)
     if name in ACTIVATIONS:
-        return dict(op="act", label=ACTIVATIONS[name])
+        return {"op": "act", "label": ACTIVATIONS[name]}
     if name in REDUCTIONS:
-        over = "global " if len(y) == 1 or max(y[1:]) == 1 else ""
-        over = over or ("" if y[0] == x[0] else "channels’ ")
-        return dict(op="mean", label=f"{over}{REDUCTIONS[name]}")
-    if name in ("pad", "flip", "roll"):
-        return dict(op="pad", label=name)
-    if name == "grid_sample":
-        return dict(op="warp", label="resampling")
+        everywhere = len(y) == 1 or max(y[1:]) == 1
+        of = "global " if everywhere else "" if y[0] == x[0] else "channels’ "
+        return {"op": "mean", "label": of + REDUCTIONS[name]}
+    if name in OTHERS:
+        op, label = OTHERS[name]
+        resized = op in ("resize", "patch", "unpatch")
+        return {"op": op, "label": label, "factor": factor if resized else 1.0}
     return None
+
+
+def convolution(
+    args: tuple, x: Shape, y: Shape, module: Any, factor: float
+) -> dict[str, Any]:
+    kernel = tuple(args[1].shape[2:])
+    stride = max(getattr(module, "stride", (1,)))
+    dilation = max(getattr(module, "dilation", (1,)))
+    alone = getattr(module, "groups", 1) == x[0] == y[0] > 1
+    op = "depthwise" if alone else "pointwise" if max(kernel) == 1 else "conv"
+    label = f"{times(kernel)} {'depthwise' if alone else 'convolution'}"
+    label += f", dilation {dilation}" if dilation > 1 else ""
+    label += f", stride {stride}" if stride > 1 else ""
+    return {
+        "op": op, "label": label, "kernel": kernel, "dilation": dilation,
+        "factor": factor if stride > 1 else 1.0,
+    }  # fmt: skip
+
+
+def pooling(
+    name: str, args: tuple, x: Shape, y: Shape, module: Any, factor: float
+) -> dict[str, Any] | None:
+    if x == y:
+        return None
+    if max(y[1:]) == 1 and max(x[1:]) > 2:
+        return {"op": "mean", "label": "global mean"}
+    window = getattr(module, "kernel_size", None) or args[1]
+    sides = window if isinstance(window, tuple) else (window,) * (len(x) - 1)
+    kind = "max-pooling" if "max" in name else "average pooling"
+    label = kind if "adaptive" in name else f"{times(sides)} {kind}"
+    return {"op": "pool", "label": label, "factor": factor}
 
 
 class _Recorder(TorchFunctionMode):
@@ -252,7 +256,7 @@ class _Recorder(TorchFunctionMode):
         self, func: Callable, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", "").strip("_")
+        name = getattr(func, "__name__", "").strip("_")  # add_ and __add__ add
         if self.replaying is not None:
             return out
         if self.leaf is not None:
@@ -268,11 +272,11 @@ class _Recorder(TorchFunctionMode):
         y = next(_tensors(out))
         if name in JOINS and len({self.of[id(t)] for t in known}) > 1:
             op = JOINS[name]
-            about = {"cat": "concatenation"}
-            self.add(out, known, op=op, label=about.get(op, op))
+            label = "concatenation" if op == "cat" else op
+            self.add(out, known, op=op, label=label)
             return
         x = known[0]
-        about = _describe(name, args, tuple(x.shape[1:]), tuple(y.shape[1:]), None)
+        about = describe(name, args, tuple(x.shape[1:]), tuple(y.shape[1:]), None)
         if about:
             self.add(out, known, **about)
             return
@@ -282,7 +286,8 @@ class _Recorder(TorchFunctionMode):
             name == "getitem" and x.ndim == y.ndim > 3 and x.shape[2:] != y.shape[2:]
         ):
             self.cropped.add(id(y))
-        if node.op in ("patch", "unpatch") and x.ndim == y.ndim:
+        moved = node.op in ("patch", "unpatch") and x.ndim == y.ndim
+        if moved or node.op == "loop" and y.ndim == 4:
             node.shape = tuple(y.shape[1:])  # slices and channels had changed places
 
     # ---------------------------------------------------------------- modules
@@ -305,9 +310,7 @@ class _Recorder(TorchFunctionMode):
         if self.replaying is not None:
             if self.replaying == path:
                 self.replaying = None
-                for tensor, node in zip(
-                    results, self.done[since, path], strict=True
-                ):
+                for tensor, node in zip(results, self.done[since, path], strict=True):
                     self.keep([tensor], node)
             return
         functions, self.leaf = self.leaf, None
@@ -329,7 +332,7 @@ class _Recorder(TorchFunctionMode):
         """A module without children: one operation, the first in it that tells."""
         x, y = known[0], next(_tensors(out))
         shapes = tuple(x.shape[1:]), tuple(y.shape[1:])
-        found = [_describe(name, args, *shapes, module) for name, args in functions]
+        found = [describe(name, args, *shapes, module) for name, args in functions]
         told = [about for about in found if about]
         weighty = [a for a in told if a["op"] in ("conv", "pointwise", "up", "pool")]
         own = not type(module).__module__.startswith("torch.")
@@ -389,10 +392,12 @@ def trace(model: nn.Module, shape: Shape) -> Graph:
         )
     (result, *_) = _tensors(out)
     if result.ndim > 3 and len(last.size) == 0:
-        last = Node("shape", "as an image", "", tuple(result.shape[1:]), {last: last.shape})
+        last = Node(
+            "shape", "as an image", "", tuple(result.shape[1:]), {last: last.shape}
+        )
         recorder.nodes.append(last)
-    graph = Graph(_reaching(recorder.nodes, last), "" in recorder.loops)
-    return graph
+    nodes, shape = _reaching(recorder.nodes, last), tuple(result.shape[1:])
+    return Graph(nodes, shape, "" in recorder.loops)
 
 
 def _reaching(nodes: list[Node], last: Node) -> list[Node]:
@@ -402,78 +407,3 @@ def _reaching(nodes: list[Node], last: Node) -> list[Node]:
         if node in needed:
             needed |= set(node.inputs)
     return [node for node in nodes if node in needed]
-
-
-# ---------------------------------------------------------------- series and parallel
-
-
-@dataclass
-class Parallel:
-    """Paths from one node to another, side by side, the longest first; [] is the
-    identity.
-    """
-
-    paths: list[list]
-
-
-def series(graph: Graph) -> list:
-    """The graph as Nodes and Parallels one after the other; behind a Parallel stands
-    the node in which its paths meet.
-
-    ValueError where paths are joined crosswise.
-    """
-    after = graph.consumers()
-    order = {node: i for i, node in enumerate(graph.nodes)}
-    behind: dict[Node, set[Node]] = {}  # the nodes that every way out passes
-    for node in reversed(graph.nodes):
-        ways = [behind[n] for n in after[node]]
-        behind[node] = {node} | (set.intersection(*ways) if ways else set())
-
-    def reach(node: Node, stop: Node | None, seen: set[Node]) -> set[Node]:
-        if node is not stop and node not in seen:
-            seen.add(node)
-            for n in after[node]:
-                reach(n, stop, seen)
-        return seen
-
-    def groups(starts: list[Node], stop: Node | None) -> list[list[Node]]:
-        found: list[tuple[list[Node], set[Node]]] = []
-        for start in starts:
-            nodes, members = reach(start, stop, set()), [start]
-            for other in [g for g in found if g[1] & nodes]:
-                found.remove(other)
-                members, nodes = other[0] + members, nodes | other[1]
-            found.append((members, nodes))
-        return [members for members, _ in found]
-
-    def parse(starts: list[Node], stop: Node | None) -> list:
-        items: list = []
-        while starts and starts != [stop]:
-            inner = [n for n in starts if n is not stop]
-            if len(starts) == 1:
-                items.append(inner[0])
-                starts = list(dict.fromkeys(after[inner[0]]))
-                continue
-            common = set.intersection(*(behind[n] for n in starts))
-            meet = min(common, key=order.__getitem__)
-            direct = [n for n in starts if n is not meet]
-            parts = groups(direct, meet)
-            if parts == [starts]:
-                raise ValueError(
-                    "paths that are joined crosswise, at "
-                    f"{meet.path or meet.label!r}; expected side by side"
-                )
-            paths = sorted((parse(p, meet) for p in parts), key=weight, reverse=True)
-            items.append(Parallel(paths + [[]] * (meet in starts)))
-            starts = [meet]
-        return items
-
-    return parse([graph.nodes[0]], None)
-
-
-def weight(items: list) -> int:
-    """How many nodes there are in a series."""
-    return sum(
-        sum(map(weight, item.paths)) if isinstance(item, Parallel) else 1
-        for item in items
-    )
