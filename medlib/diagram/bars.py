@@ -14,6 +14,7 @@ from medlib.diagram.series import Parallel, nodes, series
 from medlib.diagram.trace import JOINED, Graph, Node, Shape, times
 
 ACROSS = 9.0  # points from one bar to the next
+APART = 18.0  # to the next one on a skip, which has an arrow between
 LINE = 18.0  # of text
 PLAIN = ("input", "pool", "up", "resize", "mean", "patch", "unpatch", "shape")
 
@@ -230,8 +231,11 @@ class Plan:
         if missing <= 0:
             return
         bar.x += missing
-        if not before.run.rising and before.run.bars[1:] and missing < 24:
-            before.x += missing  # a straight arrow rather than one with a small bend
+        *first, last = before.run.bars
+        if not before.run.rising and first and missing < 24:
+            # the bottom's bars stand wider, for a straight arrow from the last of them
+            for i, one in enumerate([*first, last]):
+                one.x += missing * i / len(first)
 
     # ---------------------------------------------------------------- side by side
 
@@ -256,7 +260,7 @@ class Plan:
             self.walk(inner)
             brought = across[-1] if across else source.node
             room = wide_as(brought.channels) if join.op == "cat" else 20.0
-            small = [self.dimensions(n)[0] + ACROSS for n in drawn(across)]
+            small = [self.dimensions(n)[0] + APART for n in drawn(across)]
             bar = self.put(end, room=room + sum(small), join=join.op)
             bar.room = room
         else:

@@ -92,10 +92,9 @@ class Page:
         self, points: list[Point], dashes: tuple = (), *, colour: str = ACCENT,
         lw: float = 1.2, z: float = 3,
     ) -> None:  # fmt: skip
-        style = {"linestyle": dashes or "-", "dash_capstyle": "butt"}
-        self.axes.plot(
-            *zip(*points, strict=True), color=colour, lw=lw, zorder=z, **style
-        )
+        xs, ys = zip(*points, strict=True)
+        (line,) = self.axes.plot(xs, ys, color=colour, lw=lw, zorder=z)
+        line.set(linestyle=dashes or "-", dash_capstyle="butt")
 
     def line(
         self, points: list[Point], *, dashed: bool = False, head: str | None = "full",
@@ -133,7 +132,12 @@ class Page:
         self.take(x - 8, y - 8, x + 8, y + 8)
         self.axes.add_patch(Circle((x, y), 8, fc=PAPER, ec=INK, lw=1.2, zorder=4))
         flat, tall, fall, rise = (-4.5, 0), (0, -4.5), (-3.2, -3.2), (-3.2, 3.2)
-        strokes = {"+": [flat, tall], "−": [flat], "÷": [flat], "×": [fall, rise]}
+        strokes: dict[str, list[Point]] = {
+            "+": [flat, tall],
+            "−": [flat],
+            "÷": [flat],
+            "×": [fall, rise],
+        }
         for dx, dy in strokes.get(sign, []):
             self.stroke([(x + dx, y + dy), (x - dx, y - dy)], colour=INK, lw=1.4, z=5)
         dots = [-3.4, 3.4] if sign == "÷" else [0.0] if sign == "@" else []

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
-from medlib.diagram.bars import ACROSS, LINE, PLAIN, Bar, Plan, Run, Skip, drawn
+from medlib.diagram.bars import APART, LINE, PLAIN, Bar, Plan, Run, Skip, drawn
 from medlib.diagram.page import ACCENT, DOTS, INK, PAPER, SOFT, Page, width
 from medlib.diagram.trace import Node, times
 
@@ -161,7 +161,7 @@ def draw_skip(page: Page, plan: Plan, skip: Skip) -> None:
     page.line(points, dashed=True)
     for node in reversed(drawn(skip.across)):
         w, h = plan.dimensions(node)
-        end -= w + ACROSS
+        end -= w + APART
         page.box(end, y - h / 2, w, h, FACES[face(node)])
 
 
@@ -247,7 +247,7 @@ def draw_key(page: Page, entries: list[tuple[str, str]], *, inside: bool) -> Non
     for columns in (3, 2, 1):
         per = -(-len(entries) // columns)
         steps = [max(wide[i : i + per]) for i in range(0, len(wide), per)]
-        if sum(steps) < max(right - left, 480) + 30:
+        if sum(steps) < max(right - left, 540):
             break
     for i, (mark, text) in enumerate(entries):
         x = left + sum(steps[: i // per])

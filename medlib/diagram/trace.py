@@ -177,8 +177,9 @@ def describe(
         return {"op": "act", "label": ACTIVATIONS[name]}
     if name in REDUCTIONS:
         everywhere = len(y) == 1 or max(y[1:]) == 1
-        of = "global " if everywhere else "" if y[0] == x[0] else "channels’ "
-        return {"op": "mean", "label": of + REDUCTIONS[name]}
+        over = "" if everywhere or y[0] == x[0] else " over channels"
+        of = "global " if everywhere else ""
+        return {"op": "mean", "label": of + REDUCTIONS[name] + over}
     if name in OTHERS:
         op, label = OTHERS[name]
         resized = op in ("resize", "patch", "unpatch")
@@ -286,8 +287,13 @@ class _Recorder(TorchFunctionMode):
             name == "getitem" and x.ndim == y.ndim > 3 and x.shape[2:] != y.shape[2:]
         ):
             self.cropped.add(id(y))
-        moved = node.op in ("patch", "unpatch") and x.ndim == y.ndim
-        if moved or node.op == "loop" and y.ndim == 4:
+        moved = x.ndim == y.ndim and x.numel() == y.numel()
+        if (
+            moved
+            and node.op in ("patch", "unpatch")
+            or node.op == "loop"
+            and y.ndim == 4
+        ):
             node.shape = tuple(y.shape[1:])  # slices and channels had changed places
 
     # ---------------------------------------------------------------- modules
