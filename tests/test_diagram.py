@@ -133,10 +133,11 @@ def test_what_is_called_again_is_drawn_once():
     graph = trace(models.Propagation(width=4), (1, 1, 3, 16, 16))
     assert graph.loops
     assert [n.shape for n in graph.nodes if n.path == "net.unet.head"] == [(16, 8, 8)]
+    assert graph.nodes[-1].shape == (4, 16, 16)
     graph = trace(models.RFCN(width=4), (1, 1, 3, 16, 16))
     assert not graph.loops
     (gru,) = (n for n in graph.nodes if n.op == "loop")
-    assert gru.path == "gru" or gru.label == "ConvGRU"
+    assert (gru.path, gru.label, gru.shape) == ("gru", "ConvGRU", (32, 1, 1))
 
 
 def test_repeats_are_drawn_once():

@@ -247,7 +247,7 @@ def draw_key(page: Page, entries: list[tuple[str, str]], *, inside: bool) -> Non
     for columns in (3, 2, 1):
         per = -(-len(entries) // columns)
         steps = [max(wide[i : i + per]) for i in range(0, len(wide), per)]
-        if sum(steps) < max(right - left, 540):
+        if sum(steps) < max(right - left, 540) + 24:
             break
     for i, (mark, text) in enumerate(entries):
         x = left + sum(steps[: i // per])

@@ -287,14 +287,10 @@ class _Recorder(TorchFunctionMode):
             name == "getitem" and x.ndim == y.ndim > 3 and x.shape[2:] != y.shape[2:]
         ):
             self.cropped.add(id(y))
-        moved = x.ndim == y.ndim and x.numel() == y.numel()
-        if (
-            moved
-            and node.op in ("patch", "unpatch")
-            or node.op == "loop"
-            and y.ndim == 4
-        ):
-            node.shape = tuple(y.shape[1:])  # slices and channels had changed places
+        moved = name in ("transpose", "movedim", "permute") and x.ndim == y.ndim
+        slices = node.op == "loop" and y.ndim == 4  # from (B, D, C, H, W)
+        if slices or moved and node.op in ("patch", "unpatch"):
+            node.shape = tuple(y.shape[1:])  # channels first again
 
     # ---------------------------------------------------------------- modules
 
