@@ -41,7 +41,6 @@ class Node:
     factor: float = 1.0
     kernel: Shape = ()
     dilation: int = 1
-    loops: bool = False
     cropped: set["Node"] = field(default_factory=set)
     absorbed: list["Node"] = field(default_factory=list)
 
@@ -73,30 +72,23 @@ class Graph:
                 found[source].append(node)
         return found
 
-    def contract(self, members: list[Node], into: Node) -> None:
-        """`into` takes the place of nodes that have one input and one output."""
-        gone, last = set(members), members[-1]
-        entries = {
-            source: shape
-            for node in members
-            for source, shape in node.inputs.items()
-            if source not in gone
-        }
-        if into not in gone:
-            into.inputs = entries
-        self.nodes = [
-            into if node is last else node
-            for node in self.nodes
-            if node is last or node not in gone
-        ]
+    def replace(self, old: Node, new: Node) -> None:
+        """What took `old` takes `new`."""
         for node in self.nodes:
-            if last in node.inputs and node is not into:
-                node.inputs = {
-                    into if source is last else source: shape
-                    for source, shape in node.inputs.items()
-                }
-                if last in node.cropped:
-                    node.cropped.add(into)
+            if old in node.inputs and node is not new:
+                inputs = node.inputs.items()
+                node.inputs = {new if n is old else n: shape for n, shape in inputs}
+                node.cropped |= {new} if old in node.cropped else set()
+
+    def contract(self, members: list[Node], block: Node) -> None:
+        """`block` takes the place of nodes that have one input and one output."""
+        *others, last = members
+        gone = set(members)
+        for node in members:
+            block.inputs |= {n: s for n, s in node.inputs.items() if n not in gone}
+        self.nodes[self.nodes.index(last)] = block
+        self.nodes = [node for node in self.nodes if node not in others]
+        self.replace(last, block)
 
     def absorb(self, ops: Iterable[str]) -> None:
         """These operations become part of the one before them, as a ReLU does of a
@@ -106,21 +98,13 @@ class Graph:
             if node.op in ops and len(node.inputs) == 1:
                 (source,) = node.inputs
                 source.absorbed.append(node)
-                shape = source.shape if node.op == "pad" else node.shape
+                source.shape = source.shape if node.op == "pad" else node.shape
                 self.nodes.remove(node)
-                for other in self.nodes:
-                    if node in other.inputs:
-                        other.inputs = {
-                            source if n is node else n: s
-                            for n, s in other.inputs.items()
-                        }
-                        if node in other.cropped:
-                            other.cropped.add(source)
-                source.shape = shape
+                self.replace(node, source)
 
 
 def words(name: str) -> str:
-    """ "BasicBlock" → "basic block"; "MBConv" and "GRU" stay."""
+    """The name of a class: "BasicBlock" → "basic block"; "MBConv" and "GRU" stay."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", name)
     return spaced.lower() if re.fullmatch("[A-Z][a-z]+|.* .*", spaced) else spaced
 
@@ -321,9 +305,7 @@ class _Recorder(TorchFunctionMode):
             self.module(module, functions, known, out)
         elif owner in self.loops and owner:
             del self.nodes[since:]
-            self.add(
-                out, known, op="loop", label=words(type(module).__name__), loops=True
-            )
+            self.add(out, known, op="loop", label=words(type(module).__name__))
         self.stack.pop()
         if self.stack and all(id(t) in self.of for t in results):
             self.done[self.stack[-1][1], path] = [self.of[id(t)] for t in results]
@@ -340,7 +322,7 @@ class _Recorder(TorchFunctionMode):
         own = not type(module).__module__.startswith("torch.")
         if weighty or told and not own:
             self.add(out, known, **(weighty or told)[0])
-        elif own and not isinstance(module, nn.Identity):
+        elif own and y is not x:
             op = "dense" if y.ndim == 2 else "norm" if shapes[0] == shapes[1] else "own"
             self.add(out, known, op=op, label=words(type(module).__name__))
         else:
@@ -393,16 +375,15 @@ def trace(model: nn.Module, shape: Shape) -> Graph:
             f"{type(model).__name__}: its output does not come from its input"
         )
     (result, *_) = _tensors(out)
-    if result.ndim > 3 and len(last.size) == 0:
-        last = Node(
-            "shape", "as an image", "", tuple(result.shape[1:]), {last: last.shape}
-        )
+    given = tuple(result.shape[1:])
+    if len(given) > 2 and not last.size:  # a vector that is made an image again
+        last = Node("shape", "as an image", "", given, {last: last.shape})
         recorder.nodes.append(last)
-    nodes, shape = _reaching(recorder.nodes, last), tuple(result.shape[1:])
-    return Graph(nodes, shape, "" in recorder.loops)
+    nodes = reaching(recorder.nodes, last)
+    return Graph(nodes, given, "" in recorder.loops)
 
 
-def _reaching(nodes: list[Node], last: Node) -> list[Node]:
+def reaching(nodes: list[Node], last: Node) -> list[Node]:
     """Those nodes that the last one needs."""
     needed = {last}
     for node in reversed(nodes):
