@@ -5,6 +5,8 @@ import inspect
 import itertools
 import pkgutil
 import re
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -14,9 +16,12 @@ from torch import nn
 from medlib import attention, models
 from medlib.diagram import diagram
 from medlib.diagram.__main__ import SHEET, main
+from medlib.diagram.bars import size
 from medlib.diagram.page import ACCENT, INK, PAPER, SOFT, TINT
 from medlib.diagram.series import Parallel, series
 from medlib.diagram.trace import trace
+
+ROOT = Path(__file__).parents[1]
 
 # Every class of medlib.models is on the sheet, in a network there, or here.
 NOT_DRAWN = {
@@ -190,6 +195,35 @@ def test_colours_that_a_page_can_change(tmp_path, unet):
     svg = (tmp_path / "unet.svg").read_text(encoding="utf-8")
     used = set(re.findall("#[0-9a-f]{6}", svg))
     assert {INK, SOFT, ACCENT} <= used <= {INK, SOFT, PAPER, TINT, ACCENT}
+
+
+@pytest.mark.parametrize(
+    "name", "additive bayesian channel gaussian hard mixed self spatial".split()
+)
+def test_a_drawing_by_hand_for_each_family_of_attention(name):
+    svg = (ROOT / "book/_static/attention" / f"{name}.svg").read_text(encoding="utf-8")
+    tags = {
+        element.tag.rsplit("}")[-1] for element in ElementTree.fromstring(svg).iter()
+    }
+    assert {"title", "desc", "text"} <= tags
+    used = set(re.findall("#[0-9a-f]{6}", svg))
+    assert {INK, SOFT, ACCENT} <= used <= {INK, SOFT, PAPER, TINT, ACCENT}
+
+
+@pytest.mark.parametrize(
+    "shape, words",
+    [
+        ((572, 572), "572"),
+        ((96, 128), "96 × 128"),
+        ((3, 128, 128), "3 × 128²"),
+        ((3, 96, 128), "3 × 96 × 128"),
+        ((50,), "50"),
+        ((1, 1), ""),
+        ((), ""),
+    ],
+)
+def test_a_size_in_words(shape, words):
+    assert size(shape) == words
 
 
 def test_the_sheet(tmp_path, monkeypatch):

@@ -312,10 +312,14 @@ def side(node: Node) -> float:
 
 
 def size(shape: Shape) -> str:
-    """A size in words: "572", "3 × 128 × 128", or nothing for a vector."""
+    """A size in words: "572", "3 × 128²", or nothing for a vector."""
     if not shape or max(shape) == 1:
         return ""
-    return str(shape[0]) if len(set(shape)) == 1 and len(shape) < 3 else times(shape)
+    if len(shape) == 1:
+        return str(shape[0])
+    *slices, h, w = shape
+    plane = [h, w] if h != w else [f"{h}²"] if slices else [h]
+    return times([*slices, *plane])
 
 
 def drawn(across: list[Node]) -> list[Node]:

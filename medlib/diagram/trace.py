@@ -109,8 +109,8 @@ def words(name: str) -> str:
     return spaced.lower() if re.fullmatch("[A-Z][a-z]+|.* .*", spaced) else spaced
 
 
-def times(kernel: Iterable[int]) -> str:
-    return " × ".join(map(str, kernel))
+def times(sides: Iterable) -> str:
+    return " × ".join(map(str, sides))
 
 
 JOINED = ("+", "−", "×", "÷", "@", "cat")
