@@ -198,7 +198,8 @@ def test_colours_that_a_page_can_change(tmp_path, unet):
 
 
 @pytest.mark.parametrize(
-    "name", "additive bayesian channel gaussian hard mixed self spatial".split()
+    "name",
+    ["additive", "bayesian", "channel", "gaussian", "hard", "mixed", "self", "spatial"],
 )
 def test_a_drawing_by_hand_for_each_family_of_attention(name):
     svg = (ROOT / "book/_static/attention" / f"{name}.svg").read_text(encoding="utf-8")
