@@ -103,7 +103,7 @@ def draw_fan(page: Page, bar: Bar) -> None:
 
 def around(page: Page, bar: Bar) -> None:
     """A memory: what the bar gives comes back to it."""
-    left, right, low = bar.x - 5, bar.right + 7, bar.bottom + 10
+    left, right, low = bar.x - 5, bar.right + 8, bar.bottom + 16
     points = [(bar.right, bar.y), (right, bar.y), (right, low), (bar.middle, low)]
     page.line([*points, (bar.middle, bar.bottom + 1)], colour=INK)
     page.take(left, bar.y, right, low)
