@@ -19,6 +19,7 @@ graphcut   maximum flow, and the cut that splits an image at the least cost
 pretrained ImageNet weights, and training at full size
 peers      other toolkits' pipelines, to stand beside ours
 plots      figures, tables and source listings, in one style
+diagram/   drawings of networks, made from the networks themselves
 claims     the review's claims: observe an effect, print the verdict
 
 Networks
