@@ -55,7 +55,7 @@ LV = hearts.LABELS.index("LV")
 # %%
 parts = hearts.split(hearts.load())
 train, val, test = (people[:n] for people, n in zip(parts, (TRAIN, OTHERS, OTHERS), strict=True))
-acdc = hearts.slices(train, val, test, side=128)  # 200 mm, on the scanner's own pixels
+acdc = hearts.slices(train, val, test, side=128)  # 200 mm, in pixels of 1.5625 mm
 
 
 # %%
@@ -530,7 +530,7 @@ def prices(image, clicks, data):
 # through a plain is dear. Pixels next to the click *must* be object, and those beyond reach background. The functions are written for volumes; a slice is a volume of one slice.
 
 # %%
-SPACING = (6.4, 1, 1)  # 10 mm from slice to slice, in pixels of 1.5625 mm (nominal)
+SPACING = (6.4, 1, 1)  # 10 mm from slice to slice, as in most stacks, in pixels of 1.5625 mm
 
 
 def cut_volume(image, clicks, data, weight, sigma):
@@ -758,7 +758,7 @@ holds("at blur 6 nobody reaches .95, nor does the threshold without noise", best
 # ## Planes and volumes
 #
 # A pixel has four neighbours in its slice and two more in the slices above and below. Nothing in {eq}`eq-cut` says how many there may be. The *same function* with the *same
-# settings* cuts each slice alone, or the whole stack at once. Slices are 10 mm apart, so pipes between them are 6.4 times narrower. Both get a click in
+# settings* cuts each slice alone, or the whole stack at once. Slices are taken as 10 mm apart (in some stacks they are 5), so the edges between them have a capacity 6.4 times smaller. Both get a click in
 # every slice. A volume allows more: one click in the middle slice, for the whole heart. (It is still told which slices hold a ventricle.)
 
 
@@ -899,7 +899,7 @@ for s in range(SEEDS):
     axis.plot(3.125 * (edges + 1), mean, color="C0", alpha=0.7)
 axis.axvline(0, color="0.6", linestyle=":")
 axis.axhline(1, color="0.6", linestyle=":")
-axis.set(xlabel="mm from the expert's outline (nominal; left: inside)", ylabel="influence of a pixel")
+axis.set(xlabel="mm from the expert's outline (left: inside)", ylabel="influence of a pixel")
 
 # %%
 plots.show(
@@ -940,7 +940,7 @@ PRICES = {
 }
 
 # %%
-MM = 200 / 128  # a pixel, nominal
+MM = 200 / 128  # a pixel
 GOALS, MOST = (0.85, 0.9, 0.95), 10
 GOAL = 0.9  # set before the first run
 VOLUME = profile(smoke=4, full=30)  # strokes in a volume before he gives up
@@ -1280,7 +1280,7 @@ places = np.indices((128, 128))
 
 
 def contours(model):
-    """(slices, 128, 128): the network's left ventricle on the scanner's pixels."""
+    """(slices, 128, 128): the network's left ventricle in the square of the other methods."""
     with torch.no_grad():
         logits = model.eval()(small.test.x[drawn].to(device())).float().cpu()
     return (F.interpolate(logits, scale_factor=2, mode="bilinear").argmax(1) == LV).numpy()

@@ -41,7 +41,7 @@ BATCH = 16
 # %% [markdown]
 # ## The problem, seen on our data
 #
-# Slices of ACDC hearts {cite:p}`bernard2018acdc`, cut to a square of 200 mm (nominal) around the heart. Patients are split into three
+# Slices of ACDC hearts {cite:p}`bernard2018acdc`, cut to a square of 200 mm around the heart. Patients are split into three
 # parts: one to train on, one to choose settings with, one to test on.
 
 # %%

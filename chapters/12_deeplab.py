@@ -38,7 +38,7 @@ SIDE = 128
 # %% [markdown]
 # ## The problem, seen on our data
 #
-# Slices of ACDC hearts {cite:p}`bernard2018acdc`, cut to a square of 200 mm (nominal) around the heart, at 128 × 128 pixels. And membranes of nerve cells
+# Slices of ACDC hearts {cite:p}`bernard2018acdc`, cut to a square of 200 mm around the heart, at 128 × 128 pixels. And membranes of nerve cells
 # in the electron microscope {cite:p}`argandacarreras2015crowdsourcing`, 30 slices of one fruit fly, cut into tiles of 128 × 128. The licence of the second
 # set is unknown, so we print numbers of it and no picture.
 
@@ -325,7 +325,7 @@ for stride in (32, 16, 8):
 # The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (250 in the `full` profile, about four passes) with the same learning rate, untuned. Chapter 11's networks need several times as many to converge, so what follows
 # ranks *short* trainings: a difference of a point or two of Dice may turn in a longer one. The last
 # weights are kept, so nothing is chosen by looking at other patients. Each test patient gets the mean {term}`Dice` of three structures at two moments, on the scanner's
-# pixels, and the surface Dice of chapter 09 at 2 mm (nominal), which looks at the outlines alone.
+# pixels, and the surface Dice of chapter 09 at 2 mm, which looks at the outlines alone.
 
 # %%
 TOLERANCE = 2  # mm
