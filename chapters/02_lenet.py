@@ -817,6 +817,8 @@ claims.observe("C014", len(kinds) - covers - 2, n=len(kinds), where=where)
 # %% [markdown]
 # ## What it costs
 #
+# At 28 × 28 pixels sharing saves little: an MLP can afford its 784 weights for each hidden unit. At 224 × 224 a single hidden unit has 50,176, and the first layer of a hundred units five million, while LeNet's first kernels keep their 156 parameters. That is the size at which C006 bites.
+#
 # Parameters take memory and multiplications take time, but the count alone does not predict the time: how the work is
 # laid out matters too. Times are of this run, for one image in a batch of 128, and will differ on yours.
 

@@ -693,7 +693,8 @@ claims.observe(
 def has_exact_gradient(module):
     """Do the parameters that make the weights get a gradient, and is it that of finite differences, for what was drawn?"""
     torch.manual_seed(0)
-    net, x = module(4).double().train(), torch.randn(1, 4, 3, 4, dtype=torch.double)
+    net = module(4).double().train()
+    x = torch.randn(1, 4, 3, 4, dtype=torch.double, requires_grad=True)
     for p in net.parameters():
         nn.init.normal_(p, std=0.5)
     makers = {

@@ -777,7 +777,7 @@ claims.observe(
 equal = over("2D U-Net", "3D U-Net")
 claims.observe("C087", equal, where=f"ACDC test patients, slices of 5 to 10 mm, {STEPS} steps, unfinished")
 thick = lead[THICK[0]]
-claims.observe("C087", thick, where=f"phantoms, slices of {THICK[0]} mm")
+claims.observe("C087", thick, where=f"phantoms, slices of {THICK[0]} mm, short trainings")
 claims.observe(
     "C088",
     equal,
@@ -806,7 +806,7 @@ claims.observe("C107", u_lead, where=f"ACDC test patients, against {rival}, the 
 ratio = stats.interval(ms["3D"] / ms["2D"] - 1)
 claims.observe("C109", ratio, where=f"small U-Nets, a stack of {SLICES}")
 for mm in THICK:
-    claims.observe("C110", lead[mm], where=f"phantoms, slices of {mm} mm")
+    claims.observe("C110", lead[mm], where=f"phantoms, slices of {mm} mm, short trainings")
 
 # %% [markdown]
 # How to read this. C087 and C088 compare networks as they are used, batches included; the rows *dimension* of {numref}`fig-17-confound` ask the narrower question. If 2D leads on thick slices, that is one thing; a rule that 2D is better is another, and {numref}`fig-17-thickness` asks, on phantoms, whether a lead lasts when slices get thinner.
