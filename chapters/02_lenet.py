@@ -518,6 +518,8 @@ axis.set(xscale="log", xticks=LENGTHS, xticklabels=[f"{steps:,}" for steps in LE
 axis.set(xlabel="training steps", ylabel="test AUC")
 axis.minorticks_off()
 axis.legend(fontsize=8, loc="lower right")
+
+# %%
 plots.show(
     figure,
     alt="Test AUC of three networks against the number of training steps, with bands, and a dashed line for the best classical baseline.",

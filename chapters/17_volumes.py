@@ -277,6 +277,8 @@ plots.table(
 curves = plots.curves(
     {name: histories[name] for name in ("2D U-Net", "flat twin, two hearts a batch", "3D U-Net")}
 )
+
+# %% tags=["hide-input"]
 plots.show(
     curves,
     alt="Left: training and validation loss of three networks against the step. Right: their validation Dice.",
@@ -374,6 +376,8 @@ for name in (*arm_names, "V-Net"):
         for m, v in zip(pair, (p.ed, p.es), strict=True)
         for k in (1, 2, 3)
     ]
+
+# %% tags=["hide-input"]
 plots.table(
     [["expert", f"{true.mean():.3f}", "", ""]]
     + [
