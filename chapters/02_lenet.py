@@ -585,6 +585,8 @@ def share_right(name):
 
 ours, correct = interval("LeNet, shifts", large), share_right("LeNet, shifts")
 majority = max(truth.mean(), 1 - truth.mean())
+
+# %%
 rows = [
     ("always the larger class", "0", "0.500", f"{majority:.3f}"),
     (
