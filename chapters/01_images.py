@@ -117,7 +117,8 @@ plots.show(
 #
 # X-rays come as photons, and photons arrive at random. If a detector expects $N$ of them, it counts about
 # $N \pm \sqrt{N}$. So the relative error is $1/\sqrt{N}$: four times the dose halves the noise. Does this survive
-# the reconstruction of a slice? We simulate a scan.
+# the reconstruction of a slice? We simulate a scan, with photon noise as its only noise. (At very low dose a real detector's electronic noise
+# comes on top, and the image gets worse faster; iterative and learnt reconstructions get less noise out of the same dose.)
 #
 # A disc of water holds two inserts: a dense one at 600 HU, like bone, and a soft one at 40 HU, like a lesion in the
 # liver. `radon` adds up the attenuation along each ray, the photons are drawn, and `iradon` reconstructs the slice
@@ -274,7 +275,7 @@ plots.table([(f"{s:g}", f"{m:.2f}", f"{m - s:+.2f}") for s, m in zip(signal, mea
 # random: *speckle*. The sum of many random arrows has a length whose mean is $\sqrt{\pi/(4-\pi)} \approx 1.91$ times
 # its standard deviation, however strong the tissue reflects {cite:p}`burckhardt1978speckle`. Speckle therefore
 # grows with the signal. And it stays: hold the probe still and the same grain returns, so averaging repeats does not
-# remove it.
+# remove it. (In the cell the second tissue is the first one times four, so that its ratio is the same by construction; what the simulation shows is the 1.91.)
 
 # %%
 arrows = rng.normal(size=(200, 50_000)) + 1j * rng.normal(
@@ -435,7 +436,7 @@ claims.untestable("C108")
 #
 # - An image is a tensor with a spacing, a range and a story of how it was made.
 # - CT numbers have a unit, HU: water is 0, air −1000. MR numbers have none.
-# - In CT, noise falls with the square root of the dose: quality is paid for in X-rays.
+# - In CT with filtered back-projection, photon noise falls with the square root of the dose: quality is paid for in X-rays.
 # - A common cardiac MR protocol is several times coarser across slices than within them.
 # - Look for copies across splits before you train anything.
 

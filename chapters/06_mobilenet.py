@@ -80,7 +80,7 @@ plots.show(
 #
 # Let a layer take $M$ maps and give $N$ maps, with kernels of $K × K$. Count the multiplications, each with its addition, that one pixel of the output needs. We call such a pair a *multiply-add*.
 #
-# An ordinary convolution, which we call *dense*, has a kernel for each pair of an input map and an output map:
+# An ordinary convolution, which in this chapter we call *dense* (elsewhere the word means a fully connected layer), has a kernel for each pair of an input map and an output map:
 # $K^2 M N$ {term}`multiply-adds` a pixel.
 #
 # The *depthwise* step has one kernel for each input map, and no more: $K^2 M$.
@@ -181,7 +181,7 @@ size, work = cost.parameters_and_macs(partial(MobileNetV1, separable=False), (3,
 print(f"dense blocks: {size:,} parameters, {work / 1e6:,.1f} M multiply-adds")
 
 # %% [markdown]
-# The paper's Table 4 has 4.2 and 29.3 million parameters, 569 and 4,866 million multiply-adds, and names 70.6 and 71.7 % of ImageNet's photographs right: there the cheap convolution costs one point, after a full training. Now equation
+# The paper's Table 4 has 4.2 and 29.3 million parameters, 569 and 4,866 million multiply-adds, and classifies 70.6 and 71.7 % of ImageNet's photographs correctly: there the cheap convolution costs one point, after a full training. Now equation
 # {eq}`eq-separable`, block by block: we count the multiply-adds of each of the thirteen blocks, and of the dense layer
 # in its place.
 
@@ -368,7 +368,7 @@ plots.say(
 #   for the same work?
 # - **LeNet** of chapter 02, to see whether either is worth it.
 #
-# All take one learning rate, tuned for none of them. The loss in the table is that of the last steps; the scores are those of the weights that validated best.
+# All take one learning rate, tuned for none of them (the tournament after chapter 07 lets each choose), and fewer than three passes over the images. What we can compare is how they start, not where they end. The loss in the table is that of the last steps; the scores are those of the weights that validated best.
 
 # %%
 WIDTH = profile(smoke=0.125, full=0.125)
@@ -436,8 +436,8 @@ compare(list(twins), "separable")
 
 # %% tags=["hide-input"]
 unsure = "Zero lies inside, so this test cannot tell them apart."
-costs = "Here the cheap convolution has its price."
-better = "The cheap convolution is even the better one here."
+costs = "After these steps the dense network is ahead."
+better = "After these steps the cheap convolution is ahead."
 few = "After these steps few dense channels use the work better."
 many = "After these steps many separable channels use the work better."
 old, new = "The small old network is the better one on these images.", "The newer network is the better one."
@@ -503,7 +503,7 @@ plots.say(
 # network can turn a map down for this image and up for the next. Chapter 14 treats it as {term}`attention`.
 #
 # **h-swish.** The function $\mathrm{swish}(x) = x \, \sigma(x)$, with $\sigma(x) = 1 / (1 + e^{-x})$, did better than
-# ReLU in some networks {cite:p}`ramachandran2017searching,elfwing2018sigmoid`, but an exponential is dear on a phone.
+# ReLU in some networks {cite:p}`ramachandran2017searching,elfwing2018sigmoid`, but an exponential is expensive on a phone.
 # So replace the curve $\sigma$ by a straight line between two clamps:
 #
 # $$ \text{h-swish}(x) = x \cdot \frac{\min(\max(x + 3, 0), 6)}{6} . $$ (eq-hswish)
@@ -620,7 +620,8 @@ few_seeds = runs["separable"]._replace(logits=runs["separable"].logits[:FEW])
 v1 = runs["V3-Small"].interval(auc, few_seeds)
 share = cost.parameters_and_macs(twins["V3-Small"], shape)[1] / budget
 plots.say(
-    f"V3-Small's AUC minus that of the separable MobileNetV1 is **{v1}**, with {100 * share:.0f} % of its multiply-adds (the same {FEW} seeds)."
+    f"V3-Small's AUC minus that of the separable MobileNetV1 is **{v1}**, with {100 * share:.0f} % of its multiply-adds (the same {FEW} seeds). "
+    "The two differ in width, shortcuts, squeeze-and-excitation and activation at once, so this says nothing about any one of these."
 )
 for what, name in (("squeeze-and-excitation", "V3-Small, no SE"), ("h-swish", "V3-Small, ReLU")):
     ci = runs[name].interval(auc, runs["V3-Small"])
@@ -855,7 +856,7 @@ plots.say(
 # ## At full size
 #
 # On a GPU this cell trains MobileNetV3-Large on X-rays enlarged to 224 × 224 pixels, from torchvision's
-# ImageNet weights where they can be fetched. Elsewhere it takes two steps on small images.
+# ImageNet weights where they can be fetched (transfer learning, chapter 03). Elsewhere it takes two steps on small images, whose loss is no result.
 
 # %%
 train_full_size(MobileNetV3(1, 2, momentum=0.1), xray.standardise(), "mobilenet_v3_large")

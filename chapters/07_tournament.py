@@ -234,8 +234,8 @@ table["time", "breast"] = standings(by_time, "breast")
 
 # %% [markdown]
 # The last column is the time that the training really took, with the validations: the budget is met only roughly,
-# because a step inside a training has more to do than a step alone; some networks took about twice their share. EfficientNet's few steps taught it little: its accuracies are those of always naming the larger class. Its calibration error need not be large for that: whoever always states the share of the common class is
-# calibrated, and useless. Nor is “time” a property of the design: these are steps on one thread of a processor, where many small layers are slow (chapter 06). On another machine the order may change.
+# because a step inside a training has more to do than a step alone. A network that affords only a few dozen steps has hardly begun: look whether its accuracy is more than that of always naming the larger class. Its calibration error need not be large for that: whoever always states the share of the common class is
+# calibrated, and useless. EfficientNet is the one to watch: this small form, another one than in chapter 07, keeps maps of 28 × 28 pixels through two stages, which makes its steps slow. Nor is “time” a property of the design: these are steps on one thread of a processor, where many small layers are slow (chapter 06). On another machine the order may change.
 
 # %%
 figure, axes = plots.panels(2, width=7.2, height=3.9, sharey=True)
@@ -320,7 +320,7 @@ plots.say(
 )
 
 # %% [markdown]
-# With seven players, chance alone gives a rank correlation beyond ±0.77 once in twenty tries. And under equal time the sign may be that of one network: look what remains without EfficientNet, which hardly trained. Four numbers from seven networks prove no progress, and no standstill. What the tables do show is one part of it: the same VGG-D
+# With seven players, chance alone gives a rank correlation beyond ±0.77 once in twenty tries. And under equal time the sign may be that of one network: look what remains without EfficientNet, which affords the fewest steps. Four numbers from seven networks prove no progress, and no standstill. What the tables do show is one part of it: the same VGG-D
 # with and without batch normalisation.
 #
 # ## The time machine
@@ -428,22 +428,18 @@ plots.show(
 # %% tags=["hide-input"]
 for key, data in sets.items():
     plots.say(
-        f"**{data.name}.** Between the best and the worst recipe on one network lie **{np.ptp(spread[key]):.3f}** of AUC; between "
-        f"the best and the worst network with one recipe, {np.ptp(networks_spread[key]):.3f} (equal epochs). "
-        + (
-            "Here the recipe moves more than the network."
-            if np.ptp(spread[key]) > np.ptp(networks_spread[key])
-            else "Here the network moves more than the recipe."
-        )
+        f"**{data.name}.** The best and the worst recipe on one network differ by **{np.ptp(spread[key]):.3f}** in AUC; "
+        f"the best and the worst network with one recipe by {np.ptp(networks_spread[key]):.3f} (equal epochs)."
     )
 
 # %% [markdown]
-# Read the last two sentences with care. Ten networks spread wider than five recipes do, even if nothing differs. Where a recipe chose the highest of its three rates, a higher one might serve it better. And the one network has batch normalisation, which forgives many recipes and which the networks of 1998 and 2012 did not
+# Do not conclude from the two numbers whether the network or the recipe matters more. Ten networks differ by more than five recipes do, even if chance alone is at work, and recipes that were written for ninety passes or more are judged here after two and a half. Where a recipe chose the highest of its three rates, a higher one might serve it better. And the one network has batch normalisation, which forgives many recipes and which the networks of 1998 and 2012 did not
 # have: an old network might show larger gaps. The rates of this book, moreover, were found on such networks and such images.
 #
 # ## Pitfalls in medicine
 #
-# - **A ranking is an estimate.** With 156 test images few of the leads on BreastMNIST are beyond chance: with other patients the order would change.
+# - **A ranking is an estimate.** With other patients the order would change, and with 156 test images it would change a lot. Even 624 X-rays of two classes, which logistic regression already tells apart well, can
+#   hardly rank good networks: what does not separate here may separate on a larger or harder set.
 # - **A published number is somebody's recipe, run once or a few times.** Without its interval it can be neither beaten nor missed.
 # - **A benchmark image is not a patient.** What separates networks on 28 × 28 pixels need not separate them on the full
 #   image.

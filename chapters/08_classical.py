@@ -6,7 +6,7 @@
 # you, and how much work does it leave to your hand?**
 #
 # After this chapter you can say in one sentence how each of these methods moves, check on sixteen pixels that a graph cut finds the very best
-# answer, and put a price on the time of the person who corrects it. Such programs are in every tool for annotation today. The {term}`masks <mask>` that networks learn from are often made with them.
+# answer, and put a price on the time of the person who corrects it. Such programs are in the tools of annotation today: snakes in ITK-SNAP, growing from seeds in 3D Slicer, both and more in MITK. The {term}`masks <mask>` that networks learn from are often made with them.
 
 # %% tags=["hide-input", "colab"]
 # The cell that fetches the book: press/first.py puts it here.
@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from scipy import ndimage
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
-from skimage import draw, filters, measure, segmentation
+from skimage import draw, filters, measure, morphology, segmentation
 
 from medlib import claims, cost, fit, graphcut, hearts, losses, metrics, plots, profile, seed, stats
+from medlib.claims import holds
 from medlib.device import device
 from medlib.models import SmallUNet
 from medlib.scrubber import scrubber
@@ -37,7 +38,7 @@ TRAIN, OTHERS = profile(
 EVERY = profile(smoke=6, quick=3, full=2)  # of the validation slices, to choose settings with
 STEPS = profile(smoke=10, quick=100, full=150)
 SEEDS = profile(smoke=2, quick=2, full=3)
-DRAWN = profile(smoke=2, quick=8, full=12)
+DRAWN = profile(smoke=2, quick=6, full=12)
 HALF = 32  # pixels from the click to the edge of the window
 LV = hearts.LABELS.index("LV")
 
@@ -54,7 +55,7 @@ LV = hearts.LABELS.index("LV")
 # %%
 parts = hearts.split(hearts.load())
 train, val, test = (people[:n] for people, n in zip(parts, (TRAIN, OTHERS, OTHERS), strict=True))
-acdc = hearts.slices(train, val, test, side=128)  # 200 mm, on the scanner's own pixels
+acdc = hearts.slices(train, val, test, side=128)  # 200 mm, in pixels of 1.5625 mm
 
 
 # %%
@@ -101,7 +102,8 @@ choosing = [c for i, c in enumerate(choosing) if i % EVERY == 0]
 
 # %% [markdown]
 # One more thing is common knowledge: how far a ventricle reaches. In 95 % of the *training* slices no pixel of it lies farther from the click than
-# `REACH`. No method may answer beyond. And all answers are finished alike: keep the piece that holds the click, fill its holes.
+# `REACH`. No method may answer beyond. And all answers are finished alike: keep the **connected component** that holds the click, fill its holes, and take its convex hull, since
+# the expert counts the dark papillary muscles at the cavity's wall as cavity.
 
 # %%
 AWAY = np.hypot(*(np.indices((2 * HALF, 2 * HALF)) - HALF))  # pixels from the click
@@ -110,10 +112,13 @@ WITHIN = AWAY <= REACH
 
 
 # %%
-def finish(mask):
+def finish(mask, hull=True):
     pieces, _ = ndimage.label(mask & WITHIN)
     mine = pieces[HALF, HALF]
-    return ndimage.binary_fill_holes(pieces == mine) if mine else AWAY <= 1
+    if not mine:
+        return AWAY <= 1
+    whole = ndimage.binary_fill_holes(pieces == mine)
+    return morphology.convex_hull_image(whole) & WITHIN if hull else whole
 
 
 # %%
@@ -221,7 +226,7 @@ add("fixed threshold", fixed, level=[0, 0.2, 0.4, 0.6, 0.8], blur=[0, 0.7, 1, 1.
 add("Otsu", otsu, blur=[0, 0.7, 1, 1.5])
 
 # %% [markdown]
-# What does the connected piece at the click buy? We take it away for once. The level of the fixed threshold now moves under your hand: watch how
+# What does this finish buy? We take it away for once. The level of the fixed threshold now moves under your hand: watch how
 # narrow the band of good levels is, and what else is as bright as blood.
 
 # %%
@@ -239,7 +244,7 @@ scrubber(
 bare = stack_dice([METHODS["Otsu"](c.image) & WITHIN for c in choosing], choosing)
 plots.say(
     f"On validation patients, Otsu's threshold has a Dice of {bare.mean():.3f} with all its pieces, and of {VALIDATION['Otsu']:.3f} with "
-    "the piece at the click and its holes filled."
+    "the hull of the piece at the click."
 )
 
 # %% [markdown]
@@ -274,7 +279,7 @@ def snake(image, radius, blur, pull):
 
 
 # %%
-add("snake", snake, radius=[8, 12, 16], blur=[1, 2], pull=[1, 5])
+add("snake", snake, radius=[8, 12, 16, 20], blur=[1, 2], pull=[1, 5, 20])
 
 # %%
 curve, frames = circle(METHODS["snake"].keywords["radius"]), []
@@ -304,7 +309,7 @@ scrubber(
 #
 # $$ \frac{\partial u}{\partial t} = g \, (\kappa + \nu) \, |\nabla u| + \nabla g \cdot \nabla u . $$ (eq-geodesic)
 #
-# It is an *edge* method: without a valley in $g$, nothing stops it. We use its morphological form {cite:p}`marquez2014morphological`: grow, shrink
+# It is an *edge* method: without a valley in $g$, nothing stops it. How deep a valley has to be, is a setting (`stop`), and so is the smoothing before the gradient (`blur`). We use its morphological form {cite:p}`marquez2014morphological`: grow, shrink
 # and smooth a mask of zeros and ones instead of solving the equation.
 
 
@@ -317,7 +322,7 @@ def geodesic(image, blur, steep, stop, watch=lambda u: None):
 
 
 # %%
-add("geodesic contour", geodesic, blur=[1, 2], steep=[3, 10, 30], stop=[0.3, 0.5, 0.7])
+add("geodesic contour", geodesic, blur=[1, 2, 3], steep=[3, 10, 30], stop=[0.3, 0.5, 0.7, 0.9])
 
 # %%
 states = []
@@ -350,7 +355,7 @@ def chan_vese(image, blur, radius, outside, watch=lambda u: None):
 
 
 # %%
-add("Chan–Vese", chan_vese, blur=[0, 1], radius=[4, 8], outside=[1, 2, 3])
+add("Chan–Vese", chan_vese, blur=[0, 1], radius=[4, 8], outside=[1, 2, 3, 5])
 
 # %%
 states = []
@@ -421,16 +426,16 @@ plots.say(
 # %% [markdown]
 # ## A net of pipes: the graph cut
 #
-# So far the curves crept downhill, and may rest in the wrong valley. Boykov and Jolly {cite:p}`boykov2001interactive` found an energy whose
-# *lowest* point can be computed. A pixel $p$ pays $D_p$ for its label; two neighbours $p, q$ pay $w_{pq}$ when they get different labels
-# (the bracket is then 1, else 0):
+# So far the curves crept downhill, and may rest in the wrong valley. For some energies of two labels the *lowest* point can be computed: Greig, Porteous and Seheult showed it for
+# noisy black-and-white images in 1989 {cite:p}`greig1989exact`, and Boykov and Jolly brought it to grey images and volumes, with strokes of a pen for a start {cite:p}`boykov2001interactive`. Each label of a pixel $p$ costs $D_p$, the **data term** (or *unary* term); two neighbours $p, q$ with
+# different labels cost $w_{pq}$, the **smoothness term** (or *pairwise* term; the bracket is then 1, else 0):
 #
 # $$ E(M) = \sum_p D_p(M_p) + \sum_{p, q \text{ neighbours}} w_{pq} \, [M_p \neq M_q] . $$ (eq-cut)
 #
-# Build a network of pipes. Each pixel is a joint. A pipe from the source to $p$ is as wide as $p$'s price for *background*; one from $p$ to the sink, as wide
-# as its price for *object*; pipes between neighbours are $w_{pq}$ wide. To part the source from the sink you must cut pipes, and what the cut
-# pipes could carry is $E$. The cheapest cut has a famous twin: it is as large as the *largest flow* {cite:p}`ford1956maximal`. To find the flow, look for the shortest
-# path with room in it, fill it, and repeat {cite:p}`edmonds1972theoretical`.
+# Think of a graph of pipes. Each pixel is a **node**. An **edge** (a pipe) from the source to $p$ has the capacity of $p$'s cost as *background*; one from $p$ to the sink, that of
+# its cost as *object*; edges between neighbours have the capacity $w_{pq}$. To part the source from the sink you must cut edges, and the capacity that is cut is $E$. By the **max-flow/min-cut theorem** the cheapest cut is as
+# large as the *largest flow* {cite:p}`ford1956maximal`. To find the flow, look for the shortest
+# path with room in it, fill it, and repeat {cite:p}`edmonds1972theoretical`. All this needs two labels and $w_{pq} \geq 0$: such an energy is called **submodular**. With three labels, or with neighbours that want to differ, the lowest point is in general out of reach.
 #
 # ### The key block by hand: sixteen pixels
 
@@ -483,9 +488,9 @@ plots.show_source(graphcut.max_flow, graphcut.grid_cut)
 # %% [markdown]
 # ### On hearts
 #
-# What shall pixels pay? There are two ways. The *click* tells how bright blood is here: its mean, $m_1$. Dark pixels under Otsu's level have the mean $m_0$. Then $D_p$ is
-# $(I_p - m_1)^2$ as object and $(I_p - m_0)^2$ as background. Or a *chart* tells how often a grey value is ventricle: histograms of the training patients, one
-# inside and one outside, and $D_p$ is minus the logarithm. The fixed threshold has learned its level from patients, so it is only fair that the cut may learn too.
+# What does a label cost? There are two ways. The *click* tells how bright blood is here: its mean, $m_1$. Dark pixels under Otsu's level have the mean $m_0$. Then $D_p$ is
+# $(I_p - m_1)^2$ as object and $(I_p - m_0)^2$ as background. Or **histograms** of the training patients' grey values, one
+# inside and one outside (`chart` in the code), and $D_p$ is minus the logarithm. The fixed threshold has learned its level from patients, so it is only fair that the cut may learn too.
 
 
 # %%
@@ -525,7 +530,7 @@ def prices(image, clicks, data):
 # through a plain is dear. Pixels next to the click *must* be object, and those beyond reach background. The functions are written for volumes; a slice is a volume of one slice.
 
 # %%
-SPACING = (6.4, 1, 1)  # 10 mm from slice to slice, in pixels of 1.5625 mm (nominal)
+SPACING = (6.4, 1, 1)  # 10 mm from slice to slice, as in most stacks, in pixels of 1.5625 mm
 
 
 def cut_volume(image, clicks, data, weight, sigma):
@@ -619,9 +624,9 @@ for name, found in sorted(dice.items(), key=lambda item: item[1].mean()):
 plots.table(rows, ["method", "Dice at ED", "Dice at ES", "both", f"lead over {level}"])
 
 # %% [markdown]
-# Read the last column before you believe the drawings. A threshold with a good click, the right piece and filled holes is a strong rival. Blood is bright and
-# muscle is dark in these images, so a grey level alone goes far. Some best settings lie at the edge of their
-# grid, so those methods may be able to do better. Where are the answers wrong? Worst first.
+# Read the last column before you believe the drawings. A threshold with a good click, the right piece and its hull is a strong rival. Blood is bright and
+# muscle is dark in these images, so a grey level alone goes far. And these are the textbook forms of the methods: an entry to the ACDC challenge that built level sets and graph cuts for hearts, with no click at all, has a mean Dice of 0.836
+# over three structures {cite:p}`tziritas2017fast`. Where a best setting lies at the end of its grid, the method may be able to do better still. Where are the answers wrong? Worst first.
 
 # %%
 single = np.array(
@@ -647,41 +652,55 @@ plots.say(
 )
 
 # %% [markdown]
-# ## Edge or region? Blur the edge away
+# ## Edge or region? Soften the border
 #
-# The review says that these methods trace gradients along boundaries. Equation {eq}`eq-chan-vese` has no gradient in it. So we draw an object whose
-# outline we know exactly, blur it, and add noise. The settings are chosen anew, on *sharp* drawings with other noise,
-# and carried over to the blurred ones: this is not the best that an edge method could do there. The graph cut stands with the region methods for its $D_p$; its $w_{pq}$ looks at edges too.
+# The review says that these methods trace gradients along boundaries. Equation {eq}`eq-chan-vese` has no gradient in it, {eq}`eq-geodesic` has little else. So does an edge method fail where the border is soft? We draw an object whose
+# outline we know exactly, blur it, and add noise. The graph cut stands with the region methods for its $D_p$; its $w_{pq}$ looks at edges too.
 #
-# When is an edge blurred away? We look at two blurs. At 3 pixels the steepest step across the border, 0.27 a pixel, is smaller than the noise, 0.4. At 6 pixels the border is about as wide as the object's radius: not
-# only the edge melts, but the shape.
+# At a blur of 3 pixels the steepest step across the border is 0.27 from one pixel to the next, less than the noise of a pixel, 0.4. That does not make the edge invisible: a method that smooths before it takes the gradient averages over many
+# pixels, and a Gaussian of 3 pixels leaves a tenth of the noise. So the *settings* decide, and we choose them twice: for each blur on drawings of that blur with other noise, from
+# a wide grid; and once on sharp drawings, to be carried over. At 6 pixels the border is about as wide as the object's radius: then not only the edge melts, but the shape. To see what this alone does, the
+# table has a threshold half-way between the two greys on drawings *without* noise.
 
 
 # %%
-def drawing(blur, number):
+def drawing(blur, number, noise=0.4):
     """A bright blob with a known outline, blurred, then noisy: image and truth."""
     rng = np.random.default_rng(number)
     rows, columns = np.indices(AWAY.shape) - HALF
     turn = rng.uniform(0, 2 * np.pi)
     truth = AWAY < 14 * (1 + 0.12 * np.sin(3 * np.arctan2(rows, columns) + turn))
-    return blurred(2.0 * truth, blur) + rng.normal(scale=0.4, size=AWAY.shape), truth
+    return blurred(2.0 * truth, blur) + rng.normal(scale=noise, size=AWAY.shape), truth
 
 
 # %%
-def drawn_dice(method, blur, numbers):
-    return np.array([metrics.dice(finish(method(x)), y) for x, y in (drawing(blur, k) for k in numbers)])
+def drawn_dice(method, blur, numbers, noise=0.4):
+    drawings = [drawing(blur, k, noise) for k in numbers]
+    return np.array([metrics.dice(finish(method(x), hull=False), y) for x, y in drawings])
 
 
-# %%
-BLURS = [0, 1, 2, 3, 4, 5, 6]
-AWAY_AT = (3, 6)
-KINDS = {"geodesic contour": "edge", "Chan–Vese": "region", "graph cut": "region", "Otsu": "region"}
-fade = {}
-for name in KINDS:
+def chosen_at(blur, name):
+    """The method with the settings that do best on drawings of this blur, with other noise."""
     method, grid = GRIDS[name]
-    grid = grid | ({"data": ["click"]} if name == "graph cut" else {})  # the chart is of hearts
-    best, _ = tune(method, lambda m: drawn_dice(m, 0, range(1000, 1000 + DRAWN // 2)).mean(), **grid)
-    fade[name] = np.array([drawn_dice(partial(method, **best), b, range(DRAWN)) for b in BLURS])
+    others = range(1000, 1000 + DRAWN // 2)
+    best, _ = tune(method, lambda m: drawn_dice(m, blur, others).mean(), **grid | WIDER.get(name, {}))
+    return partial(method, **best)
+
+
+# %%
+BLURS = [0, 1, 2, 3, 4, 6]
+KINDS = {"geodesic contour": "edge", "Chan–Vese": "region", "graph cut": "region", "Otsu": "region"}
+WIDER = {
+    "geodesic contour": {"blur": [1, 2, 4], "steep": [3, 10, 30, 100]},
+    "graph cut": {"data": ["click"]},  # the histograms are of hearts
+    "Otsu": {"blur": [0, 1, 2, 4]},
+}
+fade, carried = {}, {}
+for name in KINDS:
+    sharp = chosen_at(0, name)
+    fade[name] = np.array([drawn_dice(chosen_at(b, name), b, range(DRAWN)) for b in BLURS])
+    carried[name] = np.array([drawn_dice(sharp, b, range(DRAWN)) for b in BLURS])
+halfway = np.array([drawn_dice(lambda x: x > 1, b, range(DRAWN), noise=0) for b in BLURS])
 
 # %%
 pictures = [picture(*drawing(b, 0)[:1], None, drawing(b, 0)[1]) for b in (0, 3, 6)]
@@ -698,38 +717,48 @@ for i, (name, scores) in enumerate(fade.items()):
     spans = [stats.interval(s) for s in scores]
     axis.plot(BLURS, scores.mean(1), "o-", color=f"C{i}", label=f"{name} ({KINDS[name]})")
     axis.fill_between(BLURS, [s.low for s in spans], [s.high for s in spans], color=f"C{i}", alpha=0.15)
+    axis.plot(BLURS, carried[name].mean(1), ":", color=f"C{i}")
+axis.plot(BLURS, halfway.mean(1), "--", color="0.5", label="half-way level, no noise")
 axis.set(xlabel="blur in pixels", ylabel="Dice", ylim=(0, 1.02))
 axis.legend(fontsize=8, loc="lower left")
 plots.show(
     figure,
-    alt="Dice against blur. The region methods keep a high Dice over the whole range; the geodesic contour falls as the edge goes.",
-    caption="Dice against the exact truth as the edge is blurred away, with 95 % intervals over noise seeds.",
+    alt="Dice against blur for four methods, each with a solid and a dotted line, and a dashed grey line for a threshold without noise.",
+    caption="Dice against the exact truth as the border softens. Solid: settings chosen at each blur, with 95 % intervals over drawings. Dotted: settings of the sharp drawings, carried over. "
+    "Dashed: a threshold half-way between the two greys, without noise.",
     name="fig-08-blur",
 )
 
 # %% tags=["hide-input"]
-rows = []
+mild, strong = BLURS.index(3), BLURS.index(6)
+rows = [("half-way level, no noise", *(f"{halfway[k].mean():.3f}" for k in (0, mild, strong)), "")]
 for name, scores in fade.items():
-    lost = [stats.interval(scores[0] - scores[BLURS.index(b)]) for b in AWAY_AT]
-    rows.append((f"{name} ({KINDS[name]})", f"{scores[0].mean():.3f}", *lost))
-plots.table(rows, ["method", "Dice, sharp", *(f"lost at blur {b}" for b in AWAY_AT)])
+    cells = [stats.interval(scores[k]) for k in (0, mild, strong)]
+    lost = stats.interval(scores[mild] - carried[name][mild])
+    rows.append((f"{name} ({KINDS[name]})", *cells, lost))
+heads = [f"Dice at blur {b}" for b in (0, 3, 6)]
+plots.table(rows, ["settings chosen at each blur", *heads, "lost at blur 3 with the settings of blur 0"])
 
 # %% tags=["hide-input"]
-gone = {
-    kind: np.mean([np.mean(s[0] - s[BLURS.index(3)]) for n, s in fade.items() if KINDS[n] == kind])
-    for kind in ("edge", "region")
-}
-plots.say(
-    f"At blur 3 the edge method has lost {gone['edge']:.2f} of Dice, the region methods {gone['region']:.2f}. Without a valley to stop it, the membrane grows until our "
-    "limit of reach stops it. So “tracing image gradients” fits the edge method; Chan–Vese needs no gradient, and the graph cut uses both. At blur 6 the region methods lose more: the "
-    "half-way level between two greys is no longer where the outline was."
-)
+edge = "geodesic contour"
+own, kept = (stats.interval(fade[edge][0] - way[edge][mild]) for way in (fade, carried))
+holds("at blur 3 the edge method loses less than .1 with its own settings, and more with those carried over",
+      own.high < 0.1 < kept.low)  # fmt: skip
+best = max(scores[strong].mean() for scores in [*fade.values(), halfway])
+holds("at blur 6 nobody reaches .95, nor does the threshold without noise", best < 0.95)
+
+# %% [markdown]
+# Read the solid lines first. With its own settings the edge method has not lost its edge: the valley of $g$ is wide and shallow now, and a method that smooths enough and accepts a shallow
+# valley stops in it. With the settings of sharp drawings it may run over the border, because a threshold on $g$ that was right at one steepness is wrong at another. This is the practical weakness of edge methods: not that a soft border has
+# no gradient, but that somebody has to say how much gradient is a border. Region methods have such settings too, though fewer of them hang on the sharpness.
+#
+# At the strongest blur everybody loses, and noise is not the cause, for the dashed line has none. Blurring moves the half-way level: bulges shrink and dents fill, so that the place half-way between two greys is no longer where the outline was.
 
 # %% [markdown]
 # ## Planes and volumes
 #
 # A pixel has four neighbours in its slice and two more in the slices above and below. Nothing in {eq}`eq-cut` says how many there may be. The *same function* with the *same
-# settings* cuts each slice alone, or the whole stack at once. Slices are 10 mm apart, so pipes between them are 6.4 times narrower. Both get a click in
+# settings* cuts each slice alone, or the whole stack at once. Slices are taken as 10 mm apart (in some stacks they are 5), so the edges between them have a capacity 6.4 times smaller. Both get a click in
 # every slice. A volume allows more: one click in the middle slice, for the whole heart. (It is still told which slices hold a ventricle.)
 
 
@@ -870,7 +899,7 @@ for s in range(SEEDS):
     axis.plot(3.125 * (edges + 1), mean, color="C0", alpha=0.7)
 axis.axvline(0, color="0.6", linestyle=":")
 axis.axhline(1, color="0.6", linestyle=":")
-axis.set(xlabel="mm from the expert's outline (nominal; left: inside)", ylabel="influence of a pixel")
+axis.set(xlabel="mm from the expert's outline (left: inside)", ylabel="influence of a pixel")
 
 # %%
 plots.show(
@@ -911,7 +940,7 @@ PRICES = {
 }
 
 # %%
-MM = 200 / 128  # a pixel, nominal
+MM = 200 / 128  # a pixel
 GOALS, MOST = (0.85, 0.9, 0.95), 10
 GOAL = 0.9  # set before the first run
 VOLUME = profile(smoke=4, full=30)  # strokes in a volume before he gives up
@@ -1251,7 +1280,7 @@ places = np.indices((128, 128))
 
 
 def contours(model):
-    """(slices, 128, 128): the network's left ventricle on the scanner's pixels."""
+    """(slices, 128, 128): the network's left ventricle in the square of the other methods."""
     with torch.no_grad():
         logits = model.eval()(small.test.x[drawn].to(device())).float().cpu()
     return (F.interpolate(logits, scale_factor=2, mode="bilinear").argmax(1) == LV).numpy()
@@ -1319,10 +1348,7 @@ ci = over_patients(dice[idea].mean(1), dice[level].mean(1))
 claims.observe("C074", ci, where=f"test patients, {idea} less {level}, both chosen on validation patients")
 
 # %% tags=["hide-input"]
-for blur in AWAY_AT:
-    k = BLURS.index(blur)
-    ci = stats.interval(np.mean([fade[n][0] - fade[n][k] for n in ("Chan–Vese", "graph cut")], axis=0))
-    claims.observe("C075", ci, where=f"drawings with an exact outline, blur {blur} pixels")
+claims.untestable("C075")
 
 # %% tags=["hide-input"]
 ci = over_patients(ratio(GOAL))
@@ -1346,8 +1372,8 @@ claims.observe(
 claims.untestable("C079")
 
 # %% [markdown]
-# Three things were not fixed before the first look, and you should know them. A trial on two patients showed the graph cut behind the threshold; then it got its chart, and the threshold
-# its blur, and validation patients chose. For C075 only the strongest blur was planned; a milder one was added when even the region methods lost at it, since there the step across the border is lost in the noise. For
+# Three things were not fixed before the first look, and you should know them. A trial on two patients showed the graph cut behind the threshold; then it got its histograms, and the threshold
+# its blur, and validation patients chose. The study of soft borders first carried the settings of sharp drawings over, and took a frozen threshold for a missing edge; now each blur has its own settings, and both are shown. For
 # the cost of a hand, whole volumes were added after the scribbles had lost slice by slice. Each addition stands beside what it was added to, and none replaces it.
 #
 # C076 holds at this Dice and these prices; accuracy and consistency, which the quote also names, were not tested. With one price changed its gain may vanish, and at the highest Dice it is undecided; slices where a network draws a ventricle that is not there are not billed. And the
@@ -1374,7 +1400,7 @@ for name in shown:
 #
 # - **Who set the click?** A score with a simulated click at the best place is optimistic. People click elsewhere, and in a hurry.
 # - **Settings are training.** A level that was chosen on other patients of the same scanner has learned from them. On another scanner it may be wrong, and it will not say so.
-# - **A chart of greys knows the brightness of its patients.** Where the blood of a new scan is much brighter or darker than theirs, the cut calls it background and keeps only the pixels at the click.
+# - **A histogram of greys knows the brightness of its patients.** Where the blood of a new scan is much brighter or darker than theirs, the cut calls it background and keeps only the pixels at the click.
 # - **The rival in the table matters.** An idea looks clever beside a bare threshold. Give the threshold the same click and the same finish before you compare.
 # - **A minimum of the energy is not the truth.** The cut finds the best mask *by its prices*. If papillary muscles are dark and dark is dear, the best mask leaves them out.
 # - **Masks made with a tool lean towards the tool.** A network that learns from corrected graph cuts learns their habits; a test set made the same way will praise it.
@@ -1385,8 +1411,8 @@ for name in shown:
 # - With the same click and the same finish, hold every idea against a threshold, and against a small network that gets no click: both stand on this page.
 # - A threshold asks for a grey level; a snake is a band that snaps to edges; a level set is the coastline of a landscape; Chan and Vese fit two plains; a graph cut is the
 #   cheapest way to part source from sink; a random walker asks which seed is reached first.
-# - Edge methods need a gradient at the border. Region methods need two kinds of grey.
-# - Largest flow = cheapest cut. That is why a graph cut finds the lowest of $2^n$ energies, and a snake only a valley.
+# - Edge methods need a gradient at the border, and a setting that says how much. Region methods need two kinds of grey.
+# - Largest flow = cheapest cut (max-flow/min-cut). That is why a graph cut finds the lowest of $2^n$ energies, and a snake only a valley.
 # - Neighbours may lie in the next slice: the same cut works in planes and volumes.
 # - Effort = looks + clicks + strokes. Whether a tool saves time hangs on the price of each and on the accuracy that is asked for.
 #
@@ -1435,18 +1461,18 @@ for name in shown:
 #
 # </details>
 #
-# **4.** An organ and its surroundings differ in brightness, but the border between them is so soft that no
-# gradient stands out from the noise. Which method is the first to fail?
+# **4.** A geodesic contour found the outline on sharp scans. On scans that are noisy and softer it runs over the border. What do
+# you try first?
 #
-# - **A** Chan–Vese
-# - **B** Otsu's threshold
-# - **C** the graph cut with a chart of grey values
-# - **D** the geodesic active contour
+# - **A** a region method, since a soft border has no gradient
+# - **B** more steps, so that the contour can find its way back
+# - **C** a smaller circle to start from
+# - **D** settings chosen on soft scans: more smoothing, and a shallower valley in which to stop
 #
 # <details><summary>Answer</summary>
 #
-# **D.** Only the valley of $g$ stops its growth, and a soft border has none. The others ask for two kinds of
-# grey, which are still there.
+# **D.** The gradient of a soft border is smaller and wider, not gone, and smoothing brings it out of the noise. What failed is a threshold that
+# was set for a steeper one. A may help too, for another reason: it has fewer settings that hang on the sharpness.
 #
 # </details>
 #

@@ -143,6 +143,9 @@ plots.show_source(metrics.dice, metrics.average_hausdorff, metrics.surface_dista
 # {cite:p}`huttenlocher1993comparing`), the 95th percentile (HD95), the mean (ASSD), or the share of both surfaces that lies within a tolerance
 # (*surface Dice* {cite:p}`nikolov2021clinically`). *Sensitivity* is the share of the truth that the answer has found. The *volume
 # error* compares sizes alone; for a slice it is an area.
+#
+# The tolerance of a surface Dice is a choice, and says how far an outline may be off before it counts. It should be about as far as two experts' outlines lie apart. With pixels of 1.5 mm our 2 mm are kind: an error
+# of one pixel is free. (Patients 074 and 076 of ACDC are one scan that was drawn twice, a small chance to measure that distance.)
 
 # %%
 TOLERANCE = 2  # mm
@@ -731,6 +734,18 @@ for name, other in (("HD", "MONAI"), ("ASSD", "MONAI"), ("all five", "surface-di
 
 # %% [markdown]
 # All of them look each surface voxel up in a **distance transform**, which says for every voxel how far the nearest voxel of the other surface is. It visits every voxel of a box around the two masks, and most of the time goes there.
+#
+# ## Which one, then?
+#
+# | The question | A measure that answers it | The trap |
+# | --- | --- | --- |
+# | Is the volume or the ejection fraction right? | volume error, limits of agreement (chapter 19) | a high Dice with the wrong slice at the base |
+# | Does the outline lie where it should? | surface Dice, ASSD, in mm | a tolerance below what experts differ by |
+# | Is anything badly wrong somewhere? | HD95, the worst cases by name | a mean, in which they vanish |
+# | Was the lesion found at all? | sensitivity and false alarms for each lesion | Dice over all voxels, which large lesions decide |
+# | Is a thin or a small structure drawn well? | Dice within that structure, with its surface Dice | Dice compared between structures of different size |
+#
+# Two measures of different kinds, chosen before the experiment, tell more than ten of one kind.
 #
 # ## Pitfalls in medicine
 #

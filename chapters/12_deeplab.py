@@ -38,7 +38,7 @@ SIDE = 128
 # %% [markdown]
 # ## The problem, seen on our data
 #
-# Slices of ACDC hearts {cite:p}`bernard2018acdc`, cut to a square of 200 mm (nominal) around the heart, at 128 × 128 pixels. And membranes of nerve cells
+# Slices of ACDC hearts {cite:p}`bernard2018acdc`, cut to a square of 200 mm around the heart, at 128 × 128 pixels. And membranes of nerve cells
 # in the electron microscope {cite:p}`argandacarreras2015crowdsourcing`, 30 slices of one fruit fly, cut into tiles of 128 × 128. The licence of the second
 # set is unknown, so we print numbers of it and no picture.
 
@@ -159,7 +159,7 @@ scrubber(
 # %% [markdown]
 # ## From a stride to holes
 #
-# A ResNet (chapter 05) halves its map five times. DeepLab takes a trained or untrained ResNet, sets the last {term}`strides <stride>` from 2 to 1, and doubles the rate of every
+# A ResNet (chapter 05) halves its map five times. DeepLab takes a ResNet, as a rule one that was pretrained on ImageNet (ours starts from random weights), sets the last {term}`strides <stride>` from 2 to 1, and doubles the rate of every
 # convolution behind each of them. Nothing is lost by that: the places that the strided network would have kept hold the same numbers as before. Between them stand new ones.
 
 # %%
@@ -322,9 +322,10 @@ for stride in (32, 16, 8):
 #
 # ## How we train
 #
-# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (250 in the `full` profile, about four passes) with the same learning rate, untuned: this ranks short trainings; the last
+# The twin `small_deeplab` has one block a stage and rates that fit its map. Every network takes the same number of steps (250 in the `full` profile, about four passes) with the same learning rate, untuned. Chapter 11's networks need several times as many to converge, so what follows
+# ranks *short* trainings: a difference of a point or two of Dice may turn in a longer one. The last
 # weights are kept, so nothing is chosen by looking at other patients. Each test patient gets the mean {term}`Dice` of three structures at two moments, on the scanner's
-# pixels, and the surface Dice of chapter 09 at 2 mm (nominal), which looks at the outlines alone.
+# pixels, and the surface Dice of chapter 09 at 2 mm, which looks at the outlines alone.
 
 # %%
 TOLERANCE = 2  # mm
@@ -366,7 +367,11 @@ def lead(a, b=None):
 # ## What does each part bring?
 #
 # Take the network apart, in an {term}`ablation`. Three output strides; the finest without holes in its backbone (its pyramid keeps them); the middle one without its pyramid (only the 1 × 1 convolution and the mean of the map are left) and
-# without the early map in its decoder. And a U-Net with as many parameters.
+# without the early map in its decoder. And a U-Net with as many parameters: `SmallUNet`, which makes four channels of each patch of 2 × 2 pixels and so works at half resolution, never at full. On outlines judged at 2 mm and on membranes a few pixels wide that is a
+# handicap; a U-Net at full resolution would cost several times as much.
+#
+# One thing this ablation cannot see. The network without dilation in its backbone keeps the pyramid, which looks 64 pixels far and at the mean of the whole map, and the images are squares of 128 pixels with the heart in their middle. So every network here sees
+# everything, and “no difference” between them would not say that dilation is useless. Whoever wants to know takes the pyramid away as well, or larger images on which the heart may lie anywhere.
 
 
 # %%
@@ -560,6 +565,7 @@ for name in PARTS:
 # - **Ask for the finest structure first.** A map of 4 pixels a place may draw a ventricle and lose a coronary artery. Compute what averaging loses before you train.
 # - **Rates are in pixels of the map, hearts are in millimetres.** A network whose rates fit one scanner sees another field on one with smaller pixels. Resample first.
 # - **A design made for photographs.** DeepLab's rates of 6, 12 and 18 were chosen for maps of 32 × 32 places and more. On a map of 8 × 8, the last two are 1 × 1 convolutions, and the first keeps a quarter of its weights.
+# - **Start from what works.** For a new segmentation task people today train nnU-Net first {cite:p}`isensee2021nnunet`, which chooses spacing, patches and depth from the data; DeepLab, with an encoder pretrained on photographs, is at home on flat colour images such as slides of pathology or endoscopy.
 # - **One stack is one animal.** Thirty slices of it do not make thirty independent cases.
 #
 # ## Summary
@@ -567,7 +573,7 @@ for name in PARTS:
 # - A convolution with rate $r$ leaves $r - 1$ holes between its weights: a wider view for the same weights.
 # - Replace a stride by holes, and the old places keep their numbers; new ones stand between them. The layers behind a removed stride do four times the work.
 # - What averaging on a coarse map loses can be computed from the masks alone. It is a warning, not a limit.
-# - The early map in the decoder and a finer deepest map are what to try first; ask holes and pyramid for proof.
+# - An ablation shows what a part brings *to this network on these images*. Where the whole image is in view anyway, it cannot show what a wider view is worth.
 # - ASPP looks with several rates and at the whole map; the decoder adds one early map.
 # - Take a network apart before you believe in a part of it.
 #

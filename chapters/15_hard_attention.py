@@ -16,6 +16,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 from torch import nn
 from torch.nn import functional as F
 
@@ -140,11 +141,11 @@ plots.show_source(attention.BernoulliGate, attention.GumbelGate)
 # %% [markdown]
 # `BernoulliGate` is the *reinforced* kind of the review's tree: a coin for each place, tossed with probability $\sigma(w \cdot x + b)$ {cite:p}`xu2015show,mnih2014recurrent`. Its `surrogate` is a term for the loss whose gradient is {eq}`eq-reinforce`.
 #
-# The *Bayesian* kind says: where to look is a hidden variable $z$ of the model. Before the image is seen, it has a distribution $p(z)$, the *prior*. Let $q(z)$ be our guess of where to look once the image is seen, and KL the Kullback–Leibler divergence, which says how far $q$ is from $p$: it is 0 where they agree, and never negative. Then the logarithm of the probability of the right answer $y$ is at least
+# The *Bayesian* kind says: where to look is a hidden variable $z$ of the model. Before the image is seen, it has a distribution $p(z)$, the *prior*. Let $q(z)$ be our guess of where to look once the image is seen, and $\mathrm{KL}(q \,\|\, p) = \sum_z q(z) \log \frac{q(z)}{p(z)}$ the Kullback–Leibler divergence, which says how far $q$ is from $p$: it is 0 where they agree, and never negative. Then the logarithm of the probability of the right answer $y$ is at least
 #
 # $$ \log p(y) \;\ge\; \mathrm{E}_{q}\,[\log p(y \mid z)] \;-\; \mathrm{KL}\big(q(z)\,\|\,p(z)\big) , $$ (eq-elbo)
 #
-# the *evidence lower bound*, ELBO. Its first term is the cross-entropy that we know, with a minus; its second is a price for leaving the prior; where the prior is uniform, for being sure {cite:p}`deng2018latent,fan2020bayesian`. Below we train with a hundredth of that price (`beta`), so what we minimise is no longer quite this bound.
+# the *evidence lower bound*, ELBO. It takes one line: $\log p(y) = \log \mathrm{E}_q\big[p(y \mid z)\, p(z) / q(z)\big]$, and the logarithm of a mean is at least the mean of the logarithms (Jensen's inequality). Its first term is the cross-entropy that we know, with a minus; its second is a price for leaving the prior; where the prior is uniform, for being sure {cite:p}`deng2018latent,fan2020bayesian`. Below we train with a hundredth of that price (`beta`), so what we minimise is no longer this bound. Nor is our module all of Deng and colleagues': their $q$ sees the answer $y$ in training, ours (`evidence=0`) does not, and our prior is uniform. What is left is soft attention that is drawn, with a small reward for being unsure.
 
 # %%
 plots.show_source(attention.VariationalAttention)
@@ -267,18 +268,26 @@ def on_spot(at):
 
 # %%
 test_x, truth = spots.test.x, on_spot(parts[2][1])
-around = F.max_pool2d(truth.float(), 5, 1, 2) > 0  # on the spot, or at most two places from it
-right, pointing, beside, inside = {}, {}, {}, {}
+right, pointing, peaked, inside = {}, {}, {}, {}
+
+
+def told(maps):
+    """How well a map tells the spot from the rest (area under the ROC curve), and how much of its peak, with all
+    places that share it, lies on the spot: each a mean over test images."""
+    on, flat = truth.flatten(1), maps.flatten(1)
+    ranks, n = torch.from_numpy(rankdata(flat, axis=1)), on.sum(1)
+    area = ((ranks * on).sum(1) - n * (n + 1) / 2) / (n * (on.shape[1] - n))
+    top = flat == flat.max(1, keepdim=True).values
+    return area.mean().item(), ((top & on).sum(1) / top.sum(1)).mean().item()
+
+
+# %%
 for name, several in nets.items():
     right[name] = [accuracy(predict(n, test_x).cpu(), spots.test.y.cpu()) for n in several]
     if name == "none":
         continue
     maps = [heat(n, test_x) for n in several]
-    peaks = [m.flatten(1).argmax(1) for m in maps]
-    pointing[name], beside[name] = (
-        np.array([t.flatten(1)[torch.arange(len(p)), p].float().mean() for p in peaks])
-        for t in (truth, around)
-    )
+    pointing[name], peaked[name] = np.array([told(m) for m in maps]).T
     inside[name] = np.array([((m * truth).sum((1, 2)) / m.sum((1, 2)).clamp(min=1e-9)).mean() for m in maps])
 
 # %%
@@ -288,16 +297,16 @@ for name in LOOKS:
     maps = (
         ("", "", "")
         if name == "none"
-        else (stats.interval(pointing[name]), f"{beside[name].mean():.2f}", f"{inside[name].mean():.2f}")
+        else (stats.interval(pointing[name]), f"{peaked[name].mean():.2f}", f"{inside[name].mean():.2f}")
     )
     rows.append((name, stats.interval(right[name]), *maps))
-rows.append(("by chance", "0.5", f"{chance:.3f}", f"{around.float().mean():.2f}", f"{chance:.2f}"))
-plots.table(
-    rows,
-    ["module", "accuracy", "peak of the map on the spot", "on it or beside it", "share of the map on it"],
-)
+rows.append(("by chance", "0.5", "0.5", f"{chance:.2f}", f"{chance:.2f}"))
+heads = ["AUC of the map, spot against the rest", "share of its peak on the spot", "share of the map on it"]
+plots.table(rows, ["module", "accuracy", *heads])
 
 # %% [markdown]
+# The first column is the one to compare. A gate that is wide open over half of the image has many places that share the largest value to the last bit, so that its peak is no place at all; the AUC asks about the whole order of the places, and ties cannot decide it (chapter 14).
+#
 # Compare like with like. When tested, the variational and the Bayesian module draw nothing: they average over all places, as soft attention does, and add the answer to the map. Their rival is *global context*, which does the same and never draws. The gates multiply the map and may stay open, so their
 # shares are small by design; compare them with one another and with the *spatial gate*. (The Bernoulli gate tosses one coin for 2 × 2 places.)
 
@@ -322,12 +331,12 @@ ranked = sorted(pointing, key=lambda n: -pointing[n].mean())
 best, least = (pointing[n] for n in (ranked[0], ranked[-1]))
 gap = stats.paired(pointing["Bernoulli, baseline"], pointing["Bernoulli, no baseline"])
 drawn = stats.paired(pointing["variational"], pointing["global context (soft)"])
-unsure = f"neither more nor less often, as far as {SEEDS} seeds tell,"
-how = {n: g.says("more often", "less often", unsure) for n, g in (("gap", gap), ("drawn", drawn))}
+unsure = f"neither better nor worse, as far as {SEEDS} seeds tell,"
+how = {n: g.says("better", "worse", unsure) for n, g in (("gap", gap), ("drawn", drawn))}
 plots.say(
-    f"On average the map that falls on the spot most often is that of *{ranked[0]}* ({100 * best.mean():.0f} % of the images; single seeds {100 * best.min():.0f} to {100 * best.max():.0f} %), "
-    f"the least often that of *{ranked[-1]}* ({100 * least.mean():.0f} %; chance {100 * chance:.0f} %). With a baseline the Bernoulli gate's map hits {how['gap']} (difference {gap}). "
-    f"Attention that draws in training, *variational*, hits {how['drawn']} than global context, which never draws ({drawn})."
+    f"The map that tells the spot best is on average that of *{ranked[0]}* (AUC {best.mean():.2f}; single seeds {best.min():.2f} to {best.max():.2f}), "
+    f"the worst that of *{ranked[-1]}* ({least.mean():.2f}; chance 0.5). With a baseline the Bernoulli gate's map does {how['gap']} (difference {gap}). "
+    f"Attention that draws in training, *variational*, does {how['drawn']} than global context, which never draws ({drawn})."
 )
 
 # %% tags=["hide-input"]
@@ -338,11 +347,7 @@ fled = np.mean(
 )
 plots.say(
     f"The peak of the Gaussian window lies in a corner of the map, where no spot ever is, in {100 * fled:.0f} % of the images. "
-    + (
-        "Then the answer does not come through the window: its five numbers are computed from the whole map, and one of them, the intensity, can carry it."
-        if fled > 0.5
-        else ""
-    )
+    "There the answer cannot come through the window: its five numbers are computed from the whole map, and one of them, the intensity, can carry it."
 )
 
 # %% [markdown]
@@ -380,7 +385,7 @@ plots.table(rows, ["network", "spread without a baseline", "with it", "ratio"])
 #
 # ## The price of a look
 #
-# Only hard attention can truly *leave out*. Let open places cost a price, added to the loss that REINFORCE sees: opening all places costs all of it, opening half of them half. (Here all places are computed before the gate closes some. A network that is to save work must choose first.)
+# Only hard attention can truly *leave out*. Let open places cost a price, added to the loss that REINFORCE sees: opening all places costs all of it, opening half of them half. (Here all places are computed before the gate closes some. A network that is to save work must choose first. And when tested, the gate opens where its probability is ½ or more, which is not quite the network that was trained: that one tossed coins.)
 
 # %%
 PRICES = profile(smoke=(0, 1), full=(0, 0.03, 0.06, 0.1, 0.15))
@@ -559,7 +564,7 @@ for name, m in modules.items():
 # %% [markdown]
 # ## Pitfalls in medicine
 #
-# - **A hard map is proof of what was left out, not of what was seen.** A closed place passes nothing on. But what stood there closed it, which may itself tell the answer, and the convolutions before the gate have spread it to its neighbours. And an open place need not have counted.
+# - **A hard map is proof of what was left out, not of what was seen.** A closed place passes nothing on. But whether it is closed depends on what stood there, which may itself tell the answer, and the convolutions before the gate have spread it to its neighbours. And an open place need not have counted.
 # - **Two runs, two answers.** A network that draws gives other answers to the same scan. Use the mean, or say that it draws.
 # - **A prior is an opinion.** The KL term prefers maps that look like the prior. If lesions are rare at the edge, the prior may learn not to look there.
 #

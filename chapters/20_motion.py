@@ -2,7 +2,7 @@
 # # How does the heart move? 4D motion estimation
 #
 # A {term}`mask` says where the muscle is. It does not say where it came from. A scar that no longer pulls, a wall that thickens too little, a twist that is lost: these are seen
-# in the *motion*. {term}`Cine <cine>` MRI shows the whole beat, three dimensions and time, hence 4D. **Can a network learn from images alone, without a single drawn outline, where each piece of the
+# in the *motion*. {term}`Cine <cine>` MRI shows the whole beat, three dimensions and time, hence 4D. (What follows is less: motion within slices, learnt from two moments of the beat. The whole beat comes at the end.) **Can a network learn from images alone, without a single drawn outline, where each piece of the
 # heart goes during a beat, and how would we know that it is right?**
 #
 # After this chapter you can read a field of motion, carry a mask along it, run it backwards, take strain off it, and name what no comparison of images can see.
@@ -36,7 +36,7 @@ train, watched, test = hearts.split(patients)
 # %% [markdown]
 # ## The problem: two moments of one heart
 #
-# ACDC {cite:p}`bernard2018acdc` gives each patient at two moments: end-diastole (ED), when the heart is full, and end-systole (ES), when it has contracted. Suppose that we know the outlines at ED. If nothing moved,
+# ACDC {cite:p}`bernard2018acdc` holds the whole cine of each patient, 12 to 35 moments, and outlines at two of them: end-diastole (ED), when the heart is full, and end-systole (ES), when it has contracted. We use these two, since outlines are what we can check against. Suppose that we know the outlines at ED. If nothing moved,
 # the same outlines would fit at ES. They do not.
 
 # %%
@@ -58,8 +58,8 @@ plots.show(
 )
 
 # %% [markdown]
-# Two warnings before we start. Slices are 10 mm apart, and at ES the base of the heart has come down by about that much: what a slice shows at ES is partly *other tissue* than at ED. We estimate motion
-# within the slice, as most methods for such stacks do, and cannot see the rest. And the spacing in our copy's headers is nominal, 1.5625 × 1.5625 × 10 mm for nearly every patient, so millimetres on ACDC are nominal too.
+# One warning before we start. Slices are 5 to 10 mm apart, and at ES the base of the heart has come down by about that much: what a slice shows at ES is partly *other tissue* than at ED. We estimate motion
+# within the slice, as most methods for such stacks do, and cannot see the rest.
 #
 # ## The idea: an arrow for every pixel
 #
@@ -107,9 +107,9 @@ plots.show(
 # %% [markdown]
 # The grey values alone do not fix the arrows: inside even muscle, every pixel fits every other. Something must be added, and the oldest choice is smoothness, that neighbours move alike. So we look for the $u$ with the smallest
 #
-# $$ \underbrace{\lVert \text{later}(x) - \text{earlier}(x + u(x)) \rVert^2}_{\text{unlikeness}} \;+\; \lambda\, \underbrace{\lVert \nabla u \rVert^2}_{\text{roughness}} . $$ (eq-20-loss)
+# $$ \underbrace{\lVert \text{later}(x) - \text{earlier}(x + u(x)) \rVert^2}_{\text{dissimilarity}} \;+\; \lambda\, \underbrace{\lVert \nabla u \rVert^2}_{\text{regularisation}} . $$ (eq-20-loss)
 #
-# Here $\nabla u$ says how the arrow changes from one pixel to the next, and $\lambda$ how much that counts.
+# The first term is the **dissimilarity** of the two images (with its sign turned, their *similarity*); the second, the **regularisation**, is large where the field is rough. Here $\nabla u$ says how the arrow changes from one pixel to the next, and $\lambda$ how much that counts.
 #
 # *Demons* {cite:p}`thirion1998image` push each pixel along the slope of the image and blur the field, again and again. *TV-L1* {cite:p}`zach2007duality` takes absolute values instead of squares. Both search anew for every pair of
 # images. *VoxelMorph* {cite:p}`balakrishnan2019voxelmorph` turns that around: a U-Net looks at the pair and answers at once, and {eq}`eq-20-loss` is its *training loss*. No outline, no known arrow, no label: the
@@ -117,7 +117,7 @@ plots.show(
 #
 # ### Not folding
 #
-# Tissue does not pass through itself. Where the field does, the determinant of the derivative of $x + u(x)$, its *Jacobian*, is negative: the map has folded. (Where nothing folds, the Jacobian is the area before over the area now.) A way to avoid it is to think of a steady current $v$ that carries every
+# Tissue does not pass through itself. Where the field does, the determinant of the derivative of $x + u(x)$, its *Jacobian*, is negative: the map has folded. (Where nothing folds, the Jacobian is the area before over the area now.) A way to avoid it is to think of a **stationary velocity field** $v$, a steady current that carries every
 # particle along for one unit of time. Streams that flow do not cross. Where a particle ends is called the *exponential* of $v$:
 #
 # $$ u = \exp(v), \qquad \exp(v) = \exp(v/2) \circ \exp(v/2) . $$ (eq-20-exp)
@@ -184,12 +184,14 @@ plots.show_source(motion.warp, motion.compose, motion.exponential, motion.jacobi
 
 # %% [markdown]
 # ## The network
+#
+# Ours is VoxelMorph's idea on our U-Net: slices in place of volumes, batch normalisation and ReLU where the paper has leaky ReLU and no normalisation, and half the resolution inside.
 
 # %%
 plots.show_source(VoxelMorph)
 
 # %% [markdown]
-# Its last layer starts at zero, so at first nothing moves. It gives the field at half the resolution: motion is smooth, and that is cheaper. `Unsupervised` shows the loss what it needs: the field, the earlier image drawn through it, and the later image.
+# Its last layer starts at zero, so at first nothing moves. It gives the field at half the resolution: motion is smooth, and that is cheaper. `Unsupervised` shows the loss what it needs: the field, the earlier image warped by it, and the later image.
 
 # %%
 plots.show_source(Unsupervised, loss)
@@ -197,7 +199,7 @@ plots.show_source(Unsupervised, loss)
 # %% [markdown]
 # ## Training, with no outline in sight
 #
-# `pairs.pair` cuts the square around each heart, found by what moves, and puts ED and ES side by side. Each training pair is used in both directions. **No mask is read**, of training patients as little as of test patients. The likeness (mean
+# `pairs.pair` cuts the square around each heart, found by what moves, and puts ED and ES side by side. Each training pair is used in both directions. **No mask is read**, of training patients as little as of test patients. The similarity (mean
 # square), $\lambda$, the learning rate and the number of steps were chosen by the Dice of the validation patients; so were the settings of Demons and TV-L1. So no weight has seen an outline, but a few settings have.
 
 # %%
@@ -703,7 +705,8 @@ plots.say(
 
 # %% [markdown]
 # Even muscle turned around its axis looks as before. This *aperture problem* is not a fault of networks; the classical methods share it, each in its own degree. What little can be seen of the turning sits in the papillary muscles and in the grain of the tissue, and smoothness may well blur that away. Magnetic *tagging* prints lines on the muscle and so makes twist visible; that is why strain from cine MRI is
-# trusted more around the circumference of the whole wall than layer by layer, and why torsion from cine should be read with care.
+# trusted more around the circumference of the whole wall than layer by layer, and why torsion from cine should be read with care. The clinic's word for strain from ordinary cine is **feature tracking**. The number that it uses most is global *longitudinal* strain, from long-axis images that we do not have; segmental values and radial strain are its least reproducible, and programs of different vendors disagree on
+# them. A small error of radial strain on the phantom promises nothing there: its wall thickens by about half as much as a usual human one, because nothing shortens along its axis.
 #
 # ## Through the whole beat
 #
@@ -969,7 +972,7 @@ plots.say(
 # - A field of arrows, later to earlier, carries images, masks and outlines.
 # - A network learns it from pairs of images alone; the classical methods search anew for each pair.
 # - Scaling and squaring turns a current into a map that, but for the coarseness of the grid, does not fold, and that can be run backwards.
-# - Along the radius edges guide the arrows; around the axis little does. No loss on image likeness mends that.
+# - Along the radius edges guide the arrows; around the axis little does. No loss on image similarity mends that.
 # - Undeformed beside warped, no motion beside every error: the row that does nothing keeps a table honest.
 #
 # ## Check yourself

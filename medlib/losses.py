@@ -132,7 +132,8 @@ def border_weight(target: Tensor, *, w0: float = 10.0, sigma: float = 5.0) -> Te
     between two objects that nearly touch.
 
     w = 1 + w0 · exp(−(d1 + d2)² / 2σ²), d1 and d2 in pixels to the nearest and second
-    nearest object. The paper's w_c, which balances the classes, is left at 1.
+    nearest object. Two departures: the paper adds the second term at every pixel, here
+    it stands on the background alone; and its w_c, which balances the classes, is 1.
 
     Raises ValueError for other shapes, other numbers than whole ones from 0, and a σ
     that is not positive.

@@ -42,12 +42,18 @@ SPATIAL = (
     SpatialGate,
     AttentionGate,
     STN,
-    CoordinateAttention,
-    MaskBranch,
     ReverseAttention,
     GaussianWindow,
 )
-MIXED = (CBAM, BAM, SCSE, SimAM, TripletAttention)
+MIXED = (
+    CBAM,
+    BAM,
+    SCSE,
+    SimAM,
+    TripletAttention,
+    CoordinateAttention,
+    MaskBranch,
+)
 SELF = (
     MultiHead,
     NonLocal,

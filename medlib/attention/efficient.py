@@ -123,7 +123,9 @@ class LinearAttention(nn.Module):
     a softmax over the d = C/2 channels, ρ_k over the N pixels. `softmax=False` divides
     both by √N: dot-product attention without softmax, in another order. 4Cd + 3d + C +
     1 parameters; O(CdN) work. The identity at initialisation: γ = 0. Differs: γ; one
-    head. `weights` is ρ_k (B, d, H, W): d attention maps.
+    head. `weights` is ρ_k (B, d, H, W): d attention maps. "Linear attention" today
+    mostly means the form of Katharopoulos et al., ICML 2020, whose feature map is not
+    a softmax.
     """
 
     def __init__(

@@ -3,7 +3,8 @@
 
 Read with the chapters on attention. Every module takes (B, C, H, W) and gives the same
 shape back, at any H and W. `weights` is kept after a forward pass, detached: a map (B,
-1, H, W) where nothing else is said. N is H·W.
+1, H, W) where nothing else is said. Coordinate attention, which gates every channel by
+position, counts as mixed. N is H·W.
 """
 
 import torch

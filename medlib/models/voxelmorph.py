@@ -5,9 +5,10 @@ Balakrishnan, Zhao, Sabuncu, Guttag, Dalca, "VoxelMorph: A Learning Framework fo
 Deformable Medical Image Registration", IEEE TMI 38, 2019; its form without folds:
 Dalca, Balakrishnan, Guttag, Sabuncu, "Unsupervised Learning of Probabilistic
 Diffeomorphic Registration for Images and Surfaces", Medical Image Analysis 57, 2019,
-here without the probabilities. Ours sees slices rather than volumes, and gives the
-field at half the resolution (as the second paper does), interpolated in between. By
-default 483,474 parameters. Chapter 20.
+here without the probabilities. Ours sees slices rather than volumes, has batch norm and
+ReLU where theirs has leaky ReLU and no norm, works on patches of 2 × 2 pixels, and
+gives the field at half the resolution (as the second paper does), interpolated in
+between. By default 483,474 parameters. Chapter 20.
 """
 
 from collections.abc import Callable
