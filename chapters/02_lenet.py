@@ -27,7 +27,7 @@ from medlib.models import LeNet, LeNet5
 from medlib.models.lenet import C3_INPUTS, Subsample
 
 SEEDS = profile(smoke=2, quick=3, full=5)
-STEPS = profile(smoke=8, quick=240, full=360)
+STEPS = profile(smoke=8, quick=120, full=360)
 
 # %% [markdown]
 # ## The problem, seen on our data
@@ -259,7 +259,7 @@ def judge(build, data):
     for s in range(SEEDS):
         seed(s)
         model = build()
-        fit(model, data, epochs=profile(smoke=0.2, quick=5, full=10), seed=s, validations=5)
+        fit(model, data, epochs=profile(smoke=0.2, quick=3, full=10), seed=s, validations=5)
         results.append(evaluate(model, data.test))
     return results
 
@@ -497,7 +497,7 @@ plots.say(
 # validation AUC by less than 0.003.
 
 # %%
-LENGTHS = profile(smoke=(4, 8), quick=(240, 480), full=(360, 1440, 2880))
+LENGTHS = profile(smoke=(4, 8), quick=(120, 240), full=(360, 1440, 2880))
 longer = {}
 for name, steps in product(networks, LENGTHS):
     found = [train(networks[name], data, s, steps=steps, augment=random_shift(2)) for s in range(SEEDS)]
