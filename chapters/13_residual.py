@@ -1,5 +1,7 @@
 # %% [markdown]
-# # Do the gradients vanish, and do shortcuts cure it?
+# # Residual learning
+#
+# *Do the gradients vanish, and do shortcuts cure it?*
 #
 # Chapter 05 saw that a plain network of 32 layers fits its own training images worse than one of 14, and that shortcuts mend it. The review
 # tells why: deep networks suffer from {term}`vanishing gradients <vanishing gradient>`, and the {term}`residual` network solved that. It is a good story. **Is it true?**
