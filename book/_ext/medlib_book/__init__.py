@@ -38,8 +38,8 @@ def fill(app, docname, source):
 
 def setup(app):
     app.connect("source-read", fill)
-    # after the theme has put its own into the context
-    app.connect("html-page-context", navigation.guide, priority=502)
+    app.connect("html-page-context", navigation.tell, priority=400)  # before the
+    app.connect("html-page-context", navigation.number, priority=502)  # theme; after it
     # These pages read the notebooks, which may have moved.
     app.connect(
         "env-get-outdated", lambda app, env, added, changed, removed: list(MADE)

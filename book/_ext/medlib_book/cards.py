@@ -11,9 +11,10 @@ from medlib.claims import MARK, SYMBOL, claim, combine
 
 from .ledger import anchor
 
-SHOWN = re.compile(r"\*(?P<predicts>.+?)\* .*the rule is “(?P<rule>[^”]+)”", re.DOTALL)
-WIDTH, MARGIN, MIDDLE = 220, 12, 11  # of a drawing, in px
-EXPECTED = {">": "more than", "<": "less than", "=": "", "within": "at most ±"}
+SHOWN = re.compile(
+    r"\n\n\*(?P<predicts>.+?)\* .*the rule is “(?P<rule>[^”]+)”", re.DOTALL
+)
+WIDTH, MARGIN, MIDDLE = 200, 12, 11  # of a drawing, in px
 
 
 def deal(notebook: dict) -> None:
@@ -49,7 +50,11 @@ def card(id: str, outputs: list[dict], seen: Counter[str]) -> str:
     told = SHOWN.search(words)  # as it was when the chapter ran
     records = [record(output) for output in outputs]
     verdict = overall(records)
-    about = told["predicts"] if told else words.partition("\n\n")[2]
+    about = words.partition("\n\n")[2]
+    if told:
+        quantifier = records[0].get("quantifier", "")
+        about = f"{told['predicts']} Rule: {told['rule']}"
+        about += f", {quantifier}." if quantifier else "."
     kind = records[0].get("kind")
     kinds = {None: "first edition", "none": "no experiment"}
     mark = kinds.get(kind) or f"{MARK[kind]} {kind}"
@@ -83,28 +88,31 @@ def css(verdict: str) -> str:
 
 
 def condition(one: dict, rule: str, records: list[dict], name: str) -> str:
+    """What one condition gave: where, the drawing, the numbers."""
     if not rule:  # not testable
         return f'<span id="{name}"></span>'
     rests_on = one.get("over", f"n = {one['n']:,}")
-    value = f"<b>{number(one['effect'])}</b>"
-    if drawn := one["low"] != one["high"]:
-        value += f" [{number(one['low'], '−∞')}, {number(one['high'], '∞')}]"
-    sign, limit = rule.split()
-    expected = f"expected {EXPECTED[sign]} {limit.replace('-', '−')}".replace("± ", "±")
-    picture = interval(one, rule, records) if drawn else ""
+    value, picture = f"<b>{number(one['effect'])}</b>", ""
+    if one["low"] != one["high"]:
+        ends = number(one["low"], "−∞"), number(one["high"], "∞")
+        value += f" <small>[{', '.join(ends)}]</small>"
+        picture = interval(one, rule, records)
     return f"""<div class="condition {css(one["verdict"])}" id="{name}">
 <span>{escape(one["where"])} <small>{escape(rests_on)}</small></span>
-{picture}<span>{value} <small>{" ".join(expected.split())}</small></span></div>
+{picture}<span>{value}</span></div>
 """
 
 
 def number(x: float | None, open_end: str = "") -> str:
-    return open_end if x is None else f"{x:,.3g}".replace("-", "−")
+    if x is None:
+        return open_end
+    digits = f"{x:,.0f}" if abs(x) >= 100 else f"{x:.2g}" if abs(x) < 1 else f"{x:.3g}"
+    return digits.replace("-", "−")
 
 
 def interval(one: dict, rule: str, records: list[dict]) -> str:
     """An SVG: the interval, and a dashed line at each threshold of the rule, all
-    conditions of a card on one scale.
+    conditions of a card on one scale, which the last one names.
     """
     sign, limit = rule.split()
     limits = {-float(limit), float(limit)} if sign == "within" else {float(limit)}
@@ -117,14 +125,15 @@ def interval(one: dict, rule: str, records: list[dict]) -> str:
 
     start = 0 if one["low"] is None else at(one["low"])
     stop = WIDTH if one["high"] is None else at(one["high"])
+    named = 14 if one is records[-1] else 0
     dashed = "".join(
-        f'<line class="rule" x1="{at(x)}" x2="{at(x)}" y1="1" y2="{2 * MIDDLE - 1}"/>'
-        f'<text x="{at(x)}" y="{2 * MIDDLE + 11}">{number(x)}</text>'
+        f'<line class="rule" x1="{at(x)}" x2="{at(x)}" y1="0" y2="{2 * MIDDLE}"/>'
+        + (f'<text x="{at(x)}" y="{2 * MIDDLE + 11}">{number(x)}</text>' * bool(named))
         for x in sorted(limits)
     )
     return (
-        f'<svg viewBox="0 0 {WIDTH} {2 * MIDDLE + 14}" width="{WIDTH}" '
-        f'height="{2 * MIDDLE + 14}" aria-hidden="true">{dashed}'
+        f'<svg viewBox="0 0 {WIDTH} {2 * MIDDLE + named}" width="{WIDTH}" '
+        f'height="{2 * MIDDLE + named}" aria-hidden="true">{dashed}'
         f'<line x1="{start}" x2="{stop}" y1="{MIDDLE}" y2="{MIDDLE}"/>'
         f'<circle cx="{at(one["effect"])}" cy="{MIDDLE}" r="4.5"/></svg>'
     )

@@ -7,18 +7,28 @@ import re
 from . import plan
 
 NUMBERED = re.compile(r"(\d+)\.\s+(.+)", re.DOTALL)
+SECTION = re.compile(r'<span class="section-number">.*?</span>')
 
 
-def guide(app, pagename, templatename, context, doctree):
-    """Give a page's templates what they show, after the theme has given its own."""
-    if made := context.get("generate_toctree_html"):
-        context["generate_toctree_html"] = lambda *a, **k: apart(made(*a, **k))
-    file = pagename.removeprefix("chapters/")
-    context["part"] = plan.chapters().get(file, {}).get("part", "")
-    for side, at in (("prev", 1), ("next", 2)):
-        there = app.env.collect_relations().get(pagename, [None] * 3)[at] or ""
-        chapter = plan.chapters().get(there.removeprefix("chapters/"), {})
+def tell(app, pagename, templatename, context, doctree):
+    """Give the bar's templates the part, the questions of the page before and after,
+    and names without numbers, which the sidebar has.
+    """
+    found = plan.chapters()
+    context["part"] = found.get(pagename.removeprefix("chapters/"), {}).get("part", "")
+    beside = app.env.collect_relations().get(pagename, [None] * 3)[1:]
+    for side, there in zip(("prev", "next"), beside, strict=True):
+        chapter = found.get((there or "").removeprefix("chapters/"), {})
         context[f"{side}_question"] = chapter.get("question", "")
+        if page := context.get(side):
+            context[side] = page | {"title": SECTION.sub("", page["title"])}
+    context["title"] = SECTION.sub("", context.get("title") or "")
+
+
+def number(app, pagename, templatename, context, doctree):
+    """Set the numbers of the sidebar apart, once the theme can make it."""
+    made = context["generate_toctree_html"]
+    context["generate_toctree_html"] = lambda *a, **k: apart(made(*a, **k))
 
 
 def apart(soup):
@@ -27,9 +37,9 @@ def apart(soup):
         if link.find("span"):
             continue  # seen before: the theme keeps what it made
         whole = NUMBERED.fullmatch(link.get_text(strip=True))
-        number, name = whole.groups() if whole else ("", link.get_text(strip=True))
+        digits, name = whole.groups() if whole else ("·", link.get_text(strip=True))
         link.string = name
         before = soup.new_tag("span", attrs={"class": "number"})
-        before.string = number
+        before.string = digits
         link.insert(0, before)
     return soup
