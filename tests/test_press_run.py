@@ -174,7 +174,7 @@ def test_changed_prose_is_taken_over_and_changed_code_is_not(toy, capsys):
     assert "0 chapter(s) run" in capsys.readouterr().out
     after = stored(source)
     assert "word" in after.cells[0].source and "still" in after.cells[1].source
-    assert after.cells[1].outputs == before.cells[2].outputs
+    assert after.cells[1].outputs == before.cells[1].outputs
     assert runner.state(source)[0] == "fresh"
     toy("print(3)")
     assert runner.state(source)[0] == "faulty"
