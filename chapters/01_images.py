@@ -1,5 +1,7 @@
 # %% [markdown]
-# # Images, numbers and noise
+# # Images, numbers, noise
+#
+# *What do the numbers of a scan mean, and what spoils them?*
 #
 # A computer sees a scan as a block of numbers. **What do the numbers mean, what spoils them, and does one method
 # suit them all?** The answer depends on the machine that made them. A {term}`network` that does not know it may be

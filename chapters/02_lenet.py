@@ -1,5 +1,7 @@
 # %% [markdown]
-# # Why convolution: LeNet-5
+# # LeNet-5
+#
+# *Do shared weights do as well as many more free ones?*
 #
 # A chest X-ray of 28 × 28 pixels is 784 numbers. A network that connects each number to each of a hundred units
 # has 78,400 weights before it has learnt anything. **Can a network with weights that are shared over the image

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # More filters, or more ideas? AlexNet
+# # AlexNet
+#
+# *Is it a large LeNet, or do its new parts matter?*
 #
 # In 2012 one network, AlexNet, won ImageNet's contest of naming photographs, with 1.2 million of them to learn from, by so much that a field changed. It has a thousand times
 # the parameters of LeNet-5. The review calls it “similar to LeNet”, with “more filters”. **Is it a large LeNet, or do

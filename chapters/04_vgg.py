@@ -1,5 +1,7 @@
 # %% [markdown]
-# # Deeper or wider? VGG
+# # VGG
+#
+# *Where should additional parameters go?*
 #
 # In 2014 two researchers asked what happens if a network has nothing but small kernels, and more and more of them in a
 # row. Their networks, known as VGG, came second in that year's contest and are still used. The review concludes that “stacking more layers

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # What to add: a first look at shortcuts
+# # ResNet
+#
+# *What does a shortcut change, and is it heavy or light?*
 #
 # In chapter 04 we asked how deep a plain network may get before it fits even its training images worse. This is {term}`degradation`. Where it happens, nothing is wrong with the layers; the optimiser does not find good weights for so many of them. In 2015 the ResNet paper proposed a cure of one
 # plus sign. (Highway networks of the same year carry their input past the layers too, through a learnt gate; the ResNet took the gate out {cite:p}`srivastava2015highway,he2016resnet`.) **What does a shortcut change, and does it make a network heavy or light?**

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # What does a cheaper convolution cost? MobileNet
+# # MobileNet
+#
+# *What does a cheaper convolution cost?*
 #
 # A network for a phone, or for an ultrasound probe that fits in a pocket, must get by with little memory and little
 # power. In 2017 a group at Google took the convolution apart into two cheap steps and built a whole network from them,

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # Scale everything at once? EfficientNet
+# # EfficientNet
+#
+# *Is it better to scale everything at once?*
 #
 # Suppose that a hospital lets you spend twice, or four times, the arithmetic on each image. You can buy a deeper
 # network, a wider one, or larger images. In 2019 two researchers proposed to buy a little of each, in fixed proportions

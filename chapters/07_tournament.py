@@ -1,6 +1,8 @@
 # %% [markdown]
 # # The tournament
 #
+# *With equal budgets, does progress show?*
+#
 # Six chapters, ten networks, and each had its own experiment. Now they meet on equal terms. **With the same images and the
 # same budget, does twenty years of progress show on small medical images?** And when a newer network is better, is it the
 # network, or the way it was trained?

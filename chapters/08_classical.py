@@ -1,5 +1,7 @@
 # %% [markdown]
-# # How did people segment before networks?
+# # Before networks
+#
+# *How far do classical methods go?*
 #
 # You click once into the left {term}`ventricle` of a heart and ask a program for its outline. No program here has seen a thousand hearts. Each has an
 # *idea* of what an outline is: a grey level, an elastic band, a membrane that grows, a cut through a net of pipes. **How far does an idea alone get

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # What does a segmentation score reward?
+# # Metrics
+#
+# *What does a segmentation score reward?*
 #
 # Two programs outline the left {term}`ventricle` of a heart. One is a pixel too large all round; the other is perfect, but for one stray
 # voxel at the edge of the image. Which is better? It depends on what you measure. The review names three measures and

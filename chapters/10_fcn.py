@@ -1,5 +1,7 @@
 # %% [markdown]
-# # Can a denoiser learn to segment? Autoencoders and FCN
+# # Autoencoder and FCN
+#
+# *Can a denoiser learn to segment?*
 #
 # A network that gives back its own input sounds useless. Make it narrow in the middle, and it must decide what is worth keeping. Such a network is an {term}`autoencoder`. The review says that it looks like a U-Net, that it was used to remove noise, and that it “can be tricked to
 # perform segmentation”. Another way starts from a classifier: turn its dense layers into convolutions, and it answers

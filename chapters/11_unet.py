@@ -1,5 +1,7 @@
 # %% [markdown]
-# # What do the concatenations bring? U-Net
+# # U-Net
+#
+# *What do the skip connections bring?*
 #
 # In 2015 a network with the shape of a U won a contest on cells under the microscope, trained on a few dozen images
 # {cite:p}`ronneberger2015unet`. Most segmentation networks since are its children. The review gives three reasons for its success: the

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # Eighty hearts
+# # A hundred hearts
+#
+# *How well does a small U-Net outline hearts that it has not seen?*
 #
 # Chapter 11 took the U-Net apart on small slices. Here it does the work it was made for. **How well does a small U-Net, trained in
 # minutes on a processor, find the chambers of hearts that it has never seen, and how long does a well-known toolkit need for the same?**

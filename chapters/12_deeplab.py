@@ -1,5 +1,7 @@
 # %% [markdown]
-# # Can a network see far without becoming coarse? DeepLabV3+
+# # DeepLabV3+
+#
+# *Do dilated convolutions see more?*
 #
 # To know that a bright disc is the left ventricle, a network must see the whole heart around it. {term}`Pooling <pooling>` gives it that view, and takes the fine places away. The U-Net carries them past the pooling. DeepLab goes another way: it leaves the last poolings out and pulls the weights of its
 # convolutions apart, so that a few of them span a wide field. **Does that see as far, and does it outline hearts as well as a U-Net of the same cost?**

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # Do the gradients vanish, and do shortcuts cure it?
+# # Residual learning
+#
+# *Do the gradients vanish, and do shortcuts cure it?*
 #
 # Chapter 05 asked whether a plain network of 32 layers fits its own training images worse than a shallower one, and what shortcuts change. The review
 # names two troubles of deep networks, degradation and, as another problem, {term}`vanishing gradients <vanishing gradient>`, and says that the {term}`residual` network solved the second. It is a good story. **Is it true?**

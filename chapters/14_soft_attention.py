@@ -1,5 +1,7 @@
 # %% [markdown]
-# # What does a learnt weighting add? Soft attention
+# # Soft attention
+#
+# *What does a learnt weighting add?*
 #
 # In 2014 a network that translates sentences was given a new part: at every word that it writes, it looks back at the words that it has read, and weighs them. The idea went into images, and
 # today “attention” names dozens of modules. The review sorts them into families. **Where did attention come from, what does each family do, and what is it good for?**

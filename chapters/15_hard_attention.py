@@ -1,5 +1,7 @@
 # %% [markdown]
-# # What if the network must choose where to look? Hard attention
+# # Hard attention
+#
+# *What if the network must choose where to look?*
 #
 # {term}`Soft attention <soft attention>` looks everywhere, here more and there less. A doctor with a magnifying glass does not: she looks at one place, then at the next. A network that *chooses*, with {term}`hard attention`, could leave out most of an
 # image and show what it has let through. But a choice has no derivative. **How can a network learn to choose, and what does the choosing cost?**

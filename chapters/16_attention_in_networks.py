@@ -1,5 +1,7 @@
 # %% [markdown]
-# # Which attention module helps, and where?
+# # Attention in networks
+#
+# *Which module helps, and where?*
 #
 # Chapters 14 and 15 built {term}`attention` modules one by one, and each did what it promises on a task made for it. Papers promise more: put one into a network that you have, and it
 # gets better. The review's conclusion says so of U-Net and ResNet, calls the modules expensive, and hopes for light ones. **With the same images and the same time, which of

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # One slice at a time, or the whole stack? 2D and 3D
+# # 2D or 3D
+#
+# *When is a volume more than its slices?*
 #
 # A heart is a volume, and a scanner delivers it as a stack of slices. A pixel with a thickness is a {term}`voxel`. A network can look at each slice for itself, or at the stack as a whole. It seems obvious that more context must help.
 # The review says the opposite: it has found that *2D methods deliver better results compared to 3D methods*. **Is that so, and if it is, what is the reason: the third dimension, or something that came along with it?**
@@ -181,7 +183,7 @@ print(f"largest change on the slice that stayed: 2D {change['2D']:.1e}, 3D {chan
 #   slices of two hearts.
 #
 # (The slices we leave as they are; the paper's 3D network also saw them interpolated to 5 mm.) We can change one at a time. Every network below takes the same number of *steps*, 400; the table says what time that is (2D and 3D U-Net need about as long for a step). Each is trained on 16 slices a step, either drawn from everywhere or as two blocks of eight neighbours.
-# The 2D U-Net has as many parameters as the 3D one; the flat twin of the 3D U-Net differs from it in nothing but its kernels. The small DeepLabV3+ of chapter 12 is there as one more 2D rival. All use the recipe of *Eighty hearts*, which was tuned for a 2D U-Net: that favours 2D.
+# The 2D U-Net has as many parameters as the 3D one; the flat twin of the 3D U-Net differs from it in nothing but its kernels. The small DeepLabV3+ of chapter 12 is there as one more 2D rival. All use the recipe of *A hundred hearts*, which was tuned for a 2D U-Net: that favours 2D.
 
 
 # %%

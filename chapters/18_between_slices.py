@@ -1,5 +1,7 @@
 # %% [markdown]
-# # What can one slice tell the next? Recurrence and propagation
+# # Between slices
+#
+# *Does information from the neighbours help?*
 #
 # Chapter 17 put whole stacks into a network, or single slices. There is something between. A person who outlines a heart goes from slice to slice, and the outline just drawn tells where to look next. **Does a network profit from what it
 # knows of the slice before, above all at the apex, where the heart is small and dim? And does what it has learnt hold in another hospital?**

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # From masks to a diagnosis
+# # From masks to diagnosis
+#
+# *How far do masks carry towards a diagnosis?*
 #
 # The review promises "automated disease classification" in its abstract. Its body names it twice, in section V, and treats it nowhere. This chapter does, with the hearts that we already have and their {term}`segmentations <segmentation>`.
 # **Can a machine name a heart's disease from a few numbers that a segmentation yields, and does a network that sees the images themselves do better?**
@@ -251,7 +253,7 @@ plots.show_source(hearts.moments)
 # %% [markdown]
 # So `hearts` gives every volume the same white before anything else. A first run of this chapter did without that step: the network found nothing at all in the dark moment of the patient above, and it was the worst case of the page. The step was added after that was seen. It looks at no mask and no diagnosis.
 #
-# So we train `SmallUNet` as in *Eighty hearts*, shorter and on squares of 96 pixels (size, epochs and learning rate were chosen on validation patients of another split; they are among the patients tested here, so a little optimism is left that the nested loops do not remove). Five folds, five networks: **each patient's masks come from the network
+# So we train `SmallUNet` as in *A hundred hearts*, shorter and on squares of 96 pixels (size, epochs and learning rate were chosen on validation patients of another split; they are among the patients tested here, so a little optimism is left that the nested loops do not remove). Five folds, five networks: **each patient's masks come from the network
 # that never saw him.** Patients 074 and 076 are one scan under two names; `hearts.folds` keeps them together, here and in everything below.
 
 # %%

@@ -1,5 +1,7 @@
 # %% [markdown]
-# # How does the heart move? 4D motion estimation
+# # Motion
+#
+# *How does the heart move?*
 #
 # A {term}`mask` says where the muscle is. It does not say where it came from. A scar that no longer pulls, a wall that thickens too little, a twist that is lost: these are seen
 # in the *motion*. {term}`Cine <cine>` MRI shows the whole beat, three dimensions and time, hence 4D. (What follows is less: motion within slices, learnt from two moments of the beat. The whole beat comes at the end.) **Can a network learn from images alone, without a single drawn outline, where each piece of the

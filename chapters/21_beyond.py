@@ -1,6 +1,8 @@
 # %% [markdown]
 # # Beyond one GPU
 #
+# *What changes when a training has several devices, and what must not?*
+#
 # Every network of this book was trained by one process on one device. Whole stacks take so much memory that a batch holds few patients (chapter 17), and a large network takes days.
 # A second device could take half of the work. **What changes when a training has several devices? And what must not change?**
 #

@@ -1,11 +1,8 @@
-"""The card under a chapter's title: what its run was, and what it would take a reader.
-Made of the stamp and of chapters/minutes.toml, without a run.
-"""
+"""The card at a chapter's end: what its run was. Made of the stamp, without a run."""
 
 import tomllib
 
 from medlib import paths
-from press import minutes
 from press.stamp import whole_seconds
 
 
@@ -15,7 +12,7 @@ def registry() -> dict[str, dict]:
 
 
 def card(stamp: dict) -> str:
-    """What a reader wants to know before starting, from the stamp of the stored run."""
+    """What the stored run took and used, from its stamp. In Markdown."""
     known = registry()
     sets = "; ".join(
         f"{known[name]['title']} ({known[name]['licence']})"
@@ -33,7 +30,7 @@ def card(stamp: dict) -> str:
     precision = stamp["precision"] if stamp["precision"] != "no" else "fp32"
     profile = stamp["profile"].replace("cpu", "full")  # its name in older stamps
     text = (
-        f"> **This chapter's run.** About {took} "
+        f"**This chapter's run.** About {took} "
         f"CPU-minute{'s' if took > 1 else ''} and "
         f"{stamp['peak_mb'] / 1024:.1f} GB of memory{trained} · data: "
         f"{sets or 'simulated or shipped with packages'} · "
@@ -43,7 +40,7 @@ def card(stamp: dict) -> str:
     )
     if commit := stamp.get("outputs_of"):
         text += (
-            "\n>\n> **Waiting for a rerun.** The published outputs are of an older "
+            "\n\n**Waiting for a rerun.** The published outputs are of an older "
             f"version of this chapter, commit `{commit}` ({stamp['date']})."
         )
         if "acdc" in stamp["data"]:
@@ -51,8 +48,6 @@ def card(stamp: dict) -> str:
                 " They were made from a copy of ACDC with one nominal spacing for all "
                 "patients, so that mm and mL in them are not true."
             )
-    if yours := minutes.words(stamp.get("chapter", "")):
-        text += f"\n>\n{yours}"
     return text
 
 

@@ -16,7 +16,7 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
-from press import first, text
+from press import first, minutes, text
 from press.check import figure
 from press.text import ChapterError, stored, tags
 
@@ -98,13 +98,15 @@ def page(path: str) -> str:
 
 def _on_top(name: str) -> str:
     run = " or ".join(f"[{where}]({link})" for where, link in launchers(name).items())
+    takes = f" It takes {took}." if (took := minutes.words(name)) else ""
     return (
-        f"*This copy of the chapter is made to be run, here or on {run}. On Colab, "
-        "choose a graphics card first (Runtime → Change runtime type → T4); on Kaggle, "
-        "turn the internet on (Settings). Then run the cells from the top: the first "
-        "fetches the book, in about a minute. The published figures and numbers are on "
-        f"[the book's page]({page(f'chapters/{name}.html')}); how to keep trainings in "
-        f"your Drive says [How to use this book]({page('book/how_to_use.html')}).*"
+        f"*This copy of the chapter is made to be run, here or on {run}.{takes} On "
+        "Colab, choose a graphics card first (Runtime → Change runtime type → T4); on "
+        "Kaggle, turn the internet on (Settings). Then run the cells from the top: the "
+        "first fetches the book, in about a minute. The published figures and numbers "
+        f"are on [the book's page]({page(f'chapters/{name}.html')}); how to keep "
+        "trainings in your Drive says "
+        f"[How to use this book]({page('book/how_to_use.html')}).*"
     )
 
 
@@ -146,7 +148,7 @@ def glossary() -> dict[str, str]:
 
 @cache
 def numbered() -> set[str]:
-    """The chapters that have a number in the book; an interlude has none."""
+    """The chapters that have a number in the book."""
     toc = yaml.safe_load((text.ROOT / "_toc.yml").read_text(encoding="utf-8"))
     parts = [part for part in toc["parts"] if "numbered" in part]
     return {c["file"].split("/")[-1] for part in parts for c in part["chapters"]}

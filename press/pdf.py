@@ -37,11 +37,14 @@ FOOTER = (
 def contents() -> list[tuple[str, list[str]]]:
     """The parts of the book, each with its pages."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    parts = [
-        (part["caption"], [entry["file"] for entry in part["chapters"]])
-        for part in toc["parts"]
-    ]
-    return [("", [toc["root"]]), *parts]
+    parts: list[tuple[str, list[str]]] = [("", [toc["root"]])]
+    for part in toc["parts"]:
+        files = [entry["file"] for entry in part["chapters"]]
+        if "caption" in part:
+            parts.append((part["caption"], files))
+        else:  # goes on with the part before it
+            parts[-1][1].extend(files)
+    return parts
 
 
 class Quiet(SimpleHTTPRequestHandler):

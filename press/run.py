@@ -179,7 +179,7 @@ def store(notebook: NotebookNode, source: Path) -> Path:
     notebook.metadata["medlib"]["chapter"] = source.stem
     words = card(notebook.metadata["medlib"])
     made = nbformat.v4.new_markdown_cell(words, id="card", metadata={"tags": ["card"]})
-    notebook.cells.insert(1, made)
+    notebook.cells.append(made)
     if problems := faults(notebook, source):
         raise ChapterError(f"{source.name} is not stored:\n  " + "\n  ".join(problems))
     target = source.with_suffix(".ipynb")

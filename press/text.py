@@ -56,8 +56,8 @@ def write(notebook: NotebookNode, target: Path) -> None:
     os.replace(partial, target)
 
 
-def tags(cell: NotebookNode) -> list[str]:
-    return cell.metadata.get("tags", [])
+def tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:

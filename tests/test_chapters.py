@@ -34,7 +34,10 @@ def test_cells_are_short(source):
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
 def test_first_cells_and_words(source):
     cells = read(source).cells
-    assert cells[0].source.startswith("# ") and "colab" in cells[1].metadata.tags
+    title, question = cells[0].source.split("\n\n")[:2]
+    assert re.fullmatch(r"# [^?:]{3,24}", title), "a title is the name alone"
+    assert re.fullmatch(r"\*[^*]+\?\*", question), "a question in italics follows it"
+    assert "colab" in cells[1].metadata.tags
     assert '"cuda"' not in source.read_text(encoding="utf-8")
 
 

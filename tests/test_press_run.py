@@ -74,7 +74,7 @@ def test_trainings_out_of_the_store_count_in_the_card(toy):
 
 
 def stored_card(path):
-    return nbformat.read(path, as_version=4).cells[1].source
+    return nbformat.read(path, as_version=4).cells[-1].source
 
 
 def test_printed_claims_are_stamped_with_their_entries(toy):
@@ -173,8 +173,8 @@ def test_changed_prose_is_taken_over_and_changed_code_is_not(toy, capsys):
     assert __main__.main(["run"]) == 0
     assert "0 chapter(s) run" in capsys.readouterr().out
     after = stored(source)
-    assert "word" in after.cells[0].source and "still" in after.cells[2].source
-    assert after.cells[2].outputs == before.cells[2].outputs
+    assert "word" in after.cells[0].source and "still" in after.cells[1].source
+    assert after.cells[1].outputs == before.cells[1].outputs
     assert runner.state(source)[0] == "fresh"
     toy("print(3)")
     assert runner.state(source)[0] == "faulty"
@@ -214,7 +214,7 @@ def test_a_waiting_chapter_takes_new_code_over_its_old_outputs(aged, tmp_path):
     asked = ["git", "log", "-1", "--format=%h"]
     commit = subprocess.check_output(asked, cwd=tmp_path, text=True).strip()
     date = notebook.metadata.medlib.date
-    last = notebook.cells[1].source.splitlines()[-1]
+    last = notebook.cells[-1].source.splitlines()[-1]
     assert "Waiting for a rerun" in last and f"`{commit}` ({date})" in last
     assert runner.state(aged)[0] == "waiting"
 
@@ -237,7 +237,7 @@ def test_a_waiting_chapter_runs_only_when_it_is_named(aged, capsys):
     assert "took over the text of 99_toy" in capsys.readouterr().out
     assert __main__.main(["run", "99"]) == 0 and waiting() == []
     notebook = stored(aged)
-    assert "Waiting" not in notebook.cells[1].source
+    assert "Waiting" not in notebook.cells[-1].source
     assert "outputs_of" not in notebook.metadata.medlib
     assert runner.state(aged)[0] == "fresh"
 

@@ -2,10 +2,8 @@
 recorded.
 """
 
-import json
 import re
 from collections import Counter
-from pathlib import Path
 
 from medlib.claims import MARK, SYMBOL
 from press.ledger import WAITS, ledger, scores
@@ -22,17 +20,6 @@ HEAD = """\
 def anchor(id: str, k: int) -> str:
     """Of a claim's k-th record in a notebook: verdict-c045, then verdict-c045-2 …"""
     return f"verdict-{id.lower()}" + (f"-{k}" if k > 1 else "")
-
-
-def deciding_cells(notebook: Path) -> dict[int, list[str]]:
-    """{index of a cell: the anchors of the claims that it decides}."""
-    seen, found = Counter(), {}
-    for i, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
-        for output in cell.get("outputs", []):
-            if claim := output.get("metadata", {}).get("medlib", {}).get("claim"):
-                seen[claim["id"]] += 1
-                found.setdefault(i, []).append(anchor(claim["id"], seen[claim["id"]]))
-    return found
 
 
 def cell(text: str) -> str:
@@ -132,8 +119,8 @@ def page() -> str:
     """All claims, grouped by chapter."""
     rows = ledger()
     title = {
-        number: f"{number}: [{c['title']}](../chapters/{c['file']}.ipynb)"
-        for c in plan.chapters().values()
+        number: f"{number}: [{c['title']}](../chapters/{file}.ipynb)"
+        for file, c in plan.chapters().items()
         if (number := c["number"]) != "–"
     }
     answers = ("right", "imprecise", "wrong", "unsupported")

@@ -3,7 +3,6 @@ reworded since the chapter ran costs no run.
 """
 
 import ast
-import json
 from functools import cache
 from pathlib import Path
 
@@ -16,20 +15,18 @@ def medlib() -> Graph:
     return Graph(text.ROOT, "medlib")
 
 
-def renew(name: str, notebook: str) -> str:
-    """The JSON of a chapter's notebook, in which each `plots.show_source(…)` shows what
-    medlib holds now.
+def renew(name: str, notebook: dict) -> None:
+    """In a chapter's notebook let each `plots.show_source(…)` show what medlib holds
+    now.
     """
-    stored = json.loads(notebook)
     code = "\n".join(text.program(text.read(text.FOLDER / f"{name}.py")))
     chapter = Module(f"chapters.{name}", code)
     medlib().add(chapter)
-    for cell in stored["cells"]:
+    for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             shown = [output(path) for path in asked("".join(cell["source"]), chapter)]
             others = [o for o in cell["outputs"] if not shown or not is_listing(o)]
             cell["outputs"] = others + shown  # a cell shows its listings last
-    return json.dumps(stored)
 
 
 def asked(code: str, chapter: Module) -> list[str]:

@@ -1,5 +1,5 @@
-"""The map of the book, from book/map.toml: a picture for the front page, and each
-chapter's place in it.
+"""The map of the book: its parts from _toc.yml, what builds on what from book/map.toml,
+titles and questions from the chapters; and a picture of it.
 """
 
 import json
@@ -9,6 +9,9 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
+import yaml
+
+from press.colab import numbered
 from press.minutes import table as known_minutes
 from press.minutes import whole
 
@@ -18,30 +21,39 @@ STEP_X, STEP_Y, CAPTION = 154, 66, 30
 
 
 @cache
-def parts() -> list[dict]:
-    return tomllib.loads((ROOT / "book" / "map.toml").read_text(encoding="utf-8"))[
-        "part"
-    ]
+def parts() -> dict[str, list[str]]:
+    """{a part's title: the files of its chapters}, of the parts that have chapters."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    found: dict[str, list[str]] = {}
+    title = ""
+    for part in toc["parts"]:
+        title = part.get("caption", title)  # a list without one goes on with its part
+        files = [Path(entry["file"]) for entry in part["chapters"]]
+        found.setdefault(title, []).extend(
+            file.name for file in files if file.parent.name == "chapters"
+        )
+    return {title: files for title, files in found.items() if files}
 
 
 @cache
 def chapters() -> dict[str, dict]:
-    """{file: its entry, with its number, its title and the images of its run}."""
+    """{file: what it needs and what is related, its number ("–" without one), part,
+    title, question and the images of its run}.
+    """
+    plan = tomllib.loads((ROOT / "book" / "map.toml").read_text(encoding="utf-8"))
     found = {}
-    for entry in (chapter for part in parts() for chapter in part["chapter"]):
-        notebook = json.loads(
-            (ROOT / "chapters" / f"{entry['file']}.ipynb").read_text(encoding="utf-8")
-        )
-        title = "".join(notebook["cells"][0]["source"]).splitlines()[0].lstrip("# ")
-        number = entry["file"][:2]
-        first = not any(
-            file.startswith(number) for file in found
-        )  # an interlude follows the chapter of its number
-        found[entry["file"]] = entry | {
-            "title": title,
-            "data": sorted(notebook["metadata"]["medlib"]["data"]),
-            "number": number if first else "–",
-        }
+    for part, files in parts().items():
+        for file in files:
+            path = ROOT / "chapters" / f"{file}.ipynb"
+            notebook = json.loads(path.read_text(encoding="utf-8"))
+            title, question = "".join(notebook["cells"][0]["source"]).split("\n\n")[:2]
+            found[file] = plan[file] | {
+                "part": part,
+                "title": title.removeprefix("# "),
+                "question": question.strip("*"),
+                "data": sorted(notebook["metadata"]["medlib"]["data"]),
+                "number": file[:2] if file in numbered() else "–",
+            }
     return found
 
 
@@ -53,10 +65,8 @@ def table() -> str:
     """All chapters with their questions, as a Markdown table."""
     rows = []
     for file, c in chapters().items():
-        more = "" if c["question"] in c["title"] else f" *{c['question']}*"
-        rows.append(
-            f"| {c['number']} | [{c['title']}](../chapters/{file}.ipynb){more} |"
-        )
+        link = f"[{c['title']}](../chapters/{file}.ipynb)"
+        rows.append(f"| {c['number']} | {link} *{c['question']}* |")
     return "\n".join(["| No. | Chapter |", "| --- | --- |", *rows])
 
 
@@ -71,7 +81,7 @@ def minutes() -> str:
         )
         images = ", ".join(f"`{name}`" for name in c["data"]) or "simulated"
         rows.append(
-            f"| {c['number']} | [{c['short']}](../chapters/{file}.ipynb) | {t4} | "
+            f"| {c['number']} | [{c['title']}](../chapters/{file}.ipynb) | {t4} | "
             f"{quick} | {images} |"
         )
     head = (
@@ -91,12 +101,12 @@ def places(
     and the picture's height.
     """
     spots, captions, y = {}, [], 0
-    for part in parts():
-        captions.append((part["title"], y + 20))
+    for title, files in parts().items():
+        captions.append((title, y + 20))
         y += CAPTION
-        for i, chapter in enumerate(part["chapter"]):
-            spots[chapter["file"]] = i % columns * STEP_X + 6, y + i // columns * STEP_Y
-        y += -(-len(part["chapter"]) // columns) * STEP_Y
+        for i, file in enumerate(files):
+            spots[file] = i % columns * STEP_X + 6, y + i // columns * STEP_Y
+        y += -(-len(files) // columns) * STEP_Y
     return spots, captions, y
 
 
@@ -117,7 +127,7 @@ def arrow(start: tuple[int, int], end: tuple[int, int]) -> str:
 
 def box(file: str, x: int, y: int) -> str:
     chapter = chapters()[file]
-    lines = textwrap.wrap(chapter["short"], 13)
+    lines = textwrap.wrap(chapter["title"], 13)
     middle = y + HEIGHT / 2 + 5 - 8 * (len(lines) - 1)
     words = "".join(
         f'<tspan x="{x + 34}" y="{middle + 16 * i}">{escape(line)}</tspan>'
@@ -167,36 +177,3 @@ def picture(columns: int, kind: str) -> str:
 def front_page() -> str:
     pictures = picture(6, "wide") + "\n" + picture(3, "narrow")
     return f"```{{raw}} html\n{pictures}\n```\n\n{table()}"
-
-
-# ---------------------------------------------------------------- on a chapter's page
-
-
-def neighbours(file: str) -> str:
-    """A strip of HTML: what a chapter needs, what leads on from it, what is related."""
-
-    def label(name: str) -> str:
-        return f"{chapters()[name]['number']} {escape(chapters()[name]['short'])}"
-
-    def chips(names: list[str]) -> str:
-        return "".join(
-            f'<a href="{name}.html" title="{escape(chapters()[name]["question"])}">'
-            f"{label(name)}</a>"
-            for name in names
-        )
-
-    here = f"<strong>{label(file)}</strong>"
-    needs = chips(chapters()[file]["needs"]) or "<span>calculus, Python</span>"
-    on, near = leads_to(file), chapters()[file]["needs"]
-    related = [
-        other for other in chapters()[file]["related"] if other not in [*on, *near]
-    ]
-    flow = f"<div><span>needs</span>{needs}</div><div>→ {here}</div>"
-    flow += f"<div><span>→ leads to</span>{chips(on)}</div>" if on else ""
-    flow += (
-        f'<div class="related"><span>related</span>{chips(related)}</div>'
-        if related
-        else ""
-    )
-    about = "This chapter's place in the book"
-    return f'<nav class="place" aria-label="{about}">{flow}</nav>'
