@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from press import colab
 
-from . import bench, faithful, ledger, listings, plan
+from . import bench, faithful, figures, ledger, listings, plan
 
 HOOK = "<!-- made at build time -->"
 MADE = {
@@ -87,6 +87,7 @@ def launch(app, pagename, templatename, context, doctree):
 
 
 def setup(app):
+    figures.setup(app)
     app.connect("source-read", fill)
     app.connect("doctree-read", anchor)
     app.connect("doctree-resolved", place)
