@@ -59,7 +59,11 @@ def show(figure: Figure, *, alt: str, caption: str, name: str | None = None) -> 
     if not alt.strip() or not caption.strip():
         raise ValueError("a figure needs alt text and a caption")
     for axis in figure.axes:
-        _name_on_top(axis)
+        if axis.images:
+            axis.grid(False)
+            axis.spines[:].set_visible(False)
+        elif axis.name != "3d" and axis.get_label() != "<colorbar>":
+            _name_on_top(axis)
     data = {
         "image/png": base64.b64encode(png(figure)).decode(),
         "text/plain": f"Figure: {caption}",
@@ -83,8 +87,6 @@ def _name_on_top(axis: Axes) -> None:
     the title, if there is one.
     """
     label = axis.yaxis.label
-    if axis.images or axis.name == "3d" or axis.get_label() == "<colorbar>":
-        return
     if label.get_rotation() != 90 or not label.get_text():
         return
     right = axis.yaxis.get_label_position() == "right"

@@ -48,5 +48,5 @@ def setup(app):
     if Inline not in renderers:
         renderers.append(Inline)
     app.connect("doctree-read", bold_titles)
-    app.add_css_file("figures.css")
+    app.add_css_file("figures.css", priority=900)  # after the theme's and book.css
     app.add_js_file("figures.js")
