@@ -59,8 +59,8 @@ def show(figure: Figure, *, alt: str, caption: str, name: str | None = None) -> 
     if not alt.strip() or not caption.strip():
         raise ValueError("a figure needs alt text and a caption")
     for axis in figure.axes:
-        if axis.images:
-            axis.grid(False)
+        if axis.images:  # a grid over a picture is one of pixels, or turned off
+            axis.grid(any(line.get_visible() for line in axis.get_ygridlines()))
             axis.spines[:].set_visible(False)
         elif axis.name != "3d" and axis.get_label() != "<colorbar>":
             _name_on_top(axis)

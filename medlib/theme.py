@@ -78,6 +78,7 @@ STYLE: dict[str, Any] = {
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
+    "axes.formatter.limits": (-4, 7),  # 1e6 would stand where the axis has its name
     "axes.prop_cycle": cycler(color=[arm["color"] for arm in ARMS]),
     "grid.color": COLOURS["rule"],
     "grid.linewidth": 0.6,
@@ -202,10 +203,10 @@ def _bare(node: ElementTree.Element) -> None:
             value = re.sub(r"-?\d+\.\d+", lambda n: f"{round(float(n[0]), 2):g}", value)
         if key == "href" and value.startswith("data:"):
             value = _smaller(value)
-        if not (key in ("version", "transform") and re.match(r"1|rotate\(-?0 ", value)):
+        if not value.startswith(("rotate(0 ", "rotate(-0 ")):
             node.set(key, " ".join(value.split()))
     if node.tag == "svg":
-        del node.attrib["width"], node.attrib["height"]
+        del node.attrib["width"], node.attrib["height"], node.attrib["version"]
     for child in list(node):
         if child.tag.endswith(("metadata", "style")):
             node.remove(child)

@@ -331,6 +331,16 @@ def test_the_name_of_the_y_axis_lies_on_top(shown):
     assert label.get_rotation() == 0 and label.get_position()[1] > 1
 
 
+def test_a_picture_may_have_no_ticks_and_keeps_the_grid_of_its_pixels(shown):
+    figure, (bare, grid) = plots.panels(2)
+    bare.imshow(np.eye(3))
+    bare.set(xticks=[], yticks=[])
+    grid.imshow(np.eye(3))
+    grid.set(xticks=[0.5, 1.5], yticks=[0.5, 1.5])
+    page(figure, shown)
+    assert all(line.get_visible() for line in grid.get_xgridlines())
+
+
 def test_a_figure_of_photographs_stays_small(shown):
     noise = np.random.default_rng(0).random((2, 100, 100))
     noise = gaussian_filter(noise, (0, 1, 1))
