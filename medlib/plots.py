@@ -379,7 +379,8 @@ def outlined(
     """
     image = _array(image).astype(float)
     height, width = (zoom * n for n in image.shape)
-    figure = new_figure(width / PIXELS, height / PIXELS)
+    # half a pixel more, for the canvas rounds down
+    figure = new_figure((width + 0.5) / PIXELS, (height + 0.5) / PIXELS)
     figure.set_layout_engine("none")
     canvas = FigureCanvasAgg(figure)
     axis = figure.add_axes((0, 0, 1, 1))

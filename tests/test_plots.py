@@ -238,6 +238,12 @@ def test_a_frame_has_the_colour_of_the_label_where_its_edge_is():
     assert not near[80, 70:150].any() and not near[80, :50].any()
 
 
+@pytest.mark.parametrize("shape", [(29, 57), (57, 58), (16, 203)])
+def test_a_frame_has_zoom_times_as_many_pixels_whatever_their_number(shape):
+    flat = np.zeros(shape)
+    assert plots.outlined(flat, flat, zoom=1).shape == (*shape, 3)
+
+
 def test_cases_mark_too_much_and_missed_where_they_are():
     expert, network = np.zeros((6, 6), int), np.zeros((6, 6), int)
     expert[1, 1], network[4, 4] = 3, 1  # missed; too much
