@@ -5,6 +5,7 @@ document.addEventListener("DOMContentLoaded", () => {
   let home = null;
   dialog.className = "enlarged";
   dialog.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("keydown", (event) => event.key === "Escape" && dialog.close()); // the theme keeps it from closing
   dialog.addEventListener("close", () => {
     home.append(...dialog.childNodes);
     home.style.minHeight = "";
@@ -19,6 +20,9 @@ document.addEventListener("DOMContentLoaded", () => {
       dialog.showModal();
     };
     plot.addEventListener("click", open);
-    plot.addEventListener("keydown", (event) => event.key === "Enter" && open());
+    plot.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") open();
+      if (event.key.startsWith("Arrow")) event.stopPropagation(); // they scroll, and turn no page
+    });
   });
 });
