@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
+LONGEST = 16_383  # pixels of a side, in a WebP
+SHOWN = 480  # pixels of the page that a small frame may take, up to twice its own
 _numbers = itertools.count()
 
 
@@ -39,12 +41,15 @@ def scrubber(
     stack = np.asarray(frames, dtype=np.uint8)
     stack = stack[None] if stack.ndim == 4 else stack
     rows, columns, height, width = stack.shape[:4]
+    across = min(rows * columns, LONGEST // width)  # frames in a row of the sheet
+    down = -(-rows * columns // across)
     if len(sliders) != 1 + (rows > 1):
         raise ValueError(
             f"{len(sliders)} slider(s) for frames {stack.shape}; expected one, or two "
             "for (M, N, …)"
         )
     first = rows // 2 if rows > 2 else 0, columns // 2
+    place = first[0] * columns + first[1]
     axes = [("y", rows, first[0]), ("x", columns, first[1])][-len(sliders) :]
     named = zip(sliders, axes, strict=True)
     page = Template(
@@ -54,23 +59,31 @@ def scrubber(
         id=f"scrubber-{next(_numbers)}",
         alt=html.escape(alt),
         caption=html.escape(caption),
-        sheet=base64.b64encode(_sheet(stack, quality)).decode(),
+        sheet=base64.b64encode(_sheet(stack, across, down, quality)).decode(),
         width=width,
         height=height,
-        across=100 * columns,
-        down=100 * rows,
-        x=f"{100 * first[1] / max(columns - 1, 1):.3f}",
-        y=f"{100 * first[0] / max(rows - 1, 1):.3f}",
+        shown=max(width, min(2 * width, SHOWN)),
+        columns=columns,
+        across=across,
+        down=down,
+        x=f"{100 * (place % across) / max(across - 1, 1):.3f}",
+        y=f"{100 * (place // across) / max(down - 1, 1):.3f}",
         inputs="".join(_slider(name, *axis) for name, axis in named),
     )
     shown = {"text/html": text, "text/plain": f"Pictures to move through: {caption}"}
     display(shown, raw=True)
 
 
-def _sheet(stack: np.ndarray, quality: int) -> bytes:
-    """All frames in one picture, M rows of N; the page shows a part of it at a time."""
-    rows, columns, height, width = stack.shape[:4]
-    sheet = stack.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
+def _sheet(stack: np.ndarray, across: int, down: int, quality: int) -> bytes:
+    """All frames in one picture, row by row, so many across and down; the page shows
+    one at a time.
+    """
+    height, width = stack.shape[2:4]
+    frames = stack.reshape(-1, height, width, 3)
+    places = np.zeros((down * across, height, width, 3), np.uint8)
+    places[: len(frames)] = frames
+    sheet = places.reshape(down, across, height, width, 3).transpose(0, 2, 1, 3, 4)
+    sheet = sheet.reshape(down * height, across * width, 3)
     buffer = io.BytesIO()
     Image.fromarray(sheet).save(buffer, "WEBP", quality=quality, method=6)
     return buffer.getvalue()
@@ -78,6 +91,7 @@ def _sheet(stack: np.ndarray, quality: int) -> bytes:
 
 def _slider(name: str, axis: str, n: int, at: int) -> str:
     return (
-        f'<label>{html.escape(name)} <input type="range" min="0" max="{n - 1}" '
-        f'value="{at}" data-axis="{axis}"> <output>{at + 1}</output> of {n}</label> '
+        f'<label><span>{html.escape(name)}</span> <input type="range" min="0" '
+        f'max="{n - 1}" value="{at}" data-axis="{axis}"> '
+        f"<span><output>{at + 1}</output> of {n}</span></label> "
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
-from . import bench, cards, faithful, ledger, listings, navigation, page, plan
+from . import bench, cards, faithful, figures, ledger, listings, navigation, page, plan
 
 HOOK = "<!-- made at build time -->"
 MADE = {
@@ -37,6 +37,7 @@ def fill(app, docname, source):
 
 
 def setup(app):
+    figures.setup(app)
     app.connect("source-read", fill)
     app.connect("html-page-context", navigation.tell, priority=400)  # before the
     app.connect("html-page-context", navigation.number, priority=502)  # theme; after it
