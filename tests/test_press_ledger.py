@@ -97,10 +97,10 @@ def test_a_rerun_turns_an_old_verdict_into_a_new_one(shelf, late):
 
 
 def test_a_claim_waits_for_all_of_its_chapters(shelf):
-    here, there = [record("C075", "supported")], [record("C075", "refuted")]
-    row = shelf(late=["09_b"], **{"08_a": here, "09_b": there})["C075"]
+    here, there = [record("C091", "supported")], [record("C091", "refuted")]
+    row = shelf(late=["09_b"], **{"08_a": here, "09_b": there})["C091"]
     assert (row["verdict"], row["first"]) == (WAITS, "refuted")
-    row = shelf(**{"08_a": here, "09_b": there})["C075"]
+    row = shelf(**{"08_a": here, "09_b": there})["C091"]
     assert row["verdict"] == "nuanced"
 
 
