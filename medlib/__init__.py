@@ -16,6 +16,8 @@ cost       parameters, multiply-adds, milliseconds
 explain    Grad-CAM, and whether it is about the network
 baselines  classical classifiers, to be beaten first
 graphcut   maximum flow, and the cut that splits an image at the least cost
+zoo        trained networks that travel with the book, with their cards
+beside     a reader's run beside the published one
 pretrained ImageNet weights, and training at full size
 peers      other toolkits' pipelines, to stand beside ours
 plots      figures, tables and source listings, in one style

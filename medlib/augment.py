@@ -63,21 +63,7 @@ def random_affine(
     def affine(
         x: Tensor, y: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        draw = 2 * torch.rand(5, len(x), generator=generator) - 1
-        angle, stretch = torch.deg2rad(degrees * draw[0]), 1 + scale * draw[1:3]
-        cos, sin, move = angle.cos(), angle.sin(), 2 * shift * draw[3:]
-        rows = (
-            cos * stretch[0],
-            -sin * stretch[1],
-            move[0],
-            sin * stretch[0],
-            cos * stretch[1],
-            move[1],
-        )
-        theta = torch.stack(rows, 1).view(-1, 2, 3).to(x.device)
-        size = [len(x), 1, *x.shape[-2:]]
-        with torch.autocast(x.device.type, enabled=False):  # it would round places
-            places = torch.nn.functional.affine_grid(theta, size, align_corners=False)
+        places = _turned(x, generator, degrees, scale, shift)
         a, b = contrast * torch.randn(
             2, len(x), *(x.ndim - 1) * [1], generator=generator
         ).to(x.device)
@@ -85,6 +71,63 @@ def random_affine(
         return moved.to(x.dtype), _read(y, places, "nearest")
 
     return affine
+
+
+def elastic(
+    *,
+    strength: float = 0.02,
+    points: int = 3,
+    degrees: float = 0,
+    scale: float = 0,
+    shift: float = 0,
+) -> Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]:
+    """Augmentation of images with masks: the elastic deformation of Ronneberger et al.
+    (2015, section 3.1). Each of `points` × `points` positions, spread evenly from
+    corner to corner, is displaced at random, in both directions with a standard
+    deviation of `strength` of the image's side (the paper: 10 of 512 pixels); between
+    them the displacements are interpolated bicubically. `degrees`, `scale` and `shift`
+    turn, stretch and move as `random_affine` does, and the image is read but once,
+    since each reading blurs. All slices of a stack are bent alike.
+
+    Raises ValueError for fewer than 2 points.
+    """
+    if points < 2:
+        raise ValueError(f"points={points}; expected 2 or more, from corner to corner")
+
+    def bend(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        places = _turned(x, generator, degrees, scale, shift)
+        coarse = torch.randn(len(x), 2, points, points, generator=generator)
+        moves = torch.nn.functional.interpolate(
+            2 * strength * coarse,  # in units of `sample`, where a side is 2 long
+            x.shape[-2:],
+            mode="bicubic",
+            align_corners=True,
+        )
+        places = places + moves.movedim(1, -1).to(x.device)
+        return _read(x, places, "bilinear"), _read(y, places, "nearest")
+
+    return bend
+
+
+def _turned(
+    x: Tensor, generator: torch.Generator, degrees: float, scale: float, shift: float
+) -> Tensor:
+    """Places (B, H, W, 2) at which to read x, turned, stretched and moved at random."""
+    draw = 2 * torch.rand(5, len(x), generator=generator) - 1
+    angle, stretch = torch.deg2rad(degrees * draw[0]), 1 + scale * draw[1:3]
+    cos, sin, move = angle.cos(), angle.sin(), 2 * shift * draw[3:]
+    rows = (
+        cos * stretch[0],
+        -sin * stretch[1],
+        move[0],
+        sin * stretch[0],
+        cos * stretch[1],
+        move[1],
+    )
+    theta = torch.stack(rows, 1).view(-1, 2, 3).to(x.device)
+    size = [len(x), 1, *x.shape[-2:]]
+    with torch.autocast(x.device.type, enabled=False):  # it would round places
+        return torch.nn.functional.affine_grid(theta, size, align_corners=False)
 
 
 def random_shift(pixels: int) -> Callable[[Tensor, torch.Generator], Tensor]:

@@ -1,5 +1,5 @@
-"""Where did the network look? Grad-CAM, and the test that it is about the network at
-all.
+"""What could the network see, and where did it look? The receptive field; Grad-CAM, and
+the test that it is about the network at all.
 
 Grad-CAM (Selvaraju et al. 2017) weights the feature maps of one layer by the mean
 gradient of a class score and keeps the positive part of their sum. Captum computes it.
@@ -9,7 +9,8 @@ network (Adebayo et al. 2018): `sanity` measures that.
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,9 @@ from medlib.data import Split
 from medlib.extras import extra
 from medlib.stats import interval
 from medlib.train import Evaluation, evaluating
+
+# Layers that read a window of their input.
+WINDOWED = nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.ConvTranspose2d
 
 
 def cases(split: Split, each: int = 4) -> Tensor:
@@ -73,6 +77,31 @@ def grad_cam(model: nn.Module, layer: nn.Module, x: Tensor, target: Tensor) -> T
     if not maps.isfinite().all():
         raise ValueError("a map with NaN or infinity; expected finite gradients")
     return maps / maps.amax((1, 2), keepdim=True).clamp_min(1e-12)
+
+
+def receptive_field(layers: Iterable[nn.Module]) -> tuple[int, int]:
+    """What one position behind a chain of convolutions, poolings and transposed
+    convolutions can see of the image: (pixels a side, pixels from one position to the
+    next). Other layers leave both as they are.
+
+    Raises ValueError for a layer that is not square.
+    """
+    field, step = Fraction(1), Fraction(1)
+    for layer in layers:
+        if not isinstance(layer, WINDOWED):
+            continue
+        sizes = [getattr(layer, k, 1) for k in ("kernel_size", "stride", "dilation")]
+        if any(isinstance(s, tuple) and len(set(s)) > 1 for s in sizes):
+            raise ValueError(f"{layer}; expected the same height and width")
+        kernel, stride, dilation = (s[0] if isinstance(s, tuple) else s for s in sizes)
+        if isinstance(layer, nn.ConvTranspose2d):
+            step /= stride
+            # A position of its output sees ⌈kernel / stride⌉ of its input.
+            field += (math.ceil(kernel / stride) - 1) * step * stride
+        else:
+            field += (kernel - 1) * dilation * step
+            step *= stride
+    return math.ceil(field), math.ceil(step)
 
 
 def feature_maps(model: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:

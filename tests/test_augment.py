@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medlib.augment import random_affine, random_shift, sample
+from medlib.augment import elastic, random_affine, random_shift, sample
 
 close = torch.testing.assert_close
 
@@ -204,3 +204,61 @@ def test_augmentation_moves_all_slices_of_a_stack_alike():
         x[:, :, 0], y[:, 0], torch.Generator().manual_seed(0)
     )
     torch.testing.assert_close(flat, moved[:, :, 0])
+
+
+# ---------------------------------------------------------------- elastic deformation
+
+
+def bent(strength, *, points=3, batch=200, side=33):
+    """Where each pixel was read, in sides of the image: a batch whose pictures are
+    their own rows and columns."""
+    line = (torch.arange(side) + 0.5) / side
+    x = torch.stack(torch.meshgrid(line, line, indexing="ij")).repeat(batch, 1, 1, 1)
+    y = torch.zeros(batch, side, side, dtype=torch.long)
+    draw = torch.Generator().manual_seed(0)
+    found, _ = elastic(strength=strength, points=points)(x, y, draw)
+    return found - x
+
+
+def test_without_strength_nothing_is_bent():
+    close(bent(0.0, batch=2), torch.zeros(2, 2, 33, 33), rtol=0, atol=1e-6)
+
+
+def test_the_displacement_at_a_grid_point_has_the_standard_deviation_asked_for():
+    """The middle of 3 × 3 points: away from the edge, which repeats."""
+    moves = bent(0.02)[:, :, 16, 16]
+    assert abs(moves.std().item() - 0.02) < 0.002
+    assert abs(moves.mean().item()) < 0.002
+    assert abs(moves.prod(1).mean().item()) < 1e-4, "rows and columns are drawn apart"
+
+
+def test_more_points_bend_more_often_along_a_line():
+    """Curvature of the displacement between the points grows with their number."""
+    few, many = (
+        bent(0.01, points=n)[..., 4:-4].diff(n=2, dim=3).abs().mean() for n in (3, 9)
+    )
+    assert many > 4 * few
+
+
+def test_a_mask_is_bent_as_its_image_is():
+    disc = (everywhere(64, 64)[0].norm(dim=-1) < 0.6).long().repeat(8, 1, 1)
+    draw = torch.Generator().manual_seed(1)
+    x, y = elastic(strength=0.05)(disc[:, None].float(), disc, draw)
+    assert (y != disc).float().mean() > 0.02, "something moved"
+    assert ((x[:, 0] > 0.5).long() == y).float().mean() > 0.995
+
+
+def test_a_deformation_needs_points_from_corner_to_corner():
+    with pytest.raises(ValueError, match="points=1; expected 2 or more"):
+        elastic(points=1)
+
+
+def test_turns_and_bends_are_read_in_one_pass():
+    """With hardly any bending it is the affine augmentation, draw for draw."""
+    how = {"degrees": 15, "scale": 0.1, "shift": 0.05}
+    x, y = torch.rand(4, 1, 32, 32), torch.randint(4, (4, 32, 32))
+    one, other = (torch.Generator().manual_seed(3) for _ in range(2))
+    found = elastic(strength=0.0, **how)(x, y, one)
+    expected = random_affine(contrast=0, **how)(x, y, other)
+    close(found[0], expected[0], rtol=0, atol=1e-5)
+    assert torch.equal(found[1], expected[1])

@@ -8,6 +8,7 @@ from torch import nn
 
 from medlib import explain
 from medlib.data import Split
+from medlib.models import UNet
 
 
 class Corner(nn.Module):
@@ -173,3 +174,42 @@ def test_nan_is_no_map_no_order_and_no_class():
         explain.cases(masks)
     nine = Split(torch.zeros(9, 1, 1, 1), torch.zeros(9).long())
     assert explain.cases(nine).tolist() == [0, 1, 2, 3]
+
+
+def test_the_receptive_fields_of_the_u_net_as_counted_by_hand():
+    net, chain, found = UNet(width=2), [], []
+    for level in net.down:
+        chain += [*level]
+        found.append(explain.receptive_field(chain))
+        chain.append(net.pool)
+    chain += [*net.bottleneck]
+    found.append(explain.receptive_field(chain))
+    assert found == [(5, 1), (14, 2), (32, 4), (68, 8), (140, 16)]
+
+
+@pytest.mark.parametrize("resize", [False, True])
+def test_a_receptive_field_is_where_the_gradient_is(resize):
+    """With positive weights and no ReLU in the way, every pixel seen has a gradient."""
+    net = UNet(width=1, depth=2, padded=True, resize=resize)
+    for weight in net.parameters():
+        torch.nn.init.constant_(weight, 0.1)
+    x = torch.ones(1, 1, 96, 96, requires_grad=True)
+    chain = [*net.down[0], net.pool, *net.down[1], net.pool, *net.bottleneck]
+    _, bottom = net.encode(x)
+    field, step = explain.receptive_field(chain)
+    bottom[0, 0, 12, 12].backward()
+    rows = x.grad[0, 0].abs().sum(1).nonzero()
+    # Max-pooling of equal pixels sends the gradient to the first of them alone.
+    assert field - step < rows.max() - rows.min() + 1 <= field
+
+
+def test_a_transposed_convolution_looks_back_to_one_position():
+    up = torch.nn.ConvTranspose2d(1, 1, 2, stride=2)
+    assert explain.receptive_field([torch.nn.MaxPool2d(2), up]) == (2, 1)
+    wide = torch.nn.ConvTranspose2d(1, 1, 4, stride=2)
+    assert explain.receptive_field([torch.nn.MaxPool2d(2), wide]) == (4, 1)
+
+
+def test_a_receptive_field_that_is_no_square_is_refused():
+    with pytest.raises(ValueError, match="the same height and width"):
+        explain.receptive_field([torch.nn.Conv2d(1, 1, (3, 5))])
