@@ -2,7 +2,7 @@
 #      address URL=https://github.com/… · release V=1.2.0 · clean
 VENV ?= .venv
 PY := $(VENV)/bin/python
-BOOK_TOOLS := jupyter-book jupytext numpy sphinx-exercise sphinx-mathjax-offline
+BOOK_TOOLS := jupyter-book jupytext numpy pillow sphinx-exercise sphinx-mathjax-offline
 
 .PHONY: book pdf check test nightly run bench assignments address release clean
 book: $(VENV)/.book

@@ -34,7 +34,7 @@ from medlib.train import predict
 
 # %%
 SEEDS = profile(smoke=1, quick=2, full=3)
-STEPS = profile(smoke=2, quick=35, full=250)
+STEPS = profile(smoke=2, quick=24, full=250)
 SIDE = 128
 
 # %% [markdown]

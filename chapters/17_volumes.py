@@ -34,9 +34,9 @@ from medlib.train import predict
 # %%
 SEEDS = profile(smoke=2, quick=2, full=3)
 MORE = profile(smoke=2, quick=2, full=5)  # of the three networks that the question is about
-TIMES = profile(smoke=0.01, quick=0.05, full=1)  # all trainings, as a multiple of those of the full profile
+TIMES = profile(smoke=0.01, quick=0.04, full=1)  # all trainings, as a multiple of those of the full profile
 SIDE = 128
-patients = hearts.drawn(hearts.load())[: profile(smoke=10, full=None)]
+patients = hearts.drawn(hearts.load())[: profile(smoke=10, quick=40, full=None)]
 train, val, test = hearts.split(patients)
 print(len(train), "patients to train on,", len(val), "to choose with,", len(test), "to test on")
 

@@ -20,6 +20,7 @@ python -m press release 1.2.0   set the version: package, notebooks, buttons, br
 
 python -m press predict 02      its minutes on a T4, from a dry run that trains nothing
 python -m press quick 02        its CPU-seconds in the profile quick, from a run
+python -m press front           the beating heart of the front page, from its images
 python -m press forecast        both, of all chapters, as chapters/minutes.toml has them
 python -m press pdf             bind the built book into one PDF
 python -m press arrows          who imports whom
@@ -163,6 +164,13 @@ def forecast(options) -> int:
     return 0
 
 
+def front(options) -> int:
+    from press.front import make
+
+    print(make())
+    return 0
+
+
 def pdf(options) -> int:
     from press import pdf
 
@@ -225,6 +233,7 @@ def parser() -> argparse.ArgumentParser:
     command("predict", predict, "*")
     command("quick", quick, "*")
     command("book", book)
+    command("front", front)
     command("first", put_first_cell)
     command("address", set_address).add_argument("url")
     command("release", set_version).add_argument("version")

@@ -269,6 +269,25 @@ def test_quiz_answers_to_the_keyboard(book, browser, serve):
     tab.close()
 
 
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_the_heart_of_the_front_page_beats_when_asked(book, browser, serve, motion):
+    tab = browser.new_page(reduced_motion=motion)
+    tab.goto(f"{serve(book)}/book/intro.html")
+    button, view = tab.locator("figure.beat button"), tab.locator(".beat [role=img]")
+    still = motion == "reduce"
+    assert ("Play" if still else "Pause") in button.text_content()
+    if still:
+        button.click()
+    place = "e => getComputedStyle(e).backgroundPosition"
+    tab.wait_for_function(
+        "e => getComputedStyle(e).backgroundPosition !== '0% 0px' && "
+        "getComputedStyle(e).backgroundPosition !== '0px 0px'",
+        arg=view.element_handle(),
+    )
+    button.click()  # Pause: it rests at end-diastole
+    assert view.evaluate(place).startswith("0") and "Play" in button.text_content()
+
+
 def test_ledger_filter(book, browser, serve):
     tab = browser.new_page()
     tab.goto(f"{serve(book)}/book/ledger.html")

@@ -10,24 +10,37 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
-from . import bench, cards, faithful, figures, ledger, listings, navigation, page, plan
+from . import (
+    bench,
+    cards,
+    faithful,
+    figures,
+    front,
+    ledger,
+    listings,
+    navigation,
+    page,
+    plan,
+)
 
-HOOK = "<!-- made at build time -->"
+# {page: {what stands at the line <!-- made at build time: … -->: who makes it}}
 MADE = {
-    "book/intro": plan.front_page,
-    "book/how_to_use": plan.minutes,
-    "book/ledger": ledger.page,
-    "book/errata": ledger.errata,
-    "book/faithful": faithful.page,
-    "book/bench": bench.page,
+    "book/intro": {"heart": front.heart, "score": front.score, "cards": front.cards},
+    "book/how_to_use": {"minutes": plan.minutes},
+    "book/ledger": {"ledger": ledger.page},
+    "book/errata": {"errata": ledger.errata},
+    "book/faithful": {"networks": faithful.page},
+    "book/bench": {"bench": bench.page},
 }
 
 
 def fill(app, docname, source):
     if docname in MADE:
-        if HOOK not in source[0]:
-            raise ValueError(f"{docname}.md has no line {HOOK!r}")
-        source[0] = source[0].replace(HOOK, MADE[docname]())
+        for name, make in MADE[docname].items():
+            hook = f"<!-- made at build time: {name} -->"
+            if hook not in source[0]:
+                raise ValueError(f"{docname}.md has no line {hook!r}")
+            source[0] = source[0].replace(hook, make())
     elif docname.startswith("chapters/"):
         name, notebook = docname.removeprefix("chapters/"), json.loads(source[0])
         listings.renew(name, notebook)

@@ -1,5 +1,5 @@
-"""The front page: the score of the claims as a bar, and every chapter as a card with a
-picture of its own.
+"""The front page: a beating heart, the score of the claims as a bar, and every chapter
+as a card with a picture of its own.
 """
 
 import base64
@@ -11,18 +11,47 @@ from html import escape
 from PIL import Image
 
 from medlib.claims import SYMBOL
+from press import colab
 from press.check import figure
 from press.ledger import WAITS, ledger
 from press.minutes import reading, words
 
 from . import plan
 
+BEAT = plan.ROOT / "book" / "_static" / "front"  # made by `python -m press front`
 WIDTH = 440  # pixels of a card's picture, twice what is shown on a telephone
+
+
+def raw(html: str) -> str:
+    return f"```{{raw}} html\n{html}\n```"
+
+
+def heart() -> str:
+    """The beating heart with its Play button, and the three ways in."""
+    about = json.loads((BEAT / "beat.json").read_text(encoding="utf-8"))
+    ways = [
+        ("first", "../chapters/01_images.html", "Start reading"),
+        ("", colab.launchers("02_lenet")["Colab"], "Open a chapter in Colab"),
+        ("", "how_to_use.html", "On your own machine"),
+    ]
+    links = "".join(
+        f'<a class="button {kind}" href="{escape(to)}">{label}</a>'
+        for kind, to, label in ways
+    )
+    return raw(
+        f'<div class="ways">{links}</div>\n<figure class="beat" '
+        f'data-frames="{about["frames"]}" data-beat="{about["ms"]}">'
+        f'<div role="img" aria-label="{escape(about["alt"])}" style="'
+        f"background-image: url(../_static/front/beat.webp); "
+        f'background-size: {100 * about["frames"]}% 100%"></div>'
+        f'<figcaption><button type="button">▶ Play</button> '
+        f"{escape(about['caption'])}</figcaption></figure>"
+    )
 
 
 def score() -> str:
     """How many claims have which verdict: a bar, and under it each sign with its word
-    and number, since colour never stands alone. In HTML.
+    and number, since colour never stands alone.
     """
     count = Counter(row["verdict"] for row in ledger())
     states = [state for state in [*SYMBOL, WAITS] if count[state]]
@@ -33,19 +62,21 @@ def score() -> str:
     words_ = "".join(
         f"<li>{SYMBOL.get(state, '…')} {state} {count[state]}</li>" for state in states
     )
-    return (
+    return raw(
         f'<div class="score" aria-hidden="true">{parts}</div>'
         f'<ul class="states">{words_}</ul>'
     )
 
 
 def cards() -> str:
-    """The chapters, part by part. In HTML."""
+    """The chapters, part by part; and, folded, which builds on which."""
     lines = []
     for part, files in plan.parts().items():
         shown = "".join(card(file) for file in files)
         lines.append(f'<h3>{escape(part)}</h3>\n<div class="cards">{shown}</div>')
-    return "\n".join(lines)
+    maps = plan.picture(6, "wide") + plan.picture(3, "narrow")
+    lines.append(f"<details><summary>Which builds on which</summary>{maps}</details>")
+    return raw("\n".join(lines))
 
 
 def card(file: str) -> str:
@@ -73,23 +104,3 @@ def picture(notebook: dict) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=70, method=6)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def page() -> str:
-    """What stands at the hook of book/intro.md."""
-    pictures = plan.picture(6, "wide") + "\n" + plan.picture(3, "narrow")
-    return f"""\
-```{{raw}} html
-{score()}
-```
-
-The review is [Agarwal, Kumar and Gupta](ledger.md); each of its claims is measured, counted, read in the source, or declared not testable here, and the rule that decides is written down before the run. All of them stand in [the ledger](ledger.md).
-
-## The chapters
-
-```{{raw}} html
-{cards()}
-<details><summary>Which chapter builds on which</summary>
-{pictures}
-</details>
-```"""

@@ -61,15 +61,6 @@ def leads_to(file: str) -> list[str]:
     return [other for other, entry in chapters().items() if file in entry["needs"]]
 
 
-def table() -> str:
-    """All chapters with their questions, as a Markdown table."""
-    rows = []
-    for file, c in chapters().items():
-        link = f"[{c['title']}](../chapters/{file}.ipynb)"
-        rows.append(f"| {c['number']} | {link} *{c['question']}* |")
-    return "\n".join(["| No. | Chapter |", "| --- | --- |", *rows])
-
-
 def minutes() -> str:
     """How long each chapter takes, and on which images, as a Markdown table."""
     known = known_minutes()
@@ -172,8 +163,3 @@ def picture(columns: int, kind: str) -> str:
         'markerUnits="userSpaceOnUse"><path d="M0 0 L8 4 L0 8 z"/></marker></defs>'
         f"{titles}{arrows}{boxes}</svg>"
     )
-
-
-def front_page() -> str:
-    pictures = picture(6, "wide") + "\n" + picture(3, "narrow")
-    return f"```{{raw}} html\n{pictures}\n```\n\n{table()}"
