@@ -42,7 +42,7 @@ from medlib.models.resnet import small_resnet
 from medlib.train import predict
 
 # %%
-EPOCHS = profile(smoke=0.2, quick=1, full=15)  # of the segmentation
+EPOCHS = profile(smoke=0.2, quick=0.6, full=15)  # of the segmentation
 SEEDS = profile(smoke=2, quick=2, full=5)  # partitions of the patients for the classifiers
 NETWORKS = profile(smoke=1, quick=2, full=3)  # partitions for the network on images
 INNER = profile(smoke=2, quick=3, full=4)  # folds in which settings are chosen
