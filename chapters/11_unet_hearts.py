@@ -25,7 +25,7 @@ from medlib.models import SmallUNet
 from medlib.scrubber import scrubber
 
 # %%
-EPOCHS = profile(smoke=0.2, quick=2, full=16)
+EPOCHS = profile(smoke=0.2, quick=0.8, full=16)
 FOLDS = profile(smoke=1, quick=2, full=5)
 patients = profile(smoke=hearts.load()[:10], full=hearts.load())
 

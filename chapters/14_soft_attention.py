@@ -37,7 +37,7 @@ from medlib.train import predict
 # %%
 SEEDS = profile(smoke=2, quick=2, full=3)
 WORDS = profile(smoke=3, quick=400, full=1000)  # steps of the sequence task
-STEPS = profile(smoke=2, quick=120, full=300)
+STEPS = profile(smoke=2, quick=90, full=300)
 
 # %% [markdown]
 # ## The problem: a sentence in one vector

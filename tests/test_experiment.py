@@ -1,7 +1,8 @@
+import re
 from dataclasses import replace
-
 import numpy as np
 import pytest
+import replace
 import torch
 from torch import nn
 
@@ -106,7 +107,8 @@ def test_a_study_is_a_table_and_a_figure(study, monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append(a))
     plots.table(*study.table())
-    lines = shown[0][0].data.splitlines()
+    said = re.sub(r"<br><small>(.*?)</small>", r" \1", shown[0][0].data)
+    lines = said.replace("&nbsp;", " ").splitlines()
     assert len(lines) == 2 + 3 + 3 and "3 tests" in lines[0]
     assert "over 5 seeds and 64 cases of unknown patients" in lines[0]
     assert lines[2].startswith(f"| all | 34 | {study.interval('all')} |")

@@ -15,7 +15,7 @@ from medlib.diagram.trace import JOINED, Graph, Node, Shape, times
 
 ACROSS = 9.0  # points from one bar to the next
 APART = 18.0  # to the next one on a skip, which has an arrow between
-LINE = 18.0  # of text
+LINE = 21.0  # of text, from one baseline to the next
 PLAIN = ("input", "pool", "up", "resize", "mean", "patch", "unpatch", "shape")
 
 
