@@ -119,7 +119,7 @@ plots.table(rows, ["validation AUC", *(f"rate {lr}" for lr in RATES), "chosen"])
 
 # %%
 EPOCHS = profile(
-    smoke={"xray": 0.1, "breast": 0.5}, quick={"xray": 0.3, "breast": 2}, full={"xray": 3, "breast": 15}
+    smoke={"xray": 0.1, "breast": 0.5}, quick={"xray": 0.2, "breast": 1.5}, full={"xray": 3, "breast": 15}
 )
 
 
@@ -200,7 +200,7 @@ table["epochs", "breast"] = standings(by_epochs, "breast")
 
 # %% tags=["timing"]
 BUDGET = profile(
-    smoke={"xray": 0.1, "breast": 0.1}, quick={"xray": 0.8, "breast": 0.4}, full={"xray": 6, "breast": 3}
+    smoke={"xray": 0.1, "breast": 0.1}, quick={"xray": 0.6, "breast": 0.3}, full={"xray": 6, "breast": 3}
 )
 
 

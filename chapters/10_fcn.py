@@ -36,7 +36,7 @@ from medlib.train import predict
 # %%
 SEEDS = profile(smoke=1, quick=2, full=3)
 FEW_SEEDS = profile(smoke=1, quick=2, full=5)
-STEPS = profile(smoke=2, quick=75, full=400)
+STEPS = profile(smoke=2, quick=45, full=400)
 SIDE = profile(smoke=64, full=64)
 BATCH = 16
 
@@ -382,7 +382,7 @@ def spoil(x, levels, generator):
 
 shape = partial(Autoencoder, 1, width=16, depth=2, norm=True)
 with_skips = partial(UNet, 1, 1, width=8, depth=2, padded=True, norm=True)
-NOISE_STEPS = profile(smoke=2, quick=90, full=480)
+NOISE_STEPS = profile(smoke=2, quick=60, full=480)
 
 
 def denoising(build):

@@ -1,8 +1,8 @@
 import re
 from dataclasses import replace
+
 import numpy as np
 import pytest
-import replace
 import torch
 from torch import nn
 
