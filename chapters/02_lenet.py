@@ -559,8 +559,8 @@ plots.say(
 )  # fmt: skip
 
 # %% [markdown]
-# So a verdict about two networks is a verdict about two trainings as well. Where the curve still rises, the table says so, and then the comparison is
-# of unfinished networks. The claims below that speak of all images read the longest training.
+# So a verdict about two networks is a verdict about two trainings as well. Where the test curve still rises or falls, the comparison is of unfinished trainings, whatever the last column
+# says: the validation images are too easy to tell, and share children with the training images. The claims below that speak of all images read the longest training.
 
 # %% [markdown]
 # ## Beside the published figure
@@ -705,7 +705,7 @@ rows = [
 plots.table(rows, ["threshold on the difference of logits", "test sensitivity", "test specificity"])
 
 # %% [markdown]
-# Does it keep its promise of 0.90? Only as far as the test images resemble the validation images. In a clinic whose patients or scanners differ, the threshold has to be chosen again on
+# Does it keep its promise of 0.90? Only as far as the test images resemble the validation images. And those have already chosen the weights, and share children with the training set, so expect the threshold to promise too much. In a clinic whose patients or scanners differ, the threshold has to be chosen again on
 # a few hundred images from there, or the scores recalibrated. That needs no new training.
 
 # %%
@@ -823,7 +823,7 @@ claims.observe("C014", len(kinds) - covers - 2, n=len(kinds), where=where)
 # %% [markdown]
 # ## What it costs
 #
-# At 28 × 28 pixels sharing saves little: an MLP can afford its 784 weights for each hidden unit. At 224 × 224 a single hidden unit has 50,176, and the first layer of a hundred units five million, while LeNet's first kernels keep their 156 parameters. That is the size at which C006 bites.
+# At 28 × 28 pixels sharing saves little: an MLP can afford its 784 weights for each hidden unit. At 224 × 224 a single hidden unit has 50,176, and the first layer of a hundred units five million, while LeNet's first kernels keep their 156 parameters. Its *dense* layer would grow to 5.6 million, however, which is why later networks pool further before it, or average.
 #
 # Parameters take memory and multiplications take time, but the count alone does not predict the time: how the work is
 # laid out matters too. Times are of this run, for one image in a batch of 128, and will differ on yours.

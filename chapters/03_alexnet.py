@@ -297,7 +297,7 @@ plots.say(
 )
 
 # %% [markdown]
-# Do not read this as “the paper was wrong”. Much differs: the images are digits and not photographs, their network had four layers, and their weights were drawn small, where ours have He's
+# Whichever is ahead here, this neither repeats nor refutes the paper. Much differs: the images are digits and not photographs, their network had four layers, and their weights were drawn small, where ours have He's
 # *initialisation* {cite:p}`he2015delving`. That one is made to keep the variance of a signal from layer to layer, but it does not know of the max pooling
 # between our layers, which keeps the largest of nine values: with ReLU the signal grows on its way, so that a fresh network would begin with confident nonsense, and a tanh in its place hides that by saturating. This is why we shrank the last layer, in both arms:
 # otherwise the comparison is one of initialisations. In practice ReLU is the default for other reasons than a race over a few

@@ -259,7 +259,7 @@ for where, found in (("X-rays", runs), ("Ultrasound", breast_runs)):
 
 # %% [markdown]
 # Equal in parameters is not equal in work: the deeper one does half as many multiply-adds again, and a part of what the wider one gains lies in its dense head. And an interval that holds zero is no proof
-# that architecture does not matter. Small X-rays are told apart by almost any network, so that 624 of them cannot separate two good ones, and after four passes (the authors of MedMNIST take a hundred)
+# that architecture does not matter. Small X-rays are told apart by almost any network, so that 624 of them often cannot separate two good ones, and after four passes (the authors of MedMNIST take a hundred)
 # neither has shown all that it can do. On ImageNet, trained to the end, the deeper VGGs are ahead up to 16 to 19 layers.
 
 # %% [markdown]

@@ -531,8 +531,8 @@ heavier = stats.interval(milliseconds["ResNet-50"] / milliseconds["MobileNetV1"]
 claims.observe("C047", heavier, where="one image of 224 × 224, in turn")
 
 # %% [markdown]
-# C045 can be read in two ways. A shortcut saves no time in a step; what it can save is steps, as we saw, and how many depends on the goal. And a residual network may be
-# *chosen* smaller than VGG-16, as the table shows, but that is the choice of its width, not the work of the shortcut. C046 speaks of equal and few steps: at their end the plain network may be slow rather than worse. C047 is judged against one small network, on this processor; whether ResNet-50 is too slow for a phone was not measured.
+# C045 can be read in two ways. A shortcut saves no time in a step; what it can save is steps, as the figures above may show, and how many depends on the goal. And a residual network may be
+# *chosen* smaller than VGG-16, as the table shows, but that is the choice of its width, not the work of the shortcut. C046 compares residual networks of several depths after equal and few steps; a deeper one that fits no worse *by then* is all that it says. C047 is judged against one small network, on this processor; whether ResNet-50 is too slow for a phone was not measured.
 #
 # ## At full size
 #

@@ -322,7 +322,7 @@ plots.say(
 )
 
 # %% [markdown]
-# With seven players, chance alone gives a rank correlation beyond ±0.77 once in twenty tries. And under equal time the sign may be that of one network: look what remains without EfficientNet, which affords the fewest steps. Four numbers from seven networks prove no progress, and no standstill. What the tables do show is one part of it: the same VGG-D
+# With seven players, chance alone gives a rank correlation beyond ±0.77 once in twenty tries. And under equal time the sign may be that of one network: look what remains without EfficientNet. Four numbers from seven networks prove no progress, and no standstill. What the tables do show is one part of it: the same VGG-D
 # with and without batch normalisation.
 #
 # ## The time machine

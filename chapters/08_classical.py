@@ -8,7 +8,7 @@
 # you, and how much work does it leave to your hand?**
 #
 # After this chapter you can say in one sentence how each of these methods moves, check on sixteen pixels that a graph cut finds the very best
-# answer, and put a price on the time of the person who corrects it. Such programs are in the tools of annotation today: snakes in ITK-SNAP, growing from seeds in 3D Slicer, both and more in MITK. The {term}`masks <mask>` that networks learn from are often made with them.
+# answer, and put a price on the time of the person who corrects it. Such programs are in the tools of annotation today: level sets (geodesic contours and region competition) in ITK-SNAP, growing from seeds in 3D Slicer, both and more in MITK. The {term}`masks <mask>` that networks learn from are often made with them.
 
 # %% tags=["hide-input", "colab"]
 # The cell that fetches the book: press/first.py puts it here.
@@ -104,7 +104,7 @@ choosing = [c for i, c in enumerate(choosing) if i % EVERY == 0]
 
 # %% [markdown]
 # One more thing is common knowledge: how far a ventricle reaches. In 95 % of the *training* slices no pixel of it lies farther from the click than
-# `REACH`. No method may answer beyond. And all answers are finished alike: keep the **connected component** that holds the click, fill its holes, and take its convex hull, since
+# `REACH`. No method may answer beyond. And the answers of the table below are finished alike (volumes and scribbles, further down, do without the hull): keep the **connected component** that holds the click, fill its holes, and take its convex hull, since
 # the expert counts the dark papillary muscles at the cavity's wall as cavity.
 
 # %%
@@ -628,7 +628,7 @@ plots.table(rows, ["method", "Dice at ED", "Dice at ES", "both", f"lead over {le
 # %% [markdown]
 # Read the last column before you believe the drawings. A threshold with a good click, the right piece and its hull is a strong rival. Blood is bright and
 # muscle is dark in these images, so a grey level alone goes far. And these are the textbook forms of the methods: an entry to the ACDC challenge that built level sets and graph cuts for hearts, with no click at all, has a mean Dice of 0.836
-# over three structures {cite:p}`tziritas2017fast`. Where a best setting lies at the end of its grid, the method may be able to do better still. Where are the answers wrong? Worst first.
+# over three structures, of which the left ventricle is the easiest {cite:p}`bernard2018acdc,tziritas2017fast`. Where a best setting lies at the end of its grid, the method may be able to do better still. Where are the answers wrong? Worst first.
 
 # %%
 single = np.array(
@@ -1374,7 +1374,7 @@ claims.observe(
 claims.untestable("C079")
 
 # %% [markdown]
-# Three things were not fixed before the first look, and you should know them. A trial on two patients showed the graph cut behind the threshold; then it got its histograms, and the threshold
+# Four things were not fixed before the first look, and you should know them. Readers of the first edition, which showed these test patients, asked for the convex hull and for wider grids. A trial on two patients showed the graph cut behind the threshold; then it got its histograms, and the threshold
 # its blur, and validation patients chose. The study of soft borders first carried the settings of sharp drawings over, and took a frozen threshold for a missing edge; now each blur has its own settings, and both are shown. For
 # the cost of a hand, whole volumes were added after the scribbles had lost slice by slice. Each addition stands beside what it was added to, and none replaces it.
 #

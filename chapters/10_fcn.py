@@ -488,7 +488,7 @@ plots.say(
 
 # %% [markdown]
 # The autoencoder must draw every image anew from a coarse feature map, and that costs detail, noise or not. Where there is little noise, a filter with a small setting hardly touches the image, which is
-# hard to beat. Our code is not short: 8,192 numbers for 4,096 pixels. It is coarse in position only. So do not conclude that learnt denoising loses to a Gaussian blur: the row of the U-Net shows what the same training does once detail has a way past the
+# hard to beat. Our code is not short: 8,192 numbers for 4,096 pixels. It is coarse in position only. Whether learnt denoising loses to a filter is answered by the row of the U-Net, in which detail has a way past the
 # bottleneck. Denoisers in use are built like that, or predict the noise and subtract it.
 #
 # ## The trick: masks as targets

@@ -263,7 +263,7 @@ plots.table(rows, ["log10, first layer less last", *(f"{d} layers" for d in DEPT
 #
 # $$ \frac{\partial H}{\partial x} = I + \frac{\partial F}{\partial x} . $$ (eq-13-identity)
 #
-# In words: whatever the layers do to a gradient, a copy of it passes by them unchanged. Multiply $L$ such factors out and there are $2^L$ paths, most of which lead through about half of the blocks and only one through all of them {cite:p}`veit2016residual`. A
+# In words: whatever the layers do to a gradient, a copy of it passes by them unchanged, as long as the shape stays and no ReLU follows the sum (the pre-activation block, below). Multiply $L$ such factors out and there are $2^L$ paths, most of which lead through about half of the blocks and only one through all of them {cite:p}`veit2016residual`. A
 # deep residual network behaves like many shallower ones side by side, and a block that computes nothing useful does no harm. That makes it easier to train, whether or not a gradient would have vanished.
 #
 # Real training, on X-rays of 28 × 28 pixels: plain and residual networks as in chapter 05, all with batch norm and He's start, all with AdamW for the same few hundred steps at one learning rate. Half of 32 layers is 16. *First gradient* is the size of the gradient of the first convolution's weights on 128 images; *training loss* is the mean over the last quarter of the steps.
@@ -322,7 +322,7 @@ plots.say(
 )
 
 # %% [markdown]
-# Where the training loss rises with depth, look at two things before you name the cause. A *vanishing* gradient it is not: see what the first layer gets. Batch norm with ReLU rather lets the gradient grow on its way back (above), so a deep plain network may want a smaller learning rate or simply more steps. It is
+# Where the training loss rises with depth, look at two things before you name the cause. Is it a *vanishing* gradient? See what the first layer gets. Batch norm with ReLU rather lets the gradient grow on its way back (above), so a deep plain network may want a smaller learning rate or simply more steps. It is
 # {term}`degradation` if it stays to the end of a full training, as in the ResNet paper: the deeper network could copy the shallower one and add layers that do nothing, but training does not find that. A few hundred steps at one rate cannot tell degradation from a slow start (the last exercise but one goes on from here). What they can tell is the paper's own
 # point: normalised initialisation and batch norm had largely dealt with vanishing gradients, and the trouble that is left is another one {cite:p}`he2016resnet`.
 #
@@ -539,7 +539,7 @@ plots.say(
 )  # fmt: skip
 
 # %% [markdown]
-# A small U-Net is about as deep as the shallow networks above, so there is little for such a shortcut to mend.
+# A small U-Net is about as deep as the shallow networks above, so we expected little from such a shortcut.
 #
 # ## Verdicts
 

@@ -349,7 +349,7 @@ fled = np.mean(
 )
 plots.say(
     f"The peak of the Gaussian window lies in a corner of the map, where no spot ever is, in {100 * fled:.0f} % of the images. "
-    "There the answer cannot come through the window: its five numbers are computed from the whole map, and one of them, the intensity, can carry it."
+    "Where it does, little of the answer can come through the peak: its five numbers are computed from the whole map, and one of them, the intensity, can carry it."
 )
 
 # %% [markdown]

@@ -33,7 +33,8 @@ from medlib.train import predict
 SEEDS = profile(smoke=2, quick=2, full=3)
 STEPS = profile(smoke=2, quick=80, full=330)
 SIDE = 96
-patients = hearts.drawn(hearts.load())[: profile(smoke=10, quick=40, full=None)]
+patients = hearts.drawn(hearts.load())
+patients = profile(smoke=patients[:10], quick=hearts.shuffled(patients)[:40], full=patients)
 train, val, test = hearts.split(patients)
 acdc = hearts.stacks(train, val[:4], test, side=SIDE)
 print(len(acdc.train.x), "blocks of eight slices to train on;", len(test), "patients to test on")

@@ -338,8 +338,8 @@ plots.say(
 )
 
 # %% [markdown]
-# May an ejection fraction be off by so much? No. Decisions hang on it: a defibrillator is considered below 35 %, heart failure is sorted at 40 and 50 %, and during chemotherapy a fall of ten points calls for action. Limits of agreement of more than ten points either way cross all of these lines. People do better, though not
-# perfectly: seven core laboratories that measured the same scans differed by several points {cite:p}`suinesiaputra2015quantification`, and networks that were trained for it have a mean error of a few points. Masks as good as these here are enough to sort extreme groups, and not enough to follow a patient.
+# May an ejection fraction be off by so much? No. Decisions hang on it: a defibrillator is considered below 35 %, heart failure is sorted at 40 and 50 %, and during chemotherapy a fall of ten points calls for action. Limits of agreement of ten points either way would cross all of these lines. People do better, though not
+# perfectly: seven core laboratories that measured the same scans differed by several points {cite:p}`suinesiaputra2015quantification`, and networks that were trained for it have a mean error of a few points. Whether masks are good enough to follow a patient is read off their limits, and not off their Dice.
 #
 # Look at the dots outside the lines, too: limits describe the many, and one badly drawn heart can be off by far more. A program for the clinic has to catch it before the doctor does: an ejection fraction that no heart has, a wall that is no ring, several networks that disagree.
 #
