@@ -31,7 +31,7 @@ from medlib.train import predict
 
 # %%
 SEEDS = profile(smoke=2, quick=2, full=5)
-STEPS = profile(smoke=(2, 2), quick=(18, 24), full=(150, 200))  # of the ResNet, of the U-Net
+STEPS = profile(smoke=(2, 2), quick=(14, 18), full=(150, 200))  # of the ResNet, of the U-Net
 KEPT = profile(smoke=3, full=None)  # modules; None: all
 SIDE = 64
 

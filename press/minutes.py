@@ -58,8 +58,12 @@ def long() -> dict[str, int]:
     """{chapter: minutes} of those above LIMIT on a T4: there quick is their default
     (medlib.device.spare).
     """
-    found = {name: sizes["full"]["minutes"] for name, sizes in table().items()}
-    return {name: round(m) for name, m in found.items() if m > LIMIT}
+    found = {}
+    for name, sizes in table().items():
+        minutes = sizes.get("full", {}).get("minutes", 0)
+        if minutes > LIMIT:
+            found[name] = round(minutes)
+    return found
 
 
 def reading(notebook: dict) -> int:

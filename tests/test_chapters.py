@@ -53,6 +53,12 @@ def test_a_long_chapter_names_quick_sizes(source):
         assert any("quick" in names for names in sizes)
 
 
+def test_a_chapter_of_which_only_quick_is_known_is_not_long(monkeypatch):
+    known = {"01_a": {"quick": {"minutes": 30}}, "02_b": {"full": {"minutes": 21.4}}}
+    monkeypatch.setattr(minutes, "table", lambda: known)
+    assert minutes.long() == {"02_b": 21}
+
+
 def test_minutes_are_known_and_quick_is_short():
     table = minutes.table()
     assert table.keys() <= {source.stem for source in SOURCES}
