@@ -39,13 +39,17 @@ def make() -> Path:
     rows, columns = (slice(c - SIDE // 2, c + SIDE // 2) for c in (row, column))
     order = [(ed + k) % len(scan.image) for k in range(len(scan.image))]
     low, high = np.quantile(scan.image[:, place, rows, columns], (0.01, 0.995))
+    empty = np.zeros(scan.image.shape[2:], int)
     frames = []
     for phase in order:
-        shown = [scan.image[phase, place], drawn.get(phase), lines.get(phase)]
         image, expert, network = (
-            None if x is None else lying_as_acdc(x[rows, columns]) for x in shown
+            lying_as_acdc(x[rows, columns])
+            for x in (
+                scan.image[phase, place],
+                drawn.get(phase, empty),
+                lines.get(phase, empty),
+            )
         )
-        expert = np.zeros(image.shape, int) if expert is None else expert
         frames.append(
             plots.outlined(
                 image, expert, network=network, zoom=ZOOM, limits=(low, high)

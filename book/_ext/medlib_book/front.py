@@ -89,18 +89,26 @@ def card(file: str) -> str:
         minutes += f" · {run}"
     return (
         f'<a class="card-of" href="../chapters/{file}.html">'
-        f'<img src="{picture(notebook)}" alt="" loading="lazy">'
+        f"{picture(notebook)}"
         f"<strong>{number}{escape(chapter['title'])}</strong>"
         f"<span>{escape(chapter['question'])}</span><small>{minutes}</small></a>"
     )
 
 
 def picture(notebook: dict) -> str:
-    """A chapter's first figure, small, as the address of an image."""
+    """A chapter's first figure, small, with its title as the text for those who cannot
+    see it.
+    """
     outputs = [o for c in notebook["cells"] for o in c.get("outputs", [])]
-    first = next(o for o in outputs if figure(o))["data"]["image/png"]
-    image = Image.open(io.BytesIO(base64.b64decode("".join(first)))).convert("RGB")
+    first = next(output for output in outputs if figure(output))
+    drawn = base64.b64decode("".join(first["data"]["image/png"]))
+    image = Image.open(io.BytesIO(drawn)).convert("RGB")
     image.thumbnail((WIDTH, WIDTH))
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=70, method=6)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    source = base64.b64encode(buffer.getvalue()).decode()
+    title = figure(first)["caption"].split(". ")[0].rstrip(".:")
+    return (
+        f'<img src="data:image/webp;base64,{source}" alt="{escape(title)}" '
+        'loading="lazy">'
+    )
