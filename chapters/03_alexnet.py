@@ -32,7 +32,7 @@ from medlib.pretrained import copy_weights, train_full_size
 
 # %%
 SEEDS = profile(smoke=2, quick=3, full=5)
-STEPS = profile(smoke=4, quick=95, full=200)
+STEPS = profile(smoke=4, quick=80, full=200)
 BATCH = 64
 
 # %% [markdown]

@@ -31,7 +31,7 @@ from medlib.train import predict
 
 # %%
 SEEDS = profile(smoke=2, quick=2, full=3)
-STEPS = profile(smoke=2, quick=300, full=600)
+STEPS = profile(smoke=2, quick=220, full=600)
 DRAWS = profile(smoke=200, full=20_000)
 
 # %% [markdown]

@@ -31,7 +31,7 @@ from medlib.train import predict
 
 # %%
 SEEDS = profile(smoke=2, quick=2, full=3)
-STEPS = profile(smoke=2, quick=80, full=330)
+STEPS = profile(smoke=2, quick=50, full=330)
 SIDE = 96
 patients = hearts.drawn(hearts.load())
 patients = profile(smoke=patients[:10], quick=hearts.shuffled(patients)[:40], full=patients)

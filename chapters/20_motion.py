@@ -30,8 +30,8 @@ from medlib.train import predict
 
 # %%
 SEEDS = profile(smoke=2, quick=2, full=3)
-STEPS = profile(smoke=6, quick=200, full=800)
-HEARTS = profile(smoke=2, quick=4, full=10)  # phantoms that are tested on
+STEPS = profile(smoke=6, quick=100, full=800)
+HEARTS = profile(smoke=2, quick=3, full=10)  # phantoms that are tested on
 patients = profile(smoke=hearts.load()[:10], full=hearts.load())
 train, watched, test = hearts.split(patients)
 
