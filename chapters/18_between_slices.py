@@ -70,7 +70,10 @@ alike = np.array([[across(masks, masks, lag) for lag in range(1, 7)] for masks, 
 # The same two positions, but of two patients: half the list apart, so mostly of another diagnosis.
 partners = [cuts[(i + len(cuts) // 2) % len(cuts)] for i in range(len(cuts))]
 strangers = np.array(  # of masks, of grey values
-    [[across(a, b, 2) for a, b in zip(one, two, strict=True)] for one, two in zip(cuts, partners, strict=True)]
+    [
+        [across(a, b, 2) for a, b in zip(one, two, strict=True)]
+        for one, two in zip(cuts, partners, strict=True)
+    ]
 )
 lags = [stats.interval(column[np.isfinite(column)]) for column in alike.T]
 
