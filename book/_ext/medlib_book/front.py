@@ -10,13 +10,14 @@ from html import escape
 
 from PIL import Image
 
-from medlib.claims import SYMBOL
 from press import colab
 from press.check import figure
-from press.ledger import WAITS, ledger
+from press.ledger import ledger
 from press.minutes import reading, words
 
 from . import plan
+from .cards import css
+from .ledger import STATE
 
 BEAT = plan.ROOT / "book" / "_static" / "front"  # made by `python -m press front`
 WIDTH = 440  # pixels of a card's picture, twice what is shown on a telephone
@@ -54,13 +55,13 @@ def score() -> str:
     and number, since colour never stands alone.
     """
     count = Counter(row["verdict"] for row in ledger())
-    states = [state for state in [*SYMBOL, WAITS] if count[state]]
+    states = [state for state in STATE if count[state]]
     parts = "".join(
-        f'<span class="{state.split()[0]}" style="flex-grow:{count[state]}"></span>'
+        f'<span class="{css(state)}" style="flex-grow:{count[state]}"></span>'
         for state in states
     )
     words_ = "".join(
-        f"<li>{SYMBOL.get(state, '…')} {state} {count[state]}</li>" for state in states
+        f"<li>{STATE[state]} {state} {count[state]}</li>" for state in states
     )
     return raw(
         f'<div class="score" aria-hidden="true">{parts}</div>'
